@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "solver/op.h"
+#include "solver/progress.h"
+#include "store/base/cancel.h"
+#include "store/cache_index.h"
+
+namespace kiln::solver {
+
+struct SolverOptions {
+  int max_parallelism = 0;  // slots for source, exec and file ops; 0 = unlimited (the pool's size)
+  int op_threads = 64;      // threads that run ops
+  int io_threads = 4;       // threads that run cache look-ups and loads
+};
+
+// What a job may do and whom it may ask.
+struct JobOptions {
+  std::string id;                         // the Solve's Ref
+  std::vector<std::string> session_ids;   // sessions of this job, first one first
+  std::vector<std::string> entitlements;  // granted: "network.host", "security.insecure", …
+};
+
+// One solve's hold on vertices. Everything it asked for is dropped when it is destroyed or
+// cancelled. Thread-safe.
+class Job {
+ public:
+  virtual ~Job() = default;
+  virtual const std::string& id() const = 0;
+
+  // Solves the definition's root (serialized pb.Definition). `done` is called once, on a pool
+  // thread; nullptr result = the empty tree. After Cancel it gets the cause at once, without
+  // waiting for work to wind down. Definition faults are kInvalidArgument with llb.md 1.4's text.
+  virtual void Build(std::string definition,
+                     absl::AnyInvocable<void(absl::StatusOr<ResultPtr>)> done) = 0;
+  // The same, waiting. Cancels what was asked when `cancel` fires.
+  virtual absl::StatusOr<ResultPtr> BuildAndWait(std::string definition,
+                                                 const CancelToken& cancel) = 0;
+
+  virtual void Cancel(absl::Status cause) = 0;
+  virtual void AddSession(std::string session_id) = 0;
+
+  // Everything this job's vertices tell; late subscribers get it from the start.
+  virtual ProgressLog& progress() = 0;
+
+  // Runs `work` as a step of the status stream that is no LLB vertex (exporting, resolving): its
+  // digest is sha256 of `id`.
+  virtual absl::Status RunStep(const std::string& id, const std::string& name,
+                               const std::function<absl::Status(ProgressSink&)>& work) = 0;
+
+  // Lists (vertex digest, times executed by or joined by this job), for tests and history counts.
+  virtual JobValues& values() = 0;
+};
+
+// The shared solver (DESIGN.md). One per daemon.
+class Solver {
+ public:
+  // `index`, `loader` and `resolver` outlive the solver.
+  static std::unique_ptr<Solver> Create(const SolverOptions& options, store::CacheIndex* index,
+                                        ResultLoader* loader, OpResolver* resolver);
+  virtual ~Solver() = default;
+
+  // kAlreadyExists "job ID X exists" while one with that id lives.
+  virtual absl::StatusOr<std::shared_ptr<Job>> NewJob(const JobOptions& options) = 0;
+  // nullptr when there is none.
+  virtual std::shared_ptr<Job> FindJob(absl::string_view id) = 0;
+};
+
+}  // namespace kiln::solver

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "store/tree.h"
+
+namespace kiln::store {
+
+// Metadata to give an entry; absent members keep what is there or the default.
+struct Attributes {
+  std::optional<uint32_t> uid, gid;
+  std::optional<uint32_t> mode;  // permission bits with suid, sgid, sticky
+  std::optional<absl::Time> mtime;
+};
+
+// TreeWriter changes a tree by writing into its topmost layer only, as overlayfs would: parents are
+// copied up with their metadata, deletions leave whiteouts where a lower layer has the name, files
+// are never changed in place when another snapshot may share the inode.
+//
+// Paths are absolute inside the tree and resolved by the caller (TreeReader::Resolve); a symlink in
+// a parent position is refused with kInvalidArgument. Content checksums of what passes through are
+// recorded as they are written. Not thread-safe. May block. The reader sees every change at once.
+class TreeWriter {
+ public:
+  virtual ~TreeWriter() = default;
+
+  // The whole tree, lower layers and this one.
+  virtual const TreeReader& reader() const = 0;
+
+  // kAlreadyExists when the name exists.
+  virtual absl::Status MakeDir(absl::string_view path, const Attributes& attributes) = 0;
+  virtual absl::Status MakeSymlink(absl::string_view path, absl::string_view target,
+                                   const Attributes& attributes) = 0;
+  // Creates or replaces (never through a link or a shared inode). `mode` defaults to 0644.
+  virtual absl::Status WriteFile(absl::string_view path, absl::string_view data,
+                                 const Attributes& attributes) = 0;
+  // Devices and fifos; `type_and_mode` as for mknod(2).
+  virtual absl::Status MakeNode(absl::string_view path, uint32_t type_and_mode, uint64_t device,
+                                const Attributes& attributes) = 0;
+  // A second name for a file that this writer's tree already has.
+  virtual absl::Status MakeHardlink(absl::string_view path, absl::string_view existing) = 0;
+
+  // Takes a regular file from another immutable tree: a hardlink where every metadata bit agrees
+  // and the file system allows it, else a reflink or copy. xattrs come along.
+  virtual absl::Status CopyFile(const TreeReader& from, absl::string_view from_path,
+                                const Entry& entry, absl::string_view path,
+                                const Attributes& attributes) = 0;
+
+  // Removes recursively. kNotFound when absent.
+  virtual absl::Status Remove(absl::string_view path) = 0;
+
+  virtual absl::Status SetAttributes(absl::string_view path, const Attributes& attributes) = 0;
+  virtual absl::Status SetXattr(absl::string_view path, const std::string& name,
+                                absl::string_view value) = 0;
+};
+
+}  // namespace kiln::store
