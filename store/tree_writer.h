@@ -19,6 +19,16 @@ struct Attributes {
   std::optional<absl::Time> mtime;
 };
 
+// A file whose bytes are still coming. Dropping it before Close() leaves no file behind. Append may
+// run on another thread than the writer's calls, Close not. One user at a time.
+class TreeFile {
+ public:
+  virtual ~TreeFile() = default;
+  virtual absl::Status Append(absl::string_view data) = 0;
+  // Puts the file in its place with its attributes; the writer must still exist.
+  virtual absl::Status Close() = 0;
+};
+
 // TreeWriter changes a tree by writing into its topmost layer only, as overlayfs would: parents are
 // copied up with their metadata, deletions leave whiteouts where a lower layer has the name, files
 // are never changed in place when another snapshot may share the inode.
@@ -40,6 +50,11 @@ class TreeWriter {
   // Creates or replaces (never through a link or a shared inode). `mode` defaults to 0644.
   virtual absl::Status WriteFile(absl::string_view path, absl::string_view data,
                                  const Attributes& attributes) = 0;
+  // The same for content that arrives in pieces; several may be open at once. `expected_size` is a
+  // hint (the checksum header carries the size before the bytes); -1: unknown.
+  virtual absl::StatusOr<std::unique_ptr<TreeFile>> CreateFile(absl::string_view path,
+                                                               int64_t expected_size,
+                                                               const Attributes& attributes) = 0;
   // Devices and fifos; `type_and_mode` as for mknod(2).
   virtual absl::Status MakeNode(absl::string_view path, uint32_t type_and_mode, uint64_t device,
                                 const Attributes& attributes) = 0;
