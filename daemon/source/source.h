@@ -1,0 +1,53 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "solver/op.h"
+#include "store/ref_store.h"
+
+namespace kiln::daemon {
+
+// A pb.SourceOp, as plain values.
+struct SourceSpec {
+  std::string identifier;  // "SCHEME://REF"
+  std::map<std::string, std::string> attrs;
+};
+
+// What names the content of a source.
+struct SourceKey {
+  // The op's cache digest is sha256("buildkit.source.v0:" + key). With the prefix "session:" it is
+  // "random:" + that hex instead: never persisted in a useful way, never exported.
+  std::string key;
+  // What the source resolved to (commit, content digest); goes into provenance.
+  std::string pin;
+  // False: another key (index + 1) may be asked for when this one gave no cache hit.
+  bool done = true;
+};
+
+// One source of one vertex. What Key() resolved is remembered, so that Snapshot() delivers exactly
+// that content even if the remote moved meanwhile. Thread-safe; blocking; honours
+// context.cancel() at every wait.
+class SourceInstance {
+ public:
+  virtual ~SourceInstance() = default;
+  virtual absl::StatusOr<SourceKey> Key(solver::OpContext& context, int index) = 0;
+  // May be called without Key() when the solver found the key by other means.
+  virtual absl::StatusOr<store::RefPtr> Snapshot(solver::OpContext& context) = 0;
+};
+
+// A kind of source. Thread-safe.
+class Source {
+ public:
+  virtual ~Source() = default;
+  // `scheme` without "://".
+  virtual bool Handles(absl::string_view scheme) const = 0;
+  // Checks identifier and attributes (unknown attributes are ignored); never blocks. Errors name
+  // the attribute and the reason.
+  virtual absl::StatusOr<std::shared_ptr<SourceInstance>> Resolve(const SourceSpec& spec) = 0;
+};
+
+}  // namespace kiln::daemon
