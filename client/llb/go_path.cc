@@ -1,0 +1,36 @@
+#include "client/llb/go_path.h"
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+
+namespace kiln::client::llb {
+
+std::string CleanPath(absl::string_view path) {
+  if (path.empty()) return ".";
+  const bool absolute = path.front() == '/';
+  std::vector<absl::string_view> parts;
+  for (absl::string_view part : absl::StrSplit(path, '/', absl::SkipEmpty())) {
+    if (part == ".") continue;
+    if (part != "..") {
+      parts.push_back(part);
+    } else if (!parts.empty() && parts.back() != "..") {
+      parts.pop_back();
+    } else if (!absolute) {
+      parts.push_back(part);
+    }
+  }
+  std::string clean = absl::StrCat(absolute ? "/" : "", absl::StrJoin(parts, "/"));
+  return clean.empty() ? "." : clean;
+}
+
+std::string JoinPath(absl::string_view dir, absl::string_view path) {
+  if (dir.empty() && path.empty()) return "";
+  if (dir.empty()) return CleanPath(path);
+  if (path.empty()) return CleanPath(dir);
+  return CleanPath(absl::StrCat(dir, "/", path));
+}
+
+}  // namespace kiln::client::llb

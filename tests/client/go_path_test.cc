@@ -1,0 +1,26 @@
+#include "client/llb/go_path.h"
+
+#include <gtest/gtest.h>
+
+namespace kiln::client::llb {
+namespace {
+
+TEST(CleanPathTest, EqualsGoPathClean) {
+  EXPECT_EQ(CleanPath(""), ".");
+  EXPECT_EQ(CleanPath("/"), "/");
+  EXPECT_EQ(CleanPath("//a//b/"), "/a/b");
+  EXPECT_EQ(CleanPath("./a/../b"), "b");
+  EXPECT_EQ(CleanPath("../../a"), "../../a");
+  EXPECT_EQ(CleanPath("a/.."), ".");
+  EXPECT_EQ(CleanPath("/../a"), "/a");
+}
+
+TEST(JoinPathTest, EqualsGoPathJoin) {
+  EXPECT_EQ(JoinPath("/a", "b/../c"), "/a/c");
+  EXPECT_EQ(JoinPath("", "b/"), "b");
+  EXPECT_EQ(JoinPath("/", "/x"), "/x");
+  EXPECT_EQ(JoinPath("", ""), "");
+}
+
+}  // namespace
+}  // namespace kiln::client::llb

@@ -1,0 +1,141 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "client/llb/exec.h"
+#include "client/llb/file_action.h"
+#include "client/llb/source.h"
+#include "client/llb/state.h"
+#include "proto/buildkit/ops.pb.h"
+
+namespace kiln::client::llb {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+pb::Definition MarshalOrDie(const State& state, const Constraints& defaults = {}) {
+  const auto definition = state.Marshal(defaults);
+  EXPECT_TRUE(definition.ok()) << definition.status();
+  pb::Definition out;
+  if (definition.ok()) {
+    EXPECT_TRUE(out.ParseFromString(definition->Serialize()));
+  }
+  return out;
+}
+
+pb::Op OpAt(const pb::Definition& definition, int index) {
+  pb::Op op;
+  EXPECT_TRUE(op.ParseFromString(definition.def(index)));
+  return op;
+}
+
+TEST(LlbState, ScratchIsAnEmptyDefinition) {
+  EXPECT_EQ(MarshalOrDie(State()).def_size(), 0);
+  EXPECT_TRUE(Merge({State(), State()}).scratch());
+  EXPECT_TRUE(Diff(State(), State()).scratch());
+}
+
+TEST(LlbState, EnvironmentKeepsTheOrderOfTheLastSetting) {
+  const auto definition = MarshalOrDie(
+      Image("busybox").AddEnv("A", "1").AddEnv("B", "2").AddEnv("A", "3").Dir("/w").Dir("../x").Run(
+          Args({"true"})));
+  const pb::Op op = OpAt(definition, 1);
+  EXPECT_THAT(op.exec().meta().env(), ElementsAre("B=2", "A=3"));
+  EXPECT_EQ(op.exec().meta().cwd(), "/x");
+}
+
+TEST(LlbState, SettingsReachTheOp) {
+  RunInfo info = Args({"id"});
+  info.valid_exit_codes = {0, 3};
+  const pb::Op op = OpAt(MarshalOrDie(Image("busybox")
+                                          .User("nobody")
+                                          .Hostname("h")
+                                          .Network(NetMode::kNone)
+                                          .Security(SecurityMode::kInsecure)
+                                          .AddExtraHost("db", "10.0.0.1")
+                                          .AddUlimit({"nofile", 10, 20})
+                                          .CgroupParent("/g")
+                                          .Run(info)),
+                         1);
+  EXPECT_EQ(op.exec().meta().user(), "nobody");
+  EXPECT_EQ(op.exec().meta().hostname(), "h");
+  EXPECT_EQ(op.exec().network(), pb::NONE);
+  EXPECT_EQ(op.exec().security(), pb::INSECURE);
+  EXPECT_EQ(op.exec().meta().extrahosts(0).ip(), "10.0.0.1");
+  EXPECT_EQ(op.exec().meta().ulimit(0).hard(), 20);
+  EXPECT_EQ(op.exec().meta().cgroupparent(), "/g");
+  EXPECT_THAT(op.exec().meta().validexitcodes(), ElementsAre(0, 3));
+}
+
+TEST(LlbState, MetadataDoesNotChangeTheDigest) {
+  const State plain = Image("busybox").Run(Args({"true"}));
+  const State named = Image("busybox").Run(Args({"true"}, IgnoreCache(Named("n"))));
+  const pb::Definition a = MarshalOrDie(plain), b = MarshalOrDie(named);
+  EXPECT_EQ(a.def(a.def_size() - 1), b.def(b.def_size() - 1));
+  const std::string digest = OpAt(b, b.def_size() - 1).inputs(0).digest();
+  EXPECT_TRUE(b.metadata().at(digest).ignore_cache());
+  EXPECT_EQ(b.metadata().at(digest).description().at("llb.customname"), "n");
+}
+
+TEST(LlbState, LocalWithoutSessionCarriesTheUniqueId) {
+  Constraints defaults;
+  defaults.local_unique_id = "u1";
+  const pb::Op op = OpAt(MarshalOrDie(Local("src"), defaults), 0);
+  EXPECT_EQ(op.source().attrs().at("local.unique"), "u1");
+  EXPECT_FALSE(op.has_platform());
+}
+
+TEST(LlbState, WorkerFiltersOfDefaultsComeFirst) {
+  Constraints defaults, own;
+  defaults.worker_filters = {"a"};
+  own.worker_filters = {"b"};
+  const pb::Op op = OpAt(MarshalOrDie(Source("https://example.com/x", {}, own), defaults), 0);
+  EXPECT_THAT(op.constraints().filter(), ElementsAre("a", "b"));
+}
+
+TEST(LlbFile, CopyFromAnActionStaysInOneStep) {
+  FileAction inner = Mkfile("/f", 0600, "data");
+  const State state =
+      State().File(FileAction().CopyFromAction(inner, State(), "/f", "/g").Rm("/g"));
+  const pb::Definition definition = MarshalOrDie(state);
+  ASSERT_EQ(definition.def_size(), 2);
+  const pb::FileOp file = OpAt(definition, 0).file();
+  ASSERT_EQ(file.actions_size(), 3);
+  EXPECT_EQ(file.actions(1).input(), -1);
+  EXPECT_EQ(file.actions(1).secondaryinput(), 0);
+  EXPECT_EQ(file.actions(2).input(), 1);
+  EXPECT_EQ(file.actions(2).output(), 0);
+}
+
+TEST(LlbErrors, NameTheOp) {
+  EXPECT_THAT(Image("b").Run(Args({})).Marshal().status().message(),
+              HasSubstr("arguments are required"));
+  EXPECT_THAT(Image("b").Run(Shlex("echo 'x")).Marshal().status().message(), HasSubstr("echo 'x"));
+  ExecState run = Image("b").Run(Args({"true"}));
+  const State tmp = run.AddMount({.target = "/t", .tmpfs = true});
+  EXPECT_THAT(tmp.Marshal().status().message(), HasSubstr("/t"));
+  EXPECT_THAT(State().File(FileAction()).Marshal().status().message(),
+              HasSubstr("action is required"));
+  EXPECT_THAT(Source("nowhere", {}).Marshal().status().message(), HasSubstr("nowhere"));
+}
+
+TEST(LlbDepth, LongChainsNeedNoStack) {
+  State state;
+  for (int i = 0; i < 200000; ++i) state = state.File(Mkdir(absl::StrCat("/", i), 0755));
+  const auto definition = state.Marshal();
+  ASSERT_TRUE(definition.ok());
+  EXPECT_EQ(definition->ops.size(), 200001u);
+}
+
+TEST(LlbImage, NamesGetTheirFullForm) {
+  EXPECT_EQ(NormalizeImageRef("busybox"), "docker.io/library/busybox:latest");
+  EXPECT_EQ(NormalizeImageRef("a/b:1"), "docker.io/a/b:1");
+  EXPECT_EQ(NormalizeImageRef("localhost:5000/x"), "localhost:5000/x:latest");
+  EXPECT_EQ(NormalizeImageRef("ghcr.io/x@sha256:00"), "ghcr.io/x@sha256:00");
+}
+
+}  // namespace
+}  // namespace kiln::client::llb
