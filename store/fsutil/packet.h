@@ -37,7 +37,17 @@ inline constexpr uint32_t kModeTypeMask = kModeDir | kModeSymlink | kModeNamedPi
                                           kModeDevice | kModeCharDevice | kModeIrregular;
 
 uint32_t GoModeFromPosix(uint32_t st_mode);
+// Type and permission bits; a mode with several type bits yields the first of directory, symlink,
+// device, pipe, socket. A regular file otherwise.
 uint32_t PosixModeFromGo(uint32_t go_mode);
+
+inline bool IsDir(uint32_t go_mode) { return (go_mode & kModeDir) != 0; }
+inline bool IsSymlink(uint32_t go_mode) { return (go_mode & kModeSymlink) != 0; }
+// No type bit: has content that can be asked for, unless it is a hard link.
+inline bool IsRegular(uint32_t go_mode) { return (go_mode & kModeTypeMask) == 0; }
+inline bool IsHardlink(const Stat& stat) {
+  return !IsDir(stat.mode) && !IsSymlink(stat.mode) && !stat.linkname.empty();
+}
 
 struct Packet {
   enum class Type { kStat = 0, kReq = 1, kData = 2, kFin = 3, kErr = 4 };
@@ -55,6 +65,11 @@ class PacketStream {
   // False at the peer's end of stream.
   virtual absl::StatusOr<bool> Read(Packet* packet) = 0;
   virtual absl::Status Write(const Packet& packet) = 0;
+  // Hint that no more will be written for a while: whatever was held back goes out now. Called by
+  // the writer's thread.
+  virtual absl::Status Flush() { return absl::OkStatus(); }
+  // Makes blocked and later calls fail, in both directions. Thread-safe.
+  virtual void Abort() = 0;
 };
 
 }  // namespace kiln::fsutil
