@@ -139,8 +139,8 @@ absl::StatusOr<bool> DirectoryCursor::Load(Stat* stat) {
   FillStat(st, stat);
   if (S_ISLNK(st.st_mode)) {
     absl::StatusOr<std::string> target = ReadLink(root_fd_.get(), path_, st.st_size);
-    if (!target.ok()) return absl::IsNotFound(target.status()) ? absl::StatusOr<bool>(false)
-                                                                : target.status();
+    if (!target.ok())
+      return absl::IsNotFound(target.status()) ? absl::StatusOr<bool>(false) : target.status();
     stat->linkname = *std::move(target);
     stat->size = static_cast<int64_t>(stat->linkname.size());
   } else if (!S_ISDIR(st.st_mode) && st.st_nlink > 1) {

@@ -66,8 +66,8 @@ class LinkFollower {
       const bool last = i + 1 == parts.size();
       if (!last && targets.empty()) continue;
       if (!resolved.insert(current).second) return absl::OkStatus();
-      const std::string rest = absl::StrJoin(parts.begin() + static_cast<ptrdiff_t>(i) + 1,
-                                             parts.end(), "/");
+      const std::string rest =
+          absl::StrJoin(parts.begin() + static_cast<ptrdiff_t>(i) + 1, parts.end(), "/");
       for (const std::string& target : targets)
         pending->push_back(CleanRelative(absl::StrCat(target, "/", rest)));
       return absl::OkStatus();
@@ -89,8 +89,7 @@ class LinkFollower {
       return ErrnoStatus(errno, absl::StrCat("open ", dir));
     }
     const Fd owned(fd);
-    KILN_ASSIGN_OR_RETURN(auto cursor,
-                          DirectoryCursor::Open(absl::StrCat("/proc/self/fd/", fd)));
+    KILN_ASSIGN_OR_RETURN(auto cursor, DirectoryCursor::Open(absl::StrCat("/proc/self/fd/", fd)));
     for (;;) {
       KILN_ASSIGN_OR_RETURN(const bool more, cursor->Next());
       if (!more) return targets;
@@ -176,15 +175,13 @@ DirectorySource::Verdict DirectorySource::Judge(const std::string& path, bool is
   const Parent* parent = parents_.empty() ? nullptr : &parents_.back();
   static const PatternMatchInfo* const kUnknown = new PatternMatchInfo();
   Verdict verdict = Verdict::kSend;
-  if (include_.has_value() &&
-      !include_->MatchesUsingParentResults(path, parent ? parent->include : *kUnknown,
-                                           &self->include)) {
+  if (include_.has_value() && !include_->MatchesUsingParentResults(
+                                  path, parent ? parent->include : *kUnknown, &self->include)) {
     if (is_dir && !include_->MayMatchBelow(path, self->include)) return Verdict::kPrune;
     verdict = Verdict::kSkip;
   }
-  if (exclude_.has_value() &&
-      exclude_->MatchesUsingParentResults(path, parent ? parent->exclude : *kUnknown,
-                                          &self->exclude)) {
+  if (exclude_.has_value() && exclude_->MatchesUsingParentResults(
+                                  path, parent ? parent->exclude : *kUnknown, &self->exclude)) {
     if (is_dir && !exclude_->ExceptionMayMatchBelow(path)) return Verdict::kPrune;
     verdict = Verdict::kSkip;
   }

@@ -11,9 +11,8 @@ namespace kiln::fsutil {
 
 absl::StatusOr<std::unique_ptr<SubdirectorySource>> SubdirectorySource::Create(
     std::vector<Directory> directories) {
-  std::sort(
-      directories.begin(), directories.end(),
-      [](const Directory& a, const Directory& b) { return a.stat.path < b.stat.path; });
+  std::sort(directories.begin(), directories.end(),
+            [](const Directory& a, const Directory& b) { return a.stat.path < b.stat.path; });
   for (size_t i = 0; i < directories.size(); ++i) {
     const std::string& name = directories[i].stat.path;
     if (name.empty() || name == "." || name == ".." || absl::StrContains(name, '/'))

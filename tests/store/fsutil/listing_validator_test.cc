@@ -27,9 +27,9 @@ TEST(ComparePath, SlashSortsFirst) {
 
 TEST(ListingValidator, AcceptsAWalk) {
   ListingValidator validator;
-  for (const Stat& stat : {Dir("a"), Make("a/x"), Dir("a/y"), Make("a/y/z"), Make("a/z"),
-                           Make("a-b"), Make("b", kModeSymlink | 0777, "/etc"),
-                           Make("c", 0644, "a/x"), Make("\xff")})
+  for (const Stat& stat :
+       {Dir("a"), Make("a/x"), Dir("a/y"), Make("a/y/z"), Make("a/z"), Make("a-b"),
+        Make("b", kModeSymlink | 0777, "/etc"), Make("c", 0644, "a/x"), Make("\xff")})
     EXPECT_TRUE(validator.Check(stat).ok()) << stat.path << validator.Check(stat);
 }
 

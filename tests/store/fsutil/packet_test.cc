@@ -119,9 +119,9 @@ TEST(PacketCodec, RefusesUnknownTypeAndBadTags) {
   Packet got;
   EXPECT_THAT(ParsePacket(absl::string_view("\x08\x09", 2), &got).message(),
               testing::HasSubstr("unknown type 9"));
-  EXPECT_FALSE(ParsePacket(absl::string_view("\x00", 1), &got).ok());      // field 0
-  EXPECT_FALSE(ParsePacket(absl::string_view("\x0b", 1), &got).ok());      // group
-  EXPECT_FALSE(ParsePacket(std::string(11, '\xff'), &got).ok());           // endless number
+  EXPECT_FALSE(ParsePacket(absl::string_view("\x00", 1), &got).ok());  // field 0
+  EXPECT_FALSE(ParsePacket(absl::string_view("\x0b", 1), &got).ok());  // group
+  EXPECT_FALSE(ParsePacket(std::string(11, '\xff'), &got).ok());       // endless number
 }
 
 }  // namespace
