@@ -75,4 +75,18 @@ class TreeWriter {
                                 absl::string_view value) = 0;
 };
 
+class ChecksumRecorder;
+
+// A writer into `upper_dir`, an existing directory, on top of `lower` (lowest first).
+//
+// `overlay_form`: deletions and replaced directories leave overlayfs marks (whiteouts by mknod,
+// trusted.overlay.opaque; both need root), and files are hardlinked from immutable snapshots. Such
+// a tree must be committed before it is ever mounted writable: a process would change the shared
+// inode. Without it `lower` must be empty and files are always copied.
+//
+// `recorder` may be null and outlives the writer. Errors name the path; a full disk is
+// kResourceExhausted.
+std::unique_ptr<TreeWriter> NewTreeWriter(Layers lower, std::string upper_dir, bool overlay_form,
+                                          ChecksumRecorder* recorder);
+
 }  // namespace kiln::store
