@@ -119,7 +119,32 @@ absl::Status CheckControllers(const CgroupLayout& layout, const LinuxResources& 
   return absl::OkStatus();
 }
 
+// "9:name=systemd:/user.slice" -> the file that lists the processes there (cgroups(7)).
+std::string OwnProcsFile(const CgroupLayout& layout) {
+  const std::string text = ReadFileToString("/proc/self/cgroup").value_or("");
+  for (absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    const std::vector<absl::string_view> fields = absl::StrSplit(line, absl::MaxSplits(':', 2));
+    if (fields.size() != 3) continue;
+    const std::string root =
+        layout.unified ? layout.hierarchies[0].mount_point : layout.Find(fields[1]);
+    if (root.empty() || (layout.unified && !fields[1].empty())) continue;
+    std::string file = absl::StrCat(root, fields[2] == "/" ? "" : fields[2], "/cgroup.procs");
+    if (::access(file.c_str(), W_OK) == 0) return file;
+  }
+  return "";
+}
+
 }  // namespace
+
+CgroupMovePrimer::CgroupMovePrimer(const CgroupLayout& layout) {
+  if (layout.own_procs_file.empty()) return;
+  // Failing does no harm: the step then waits itself.
+  mover_ = std::thread([file = layout.own_procs_file] { (void)WriteValue(file, "0"); });
+}
+
+CgroupMovePrimer::~CgroupMovePrimer() {
+  if (mover_.joinable()) mover_.join();
+}
 
 CgroupLayout CgroupLayout::Detect() {
   CgroupLayout layout;
@@ -146,7 +171,10 @@ CgroupLayout CgroupLayout::Detect() {
       layout.hierarchies.push_back(std::move(hierarchy));
     }
   }
-  if (v2.empty()) return layout;
+  if (v2.empty()) {
+    layout.own_procs_file = OwnProcsFile(layout);
+    return layout;
+  }
   const std::string controllers =
       ReadFileToString(absl::StrCat(v2, "/cgroup.controllers")).value_or("");
   const std::vector<std::string> names =
@@ -158,6 +186,7 @@ CgroupLayout CgroupLayout::Detect() {
     layout.hybrid_v2 = v2;
     layout.hybrid_controllers = !names.empty();
   }
+  layout.own_procs_file = OwnProcsFile(layout);
   return layout;
 }
 

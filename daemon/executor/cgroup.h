@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -27,8 +28,26 @@ struct CgroupLayout {
 
   // Reads /proc/self/mountinfo. Never fails: no cgroups at all gives no hierarchies.
   static CgroupLayout Detect();
+  // cgroup.procs of the cgroup that the daemon was in at detection, in some tree; or "".
+  std::string own_procs_file;
   // The mount point that carries `controller`, or "".
   std::string Find(absl::string_view controller) const;
+};
+
+// Takes a wait off a step's way. Moving a process into a cgroup, as the runtime must, begins with
+// an RCU grace period (8 to 20 ms), unless a move ended within about the last 10 ms: the kernel
+// then still is in the mode that it waited for (percpu_rw_semaphore). This makes a move without
+// effect, of the daemon into the cgroup where it is, while the step is being prepared. The
+// destructor waits for its end.
+class CgroupMovePrimer {
+ public:
+  explicit CgroupMovePrimer(const CgroupLayout& layout);
+  CgroupMovePrimer(const CgroupMovePrimer&) = delete;
+  CgroupMovePrimer& operator=(const CgroupMovePrimer&) = delete;
+  ~CgroupMovePrimer();
+
+ private:
+  std::thread mover_;
 };
 
 // One step's place in the cgroup trees. The OCI runtime makes its own cgroup at runtime_path() and

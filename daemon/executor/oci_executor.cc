@@ -79,7 +79,8 @@ class OciExecutor::StepRun {
   StepRun(OciExecutor* executor, const ProcessSpec& spec)
       : executor_(executor),
         spec_(spec),
-        bundle_(absl::StrCat(executor->bundles_dir_, "/", spec.id)) {}
+        bundle_(absl::StrCat(executor->bundles_dir_, "/", spec.id)),
+        primer_(executor->layout_) {}
   StepRun(const StepRun&) = delete;
   StepRun& operator=(const StepRun&) = delete;
 
@@ -107,6 +108,7 @@ class OciExecutor::StepRun {
   OciExecutor* const executor_;
   const ProcessSpec& spec_;
   const std::string bundle_;
+  const CgroupMovePrimer primer_;
   bool made_bundle_ = false;
   bool started_ = false;
   OciParameters parameters_;
@@ -148,6 +150,7 @@ absl::Status OciExecutor::StepRun::Prepare(const CancelToken& cancel) {
   cgroup_.emplace(std::move(cgroup));
   parameters_.cgroup_path = cgroup_->runtime_path();
   parameters_.cgroup_namespace = executor_->layout_.unified;
+  parameters_.compiled_seccomp = executor_->runtime().kind == RuntimeBinary::Kind::kCrun;
   parameters_.memory_limit_outside = !executor_->layout_.unified;
 
   KILN_ASSIGN_OR_RETURN(const std::string config, MakeOciConfig(spec_, parameters_));

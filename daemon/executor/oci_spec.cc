@@ -216,7 +216,7 @@ json Linux(const ProcessSpec& spec, const OciParameters& p) {
       "/proc/scsi",       "/sys/firmware",     "/sys/devices/virtual/powercap"};
   linux_part["readonlyPaths"] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                  "/proc/sysrq-trigger"};
-  linux_part["seccomp"] = DefaultSeccompProfile();
+  if (!p.compiled_seccomp) linux_part["seccomp"] = DefaultSeccompProfile();
   return linux_part;
 }
 
@@ -292,12 +292,17 @@ absl::StatusOr<std::string> MakeOciConfig(const ProcessSpec& spec, const OciPara
                   {"capabilities", Capabilities(spec.security)},
                   {"noNewPrivileges", false}};
   if (!limits.empty()) process["rlimits"] = std::move(limits);
-  const json config = {{"ociVersion", "1.0.2"},
-                       {"process", std::move(process)},
-                       {"root", {{"path", spec.rootfs}, {"readonly", spec.rootfs_readonly}}},
-                       {"hostname", spec.hostname.empty() ? "buildkitsandbox" : spec.hostname},
-                       {"mounts", std::move(mounts)},
-                       {"linux", Linux(spec, p)}};
+  json config = {{"ociVersion", "1.0.2"},
+                 {"process", std::move(process)},
+                 {"root", {{"path", spec.rootfs}, {"readonly", spec.rootfs_readonly}}},
+                 {"hostname", spec.hostname.empty() ? "buildkitsandbox" : spec.hostname},
+                 {"mounts", std::move(mounts)},
+                 {"linux", Linux(spec, p)}};
+  if (p.compiled_seccomp && spec.security == SecurityMode::kSandbox) {
+    KILN_ASSIGN_OR_RETURN(const std::string program, DefaultSeccompProgram());
+    config["annotations"] = {{"run.oci.seccomp_bpf_data", program}};
+    config["linux"]["seccomp"] = {{"defaultAction", "SCMP_ACT_ERRNO"}};
+  }
   try {
     return config.dump();
   } catch (const json::exception&) {

@@ -18,6 +18,7 @@ struct OciParameters {
   std::string network_namespace;      // path to join; empty with own_network false: the host's
   bool own_network = false;           // a new, empty one
   bool cgroup_namespace = false;      // cgroup v2 only
+  bool compiled_seccomp = false;      // the runtime is crun, which takes a BPF program
   bool memory_limit_outside = false;  // cgroup v1: StepCgroup applies it
 };
 

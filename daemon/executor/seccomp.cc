@@ -1,11 +1,21 @@
 #include "daemon/executor/seccomp.h"
 
+#include <fcntl.h>
+#include <seccomp.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cerrno>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "store/base/fd.h"
+#include "store/base/status_macros.h"
 
 namespace kiln::daemon {
 namespace {
@@ -122,7 +132,76 @@ json Make() {
   return profile;
 }
 
+struct ReleaseFilter {
+  void operator()(scmp_filter_ctx context) const { seccomp_release(context); }
+};
+using Filter = std::unique_ptr<void, ReleaseFilter>;
+
+absl::Status Failed(int code, absl::string_view doing) {
+  return code == 0 ? absl::OkStatus() : ErrnoStatus(-code, absl::StrCat("seccomp: ", doing));
+}
+
+uint32_t ArchitectureOf(const std::string& name) {
+  if (name == "SCMP_ARCH_X86_64") return SCMP_ARCH_X86_64;
+  if (name == "SCMP_ARCH_X86") return SCMP_ARCH_X86;
+  if (name == "SCMP_ARCH_X32") return SCMP_ARCH_X32;
+  if (name == "SCMP_ARCH_AARCH64") return SCMP_ARCH_AARCH64;
+  return SCMP_ARCH_ARM;
+}
+
+scmp_compare CompareOf(const std::string& name) {
+  if (name == "SCMP_CMP_EQ") return SCMP_CMP_EQ;
+  if (name == "SCMP_CMP_LT") return SCMP_CMP_LT;
+  if (name == "SCMP_CMP_GT") return SCMP_CMP_GT;
+  return SCMP_CMP_MASKED_EQ;
+}
+
+absl::Status AddRule(scmp_filter_ctx filter, const json& rule) {
+  const uint32_t action = rule["action"] == "SCMP_ACT_ALLOW"
+                              ? SCMP_ACT_ALLOW
+                              : SCMP_ACT_ERRNO(rule.value("errnoRet", EPERM));
+  std::vector<scmp_arg_cmp> conditions;
+  if (rule.contains("args"))
+    for (const json& one : rule["args"])
+      conditions.push_back({one["index"].get<unsigned>(), CompareOf(one["op"]),
+                            one["value"].get<uint64_t>(), one["valueTwo"].get<uint64_t>()});
+  for (const std::string name : rule["names"]) {
+    const int number = seccomp_syscall_resolve_name(name.c_str());
+    if (number == __NR_SCMP_ERROR) continue;  // newer than the library: denied
+    const int code = seccomp_rule_add_array(
+        filter, action, number, static_cast<unsigned>(conditions.size()), conditions.data());
+    // EDOM: not in every architecture of the filter, which is fine.
+    if (code != -EDOM) KILN_RETURN_IF_ERROR(Failed(code, name));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> Compile(const json& profile) {
+  const Filter filter(seccomp_init(SCMP_ACT_ERRNO(EPERM)));
+  if (filter == nullptr) return absl::ResourceExhaustedError("seccomp: no memory");
+  for (const std::string& name : profile.value("architectures", std::vector<std::string>())) {
+    const int code = seccomp_arch_add(filter.get(), ArchitectureOf(name));
+    if (code != -EEXIST) KILN_RETURN_IF_ERROR(Failed(code, name));
+  }
+  // A binary tree: a system call passes some ten instructions, not hundreds.
+  KILN_RETURN_IF_ERROR(
+      Failed(seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2), "optimize"));
+  for (const json& rule : profile["syscalls"]) KILN_RETURN_IF_ERROR(AddRule(filter.get(), rule));
+  const Fd file(::memfd_create("seccomp", MFD_CLOEXEC));
+  if (!file.valid()) return ErrnoStatus(errno, "memfd_create");
+  KILN_RETURN_IF_ERROR(Failed(seccomp_export_bpf(filter.get(), file.get()), "export"));
+  if (::lseek(file.get(), 0, SEEK_SET) != 0) return ErrnoStatus(errno, "lseek");
+  KILN_ASSIGN_OR_RETURN(const std::string program, ReadAll(file.get()));
+  return absl::Base64Escape(program);
+}
+
 }  // namespace
+
+const absl::StatusOr<std::string>& DefaultSeccompProgram() {
+  static const auto* const program =
+      new absl::StatusOr<std::string>(Compile(DefaultSeccompProfile()));
+  return *program;
+}
 
 const json& DefaultSeccompProfile() {
   static const json* const profile = new json(Make());
