@@ -18,8 +18,8 @@ struct BindOptions {
 
 // One overlayfs mount (overlayfs.rst).
 struct OverlayOptions {
-  std::vector<std::string> lower;  // lowest first; two at least when `upper` is empty
-  std::string upper, work;         // both empty: read-only
+  std::vector<std::string> lower = {};  // lowest first; two at least when `upper` is empty
+  std::string upper = {}, work = {};    // both empty: read-only
   // No sync of the upper file system on fsync and unmount. The work directory must be emptied
   // before the next mount ("volatile" leaves a mark there).
   bool without_sync = false;

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <sys/stat.h>
+
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "store/base/cancel.h"
+#include "store/tree.h"
+
+namespace kiln::store {
+
+// One step from a tree to another (llb.md 5.4 rule 1).
+struct Change {
+  enum class Kind {
+    kPut,     // the entry is there now, with this content and metadata
+    kDelete,  // the entry, with all below it, is gone
+  };
+  Kind kind = Kind::kPut;
+  std::string path;       // in the tree: "/", "/a/b"
+  std::string host_path;  // kPut: where the entry can be read
+  struct stat st = {};    // kPut
+  bool opaque = false;    // kPut of a directory: nothing of what was there before shows through
+};
+
+// Takes changes as they come; an error ends the walk and is its result.
+using ChangeSink = std::function<absl::Status(const Change&)>;
+
+// The changes that one layer in overlayfs form makes. A directory comes before what is in it, the
+// root first. O(entries of the layer).
+absl::Status LayerChanges(const std::string& layer, const ChangeSink& sink,
+                          const CancelToken& cancel = {});
+
+// The changes from `lower` to `upper`, found by walking both. Parents of a change come along with
+// upper's metadata; of two equal trees nothing comes. Compared are mode, owner, device,
+// security.capability, and of what is no directory size and modification time; where the times
+// carry no nanoseconds, the content too (as containerd's continuity does). O(entries of both).
+absl::Status TreeChanges(const TreeReader& lower, const TreeReader& upper, const ChangeSink& sink,
+                         const CancelToken& cancel = {});
+
+}  // namespace kiln::store
