@@ -35,10 +35,10 @@ class Ref {
 };
 
 struct RefOptions {
-  std::string description;
+  std::string description = {};
   std::string record_type = "regular";  // llb.md 5.6: regular, source.local, exec.cachemount, …
   bool retain = false;                  // a mutable that survives its release (local, cache mount)
-  std::string index_key;                // findable through RefStore::Search when not empty
+  std::string index_key = {};           // findable through RefStore::Search when not empty
 };
 
 // A tree being written. Exclusive: one holder at a time. Dropping it without Commit discards the
@@ -77,7 +77,7 @@ class MountedTree {
 struct ChecksumOptions {
   bool follow = false;
   bool wildcard = false;
-  std::vector<std::string> include_patterns, exclude_patterns, required_paths;
+  std::vector<std::string> include_patterns = {}, exclude_patterns = {}, required_paths = {};
 };
 
 struct UsageInfo {
@@ -92,7 +92,7 @@ struct UsageInfo {
 };
 
 struct PruneOptions {
-  std::vector<std::string> filters;
+  std::vector<std::string> filters = {};
   bool all = false;
   absl::Duration keep_duration = absl::ZeroDuration();
   int64_t reserved_bytes = 0, max_used_bytes = 0, min_free_bytes = 0;

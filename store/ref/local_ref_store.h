@@ -1,0 +1,176 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "store/base/mutex.h"
+#include "store/base/thread_pool.h"
+#include "store/database.h"
+#include "store/ref/record.h"
+#include "store/ref_store.h"
+#include "store/root.h"
+#include "store/snapshot/driver.h"
+
+namespace kiln::store {
+
+struct LocalRefStoreOptions {
+  const Root* root = nullptr;  // both outlive the store
+  Database* database = nullptr;
+  DriverKind driver = DriverKind::kAuto;
+  // Longer chains are flattened; 0: what the driver can mount.
+  size_t max_layers = 0;
+};
+
+// RefStore on a local disk: files in numbered folders (store/snapshot), records in the refs family
+// of the database. See DESIGN.md, Refs, for rows, states and the crash rule.
+//
+// Outlives every Ref, MutableRef and MountedTree that it hands out. Thread-safe; every method may
+// block on disk, except that dropping a handle never does: files of what nobody wants are removed
+// on a thread of the store.
+//
+// Cost: New and Commit O(layers) plus two mkdirs and one unsynced write, whatever the size of the
+// tree (native driver: New copies the parent). Get O(layers) for the first holder, O(1) later.
+class LocalRefStore final : public RefStore {
+ public:
+  // kFailedPrecondition: the folder was made with another driver, or that one does not work here.
+  // Takes O(temporary records), not O(records); the snapshots folder is swept in the background.
+  static absl::StatusOr<std::unique_ptr<LocalRefStore>> Open(const LocalRefStoreOptions& options);
+  // Waits for the background work that was begun.
+  ~LocalRefStore() override;
+
+  absl::StatusOr<std::unique_ptr<MutableRef>> New(RefPtr parent,
+                                                  const RefOptions& options) override;
+  absl::StatusOr<RefPtr> Get(absl::string_view id) override;
+  absl::StatusOr<std::unique_ptr<MutableRef>> Reopen(absl::string_view id) override;
+  absl::StatusOr<RefPtr> Merge(absl::Span<const RefPtr> inputs, const RefOptions& options) override;
+  absl::StatusOr<RefPtr> Diff(RefPtr lower, RefPtr upper, const RefOptions& options) override;
+  absl::StatusOr<std::vector<std::string>> Search(absl::string_view index_key) override;
+  absl::Status SetIndexKey(absl::string_view id, absl::string_view index_key) override;
+  absl::Status SetValue(absl::string_view id, const std::string& name,
+                        absl::string_view value) override;
+  absl::StatusOr<std::string> GetValue(absl::string_view id, const std::string& name) override;
+  absl::Status SetRetained(absl::string_view id) override;
+  absl::StatusOr<std::unique_ptr<MountedTree>> Mount(const RefPtr& ref) override;
+  absl::StatusOr<std::unique_ptr<MountedTree>> Mount(MutableRef& ref) override;
+  absl::StatusOr<Digest> Checksum(const RefPtr& ref, absl::string_view path,
+                                  const ChecksumOptions& options,
+                                  const CancelToken& cancel) override;
+  absl::StatusOr<std::vector<UsageInfo>> DiskUsage(absl::Span<const std::string> filters) override;
+  absl::Status Prune(const PruneOptions& options, const CancelToken& cancel,
+                     absl::AnyInvocable<void(const UsageInfo&)> removed) override;
+
+  const SnapshotDriver& driver() const { return *driver_; }
+  // Waits until everything that was dropped so far is gone from the disk.
+  void Drain();
+
+ private:
+  friend class LocalRef;
+  friend class LocalMutableRef;
+  class SharedMount;
+  class Mounted;
+  struct Node;
+  using NodePtr = std::shared_ptr<Node>;
+  using RefRecord = internal::RefRecord;
+  using LayerChange = internal::LayerChange;
+  using RecordPtr = std::shared_ptr<const RefRecord>;
+
+  LocalRefStore(const LocalRefStoreOptions& options, std::unique_ptr<SnapshotDriver> driver);
+
+  // --- Start and sweep (open.cc)
+  absl::Status Start();
+  absl::Status LoadNumbers();
+  absl::StatusOr<uint64_t> NextNumber();
+  // A new folder as a child of `parent`. Returns its number.
+  absl::StatusOr<uint64_t> CreateSnapshot(const Layers& parent);
+  void SweepSnapshots(uint64_t before);
+  void DropTemporaries(const std::vector<std::string>& ids);
+
+  // --- The table of records (table.cc)
+  // Reads a record and makes sure that its files exist; a broken one is dropped with its children.
+  absl::StatusOr<RefRecord> ReadRecord(absl::string_view id);
+  // The record, in memory or loaded, with no change to its row under way. Gives up mu_ meanwhile.
+  absl::StatusOr<NodePtr> LoadLocked(absl::string_view id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<RecordPtr> Peek(absl::string_view id);
+  // Changes the record, and its row when it has one; `edit` may add rows of its own.
+  absl::Status Update(const NodePtr& node, const std::function<void(RefRecord&, Batch&)>& edit);
+  void EndChange(const NodePtr& node);
+  RefPtr HandleLocked(const NodePtr& node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void PutRecord(Batch& batch, const std::string& id, const RefRecord& record);
+  void EraseRecord(Batch& batch, const std::string& id, const RefRecord& record);
+  Layers DirsOf(const std::vector<uint64_t>& numbers) const;
+  absl::StatusOr<NodePtr> NodeOf(const RefPtr& ref) const;
+
+  // --- The end of holds and records (release.cc)
+  enum class Removal { kRemoved, kInUse, kHasChildren };
+  void Release(const NodePtr& node);
+  void ReleaseMutable(const NodePtr& node, bool retain);
+  void Settle(const NodePtr& node);
+  void TouchUsage(const NodePtr& node);
+  void EvictIdle();
+  // Removes a record and its files. With `with_twin` the other half of a pair goes as well; without
+  // it the files stay with the mutable half. `parents` gets the ids whose child it was.
+  absl::StatusOr<Removal> Remove(absl::string_view id, bool with_twin,
+                                 std::vector<std::string>* parents);
+  void RemoveUnwanted(std::vector<std::string> ids);
+  void DropBroken(std::vector<std::string> ids);
+  void RemoveFolder(uint64_t number);
+
+  // --- Writing (local_ref_store.cc)
+  absl::StatusOr<RefPtr> CommitNode(const NodePtr& node, bool retain);
+  absl::StatusOr<RefPtr> CommitPair(const NodePtr& node);
+  // Makes the immutable half of a pair the owner of the files, for good.
+  absl::Status Finalize(const NodePtr& node);
+  absl::StatusOr<std::unique_ptr<MutableRef>> OpenMutable(const NodePtr& node, RefPtr parent);
+
+  // --- Merge and diff (materialize.cc)
+  absl::StatusOr<Layers> Materialize(const NodePtr& node, const CancelToken& cancel);
+  absl::StatusOr<RefPtr> NewLazy(RefRecord record, const RefOptions& options);
+  absl::StatusOr<bool> BeginMaking(const NodePtr& node, const CancelToken& cancel,
+                                   const std::function<bool(const RefRecord&)>& done);
+  void EndMaking(const NodePtr& node);
+  absl::StatusOr<std::vector<LayerChange>> ChangesOf(const NodePtr& node,
+                                                     const CancelToken& cancel);
+  absl::StatusOr<std::vector<LayerChange>> KnownChanges(RecordPtr record);
+  absl::Status FindChanges(const NodePtr& node, const CancelToken& cancel);
+  absl::Status FindMergeChanges(const NodePtr& node, const CancelToken& cancel);
+  absl::Status FindDiffChanges(const NodePtr& node, const CancelToken& cancel);
+  absl::Status MakeTree(const NodePtr& node, const CancelToken& cancel);
+  absl::StatusOr<uint64_t> ApplyOnto(const std::vector<uint64_t>& base,
+                                     absl::Span<const LayerChange> changes,
+                                     const CancelToken& cancel);
+  absl::Status Flatten(const NodePtr& node, const CancelToken& cancel);
+
+  absl::StatusOr<std::string> MountPoint();
+  absl::Status Unmount(const NodePtr& node, std::shared_ptr<SharedMount> mount);
+
+  // Constant after Open.
+  const Root& root_;
+  Database& database_;
+  const std::unique_ptr<SnapshotDriver> driver_;
+  const size_t max_layers_;
+  const std::string mounts_dir_;
+
+  std::atomic<uint64_t> next_mount_{1};
+  std::atomic<bool> stopping_{false};
+
+  // Held while the limit is written, once in a thousand numbers.
+  Mutex numbers_mu_;
+  uint64_t next_number_ ABSL_GUARDED_BY(numbers_mu_) = 1;
+  uint64_t number_limit_ ABSL_GUARDED_BY(numbers_mu_) = 1;
+
+  Mutex mu_;
+  // A record's row change began or ended, or a tree was made.
+  CondVar changed_;
+  // Every held record, and some idle ones.
+  absl::flat_hash_map<std::string, NodePtr> nodes_ ABSL_GUARDED_BY(mu_);
+
+  ThreadPool reaper_;  // last: its work uses all of the above
+};
+
+}  // namespace kiln::store

@@ -1,0 +1,280 @@
+// The end of holds, records and files.
+#include <dirent.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "spdlog/spdlog.h"
+#include "store/base/status_macros.h"
+#include "store/ref/node.h"
+
+namespace kiln::store {
+
+using internal::ChildPrefix;
+using internal::IdOfKey;
+using internal::RecordKey;
+using internal::SnapshotKey;
+
+namespace {
+
+constexpr size_t kIdleRecords = 8192;  // kept in memory; a few kilobytes each
+
+}  // namespace
+
+void LocalRefStore::Release(const NodePtr& node) {
+  {
+    MutexLock lock(&mu_);
+    if (--node->holds > 0 || node->gone) return;
+  }
+  reaper_.Post([this, node] { Settle(node); });
+}
+
+void LocalRefStore::ReleaseMutable(const NodePtr& node, bool retain) {
+  reaper_.Post([this, node, retain] {
+    absl::Status status;
+    bool persisted;
+    {
+      MutexLock lock(&mu_);
+      persisted = node->persisted;
+    }
+    if (retain && !persisted) {
+      Batch batch;
+      RefRecord record;
+      {
+        MutexLock lock(&mu_);
+        record = *node->record;
+      }
+      record.retained = true;
+      PutRecord(batch, node->id, record);
+      status = database_.Write(batch);
+      if (status.ok()) {
+        MutexLock lock(&mu_);
+        node->record = std::make_shared<const RefRecord>(std::move(record));
+        node->persisted = true;
+      }
+    }
+    if (retain && status.ok()) {
+      TouchUsage(node);
+      MutexLock lock(&mu_);
+      node->writer = false;
+      changed_.SignalAll();
+      return;
+    }
+    if (!status.ok()) spdlog::warn("keep mutable ref {}: {}", node->id, status.ToString());
+    uint64_t number = 0;
+    {
+      MutexLock lock(&mu_);
+      node->writer = false;
+      number = node->record->snapshot;
+      if (!node->persisted) {
+        node->gone = true;
+        nodes_.erase(node->id);
+        changed_.SignalAll();
+      }
+    }
+    if (!persisted) {
+      RemoveFolder(number);
+      return;
+    }
+    std::vector<std::string> parents;
+    absl::StatusOr<Removal> removed = Remove(node->id, /*with_twin=*/true, &parents);
+    if (!removed.ok())
+      spdlog::warn("remove mutable ref {}: {}", node->id, removed.status().ToString());
+    RemoveUnwanted(std::move(parents));
+  });
+}
+
+// Runs on the reaper: notes the use, then drops what nobody keeps.
+void LocalRefStore::Settle(const NodePtr& node) {
+  TouchUsage(node);
+  bool unwanted;
+  {
+    MutexLock lock(&mu_);
+    while (node->busy) changed_.Wait(&mu_);
+    unwanted =
+        !node->gone && node->holds == 0 && !node->record->retained && !node->record->is_mutable;
+  }
+  if (unwanted) RemoveUnwanted({node->id});
+  EvictIdle();
+}
+
+// Only the reaper writes usage rows, so reading and writing one needs no lock.
+void LocalRefStore::TouchUsage(const NodePtr& node) {
+  {
+    MutexLock lock(&mu_);
+    if (node->gone || !node->used || !node->persisted) return;
+    node->used = false;
+  }
+  absl::StatusOr<std::optional<std::string>> row = database_.Get(Family::kUsage, node->id);
+  if (!row.ok()) return;  // a use that is not noted does no harm
+  internal::Usage usage;
+  if (row->has_value()) usage = internal::DecodeUsage(**row);
+  usage.last_used_at = absl::Now();
+  ++usage.count;
+  Batch batch;
+  batch.Put(Family::kUsage, node->id, internal::EncodeUsage(usage));
+  if (absl::Status status = database_.Write(batch); !status.ok())
+    spdlog::debug("note the use of ref {}: {}", node->id, status.ToString());
+}
+
+void LocalRefStore::EvictIdle() {
+  MutexLock lock(&mu_);
+  if (nodes_.size() <= kIdleRecords) return;
+  absl::erase_if(nodes_, [](const auto& item) {
+    const Node& node = *item.second;
+    return node.holds == 0 && node.persisted && !node.busy && !node.making && !node.writer;
+  });
+}
+
+absl::StatusOr<LocalRefStore::Removal> LocalRefStore::Remove(absl::string_view id, bool with_twin,
+                                                             std::vector<std::string>* parents) {
+  NodePtr node, twin;
+  RefRecord record, twin_record;
+  {
+    MutexLock lock(&mu_);
+    for (;;) {
+      KILN_ASSIGN_OR_RETURN(node, LoadLocked(id));
+      twin = nullptr;
+      if (node->record->twin.empty()) break;
+      absl::StatusOr<NodePtr> loaded = LoadLocked(node->record->twin);
+      if (loaded.ok()) {
+        twin = *std::move(loaded);
+      } else if (!absl::IsNotFound(loaded.status())) {
+        return loaded.status();
+      }
+      // Loading the other one gave up mu_.
+      if (!node->busy && !node->gone &&
+          (twin == nullptr || (!twin->gone && node->record->twin == twin->id)))
+        break;
+    }
+    auto in_use = [](const Node& n) { return n.holds > 0 || n.writer || n.making; };
+    if (in_use(*node) || (twin != nullptr && in_use(*twin))) return Removal::kInUse;
+    node->busy = true;
+    record = *node->record;
+    if (twin != nullptr) {
+      twin->busy = true;
+      twin_record = *twin->record;
+    }
+  }
+  const bool takes_twin = twin != nullptr && with_twin;
+  auto has_children = [&](const std::string& parent) {
+    return database_.Scan(Family::kRefs, ChildPrefix(parent)).Valid();
+  };
+  absl::Status status;
+  Removal result = Removal::kHasChildren;
+  if (!has_children(node->id) && !(takes_twin && has_children(twin->id))) {
+    result = Removal::kRemoved;
+    Batch batch;
+    EraseRecord(batch, node->id, record);
+    const bool takes_files = twin == nullptr || with_twin;
+    if (takes_files)
+      for (const uint64_t number : {record.snapshot, record.flat})
+        if (number != 0) batch.Delete(Family::kRefs, SnapshotKey(number));
+    if (takes_twin) {
+      EraseRecord(batch, twin->id, twin_record);
+    } else if (twin != nullptr) {
+      twin_record.twin.clear();
+      batch.Put(Family::kRefs, RecordKey(twin->id), internal::EncodeRecord(twin_record));
+    }
+    status = database_.Write(batch);
+  }
+  {
+    MutexLock lock(&mu_);
+    node->busy = false;
+    if (twin != nullptr) twin->busy = false;
+    if (result == Removal::kRemoved && status.ok()) {
+      node->gone = true;
+      nodes_.erase(node->id);
+      if (takes_twin) {
+        twin->gone = true;
+        nodes_.erase(twin->id);
+      } else if (twin != nullptr) {
+        twin->record = std::make_shared<const RefRecord>(twin_record);
+      }
+    }
+    changed_.SignalAll();
+  }
+  KILN_RETURN_IF_ERROR(Annotate(status, absl::StrCat("remove ref ", id)));
+  if (result != Removal::kRemoved) return result;
+  if (parents != nullptr) {
+    for (const std::string& parent : record.parents)
+      if (!parent.empty()) parents->push_back(parent);
+  }
+  if (twin == nullptr || with_twin) {
+    RemoveFolder(record.snapshot);
+    RemoveFolder(record.flat);
+  }
+  return result;
+}
+
+// Removes the immutables among `ids` that nobody keeps, then their parents likewise.
+void LocalRefStore::RemoveUnwanted(std::vector<std::string> ids) {
+  while (!ids.empty()) {
+    const std::string id = std::move(ids.back());
+    ids.pop_back();
+    absl::StatusOr<RecordPtr> record = Peek(id);
+    if (!record.ok() || (*record)->retained || (*record)->is_mutable) continue;
+    absl::StatusOr<Removal> removed = Remove(id, /*with_twin=*/false, &ids);
+    if (!removed.ok() && !absl::IsNotFound(removed.status()))
+      spdlog::warn("remove ref {}: {}", id, removed.status().ToString());
+  }
+}
+
+// Drops records whose files are missing, with everything made from them. Held ones stay: their
+// holders see the error when they touch the files.
+void LocalRefStore::DropBroken(std::vector<std::string> ids) {
+  absl::flat_hash_set<std::string> seen(ids.begin(), ids.end());
+  while (!ids.empty()) {
+    const std::string id = std::move(ids.back());
+    ids.pop_back();
+    {
+      MutexLock lock(&mu_);
+      auto node = nodes_.find(id);
+      if (node != nodes_.end() && (node->second->holds > 0 || node->second->writer)) continue;
+      if (node != nodes_.end() && !node->second->busy) {
+        node->second->gone = true;
+        nodes_.erase(node);
+      }
+    }
+    Cursor children = database_.Scan(Family::kRefs, ChildPrefix(id));
+    for (; children.Valid(); children.Next()) {
+      std::string child(IdOfKey(children.key()));
+      if (seen.insert(child).second) ids.push_back(std::move(child));
+    }
+    absl::StatusOr<std::optional<std::string>> row = database_.Get(Family::kRefs, RecordKey(id));
+    if (!row.ok() || !row->has_value()) continue;
+    absl::StatusOr<RefRecord> record = internal::DecodeRecord(**row);
+    Batch batch;
+    EraseRecord(batch, id, record.ok() ? *record : RefRecord());
+    std::vector<uint64_t> folders;
+    if (record.ok()) {
+      for (const uint64_t number : {record->snapshot, record->flat})
+        if (number != 0) folders.push_back(number);
+      // The two halves of a pair share their files.
+      if (!record->twin.empty() && seen.insert(record->twin).second) ids.push_back(record->twin);
+    }
+    for (const uint64_t number : folders) batch.Delete(Family::kRefs, SnapshotKey(number));
+    if (absl::Status status = database_.Write(batch); !status.ok()) {
+      spdlog::warn("drop broken ref {}: {}", id, status.ToString());
+      continue;
+    }
+    spdlog::warn("dropped ref {}: its files, or those of a parent, are missing", id);
+    for (const uint64_t number : folders) RemoveFolder(number);
+  }
+}
+
+// The name goes first, in one step: a folder that is half removed must never look whole again, also
+// not after a power loss that took the deletion of its record.
+void LocalRefStore::RemoveFolder(uint64_t number) {
+  if (number == 0) return;
+  const std::string folder = driver_->Folder(number), dying = absl::StrCat(folder, ".removed");
+  if (::rename(folder.c_str(), dying.c_str()) != 0 && errno != ENOENT)
+    spdlog::warn("{}", ErrnoStatus(errno, absl::StrCat("rename ", folder)).ToString());
+  if (absl::Status status = RemoveTree(dying); !status.ok())
+    spdlog::warn("{}; the next start tries again", status.ToString());
+}
+
+}  // namespace kiln::store
