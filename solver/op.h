@@ -111,12 +111,15 @@ struct ExecResult {
 };
 
 // One operation of the graph. Immutable and thread-safe; every method may block and runs on a pool
-// thread; each honours cancel() at every wait.
+// thread; each honours cancel() at every wait. A call that was cancelled may be made again, but
+// only after it has returned: two calls of one kind never run at once for one vertex.
 class Op {
  public:
   virtual ~Op() = default;
 
-  // The `index`-th cache map, 0 first. Errors are reported as "failed to load cache key: …".
+  // The `index`-th cache map, 0 first. Only an op without inputs may have more than one. For a
+  // vertex with ignore_cache the call for index 0 comes once each time the vertex becomes active,
+  // before anything else. Errors are reported as "failed to load cache key: …".
   virtual absl::StatusOr<CacheMap> MakeCacheMap(OpContext& context, int index) = 0;
 
   // Digest of the part of `input` that the op reads ("sha256:…").
@@ -126,6 +129,12 @@ class Op {
 
   virtual absl::StatusOr<ExecResult> Execute(OpContext& context,
                                              absl::Span<const ResultPtr> inputs) = 0;
+
+  // True when MakeCacheMap neither blocks nor does I/O: it may then run on the solver's own thread,
+  // which saves a hop per vertex.
+  virtual bool CheapCacheMap() const { return false; }
+  // The same for Execute.
+  virtual bool CheapExecute() const { return false; }
 
   // True for source, exec and file ops, which take one of --max-parallelism slots while executing.
   virtual bool TakesSlot() const = 0;
@@ -139,8 +148,15 @@ class Op {
   virtual std::vector<Resource> Resources() const { return {}; }
 };
 
+// Marks an error as the loss of a client in mid-transfer: when the job of that client is gone and
+// others still want the vertex, the call is made again and asks their sessions. kUnavailable counts
+// as such a loss as well.
+absl::Status SessionLostError(absl::Status status);
+bool IsSessionLost(const absl::Status& status);
+
 // Turns one op of a definition into an Op. `op_bytes` is the canonical serialized pb.Op. Called at
-// load; must not block. Thread-safe.
+// load, or right before the first cache map when jobs may still add linux_resources; must not
+// block. An error fails the vertex when it is solved, not the load. Thread-safe.
 class OpResolver {
  public:
   virtual ~OpResolver() = default;
