@@ -136,8 +136,8 @@ class Loader {
   absl::Status Place(uint32_t index) {
     Entry& entry = entries_[index];
     pb::Op& op = *entry.op;
-    if (index == terminal_) return Invalid("invalid missing input digest ",
-                                           entry.received.ToString());
+    if (index == terminal_)
+      return Invalid("invalid missing input digest ", entry.received.ToString());
     for (size_t i = 0; i < entry.inputs.size(); ++i) {
       const Entry& input = entries_[entry.inputs[i]];
       if (input.vertex == kNone) return MissingInput(op.inputs(static_cast<int>(i)));
@@ -224,8 +224,8 @@ class Loader {
   google::protobuf::Arena* const arena_;
   const absl::Span<const std::string> granted_;
   std::vector<Entry> entries_;
-  std::vector<const std::string*> bytes_;            // of each entry
-  std::vector<const pb::OpMetadata*> metadata_;      // of each entry, or null
+  std::vector<const std::string*> bytes_;              // of each entry
+  std::vector<const pb::OpMetadata*> metadata_;        // of each entry, or null
   absl::flat_hash_map<Digest, uint32_t> by_received_;  // -> entry
   absl::flat_hash_map<Digest, uint32_t> by_digest_;    // canonical -> vertex
   uint32_t terminal_ = 0;

@@ -12,8 +12,9 @@ class OpMetadata;
 
 namespace kiln::solver {
 
-// Refuses what cannot be executed whatever the rest of the graph is (as BuildKit's loader does, and also
-// the indices that BuildKit finds only when the op is evaluated). The terminal op is not checked.
+// Refuses what cannot be executed whatever the rest of the graph is (as BuildKit's loader does, and
+// also the indices that BuildKit finds only when the op is evaluated). The terminal op is not
+// checked.
 absl::Status CheckOp(const pb::Op& op);
 
 // Capabilities that the op asks for, and entitlements that it needs.

@@ -11,13 +11,14 @@
 #include "absl/strings/string_view.h"
 #include "solver/op.h"
 #include "solver/progress.h"
+#include "solver/stats.h"
 #include "store/base/cancel.h"
 #include "store/cache_index.h"
 
 namespace kiln::solver {
 
 struct SolverOptions {
-  int max_parallelism = 0;  // slots for source, exec and file ops; 0 = unlimited (the pool's size)
+  int max_parallelism = 0;  // slots for source, exec and file ops; 0 = op_threads
   int op_threads = 64;      // threads that run ops
   int io_threads = 4;       // threads that run cache look-ups and loads
 };
@@ -30,15 +31,16 @@ struct JobOptions {
 };
 
 // One solve's hold on vertices. Everything it asked for is dropped when it is destroyed or
-// cancelled. Thread-safe.
+// cancelled. May outlive the solver, which then refuses with kUnavailable. Thread-safe.
 class Job {
  public:
   virtual ~Job() = default;
   virtual const std::string& id() const = 0;
 
   // Solves the definition's root (serialized pb.Definition). `done` is called once, on a pool
-  // thread; nullptr result = the empty tree. After Cancel it gets the cause at once, without
-  // waiting for work to wind down. Definition faults are kInvalidArgument with llb.md 1.4's text.
+  // thread; it may block. nullptr result = the empty tree. After Cancel it gets the cause at once,
+  // without waiting for work to wind down. Definition faults are kInvalidArgument with llb.md 1.4's
+  // text.
   virtual void Build(std::string definition,
                      absl::AnyInvocable<void(absl::StatusOr<ResultPtr>)> done) = 0;
   // The same, waiting. Cancels what was asked when `cancel` fires.
@@ -56,7 +58,8 @@ class Job {
   virtual absl::Status RunStep(const std::string& id, const std::string& name,
                                const std::function<absl::Status(ProgressSink&)>& work) = 0;
 
-  // Lists (vertex digest, times executed by or joined by this job), for tests and history counts.
+  // What this job's vertices took so far.
+  virtual JobStats stats() = 0;
   virtual JobValues& values() = 0;
 };
 
@@ -72,6 +75,9 @@ class Solver {
   virtual absl::StatusOr<std::shared_ptr<Job>> NewJob(const JobOptions& options) = 0;
   // nullptr when there is none.
   virtual std::shared_ptr<Job> FindJob(absl::string_view id) = 0;
+
+  // Counts since the solver was made.
+  virtual SolverStats stats() const = 0;
 };
 
 }  // namespace kiln::solver

@@ -1,0 +1,395 @@
+#include "solver/internal/driver.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+
+#include "absl/time/clock.h"
+#include "store/base/check.h"
+
+namespace kiln::solver {
+namespace {
+
+constexpr size_t kMaxBatch = 256;
+constexpr int64_t kCacheMapPart = -1;
+constexpr int64_t kExecutePart = -2;
+
+std::unique_ptr<ThreadPool> MakePool(const char* name, int threads) {
+  return std::make_unique<ThreadPool>(name, static_cast<size_t>(std::max(1, threads)));
+}
+
+absl::Status StoppedError() { return absl::UnavailableError("the solver is shutting down"); }
+
+}  // namespace
+
+// What one call into an op may use. The engine keeps `owner` until the call is answered.
+class Driver::Context : public OpContext {
+ public:
+  Context(Driver* driver, const void* owner, bool is_execution, std::shared_ptr<VertexLog> log,
+          std::shared_ptr<const VertexInfo> info, std::shared_ptr<JobValuesMap> values)
+      : driver_(*driver),
+        owner_(owner),
+        is_execution_(is_execution),
+        log_(std::move(log)),
+        info_(std::move(info)),
+        values_(std::move(values)),
+        token_(source_.token()) {}
+
+  const CancelToken& cancel() const override { return token_; }
+  ProgressSink& progress() override { return *log_; }
+  const VertexInfo& vertex() const override { return *info_; }
+  JobValues& job_values() override { return *values_; }
+  std::vector<std::string> SessionIds() const override {
+    std::vector<std::string> ids;
+    driver_.Ask([this, &ids] {
+      ids = is_execution_ ? driver_.engine_.SessionIds(static_cast<const Execution*>(owner_))
+                          : driver_.engine_.SessionIds(static_cast<const Vertex*>(owner_));
+    });
+    return ids;
+  }
+
+  void Cancel() { source_.Cancel(); }
+
+ private:
+  Driver& driver_;
+  const void* const owner_;
+  const bool is_execution_;
+  const std::shared_ptr<VertexLog> log_;
+  const std::shared_ptr<const VertexInfo> info_;
+  const std::shared_ptr<JobValuesMap> values_;
+  CancelSource source_;
+  const CancelToken token_;
+};
+
+Driver::Driver(const SolverOptions& options, store::CacheIndex* index, ResultLoader* loader,
+               OpResolver* resolver)
+    : options_(options),
+      runner_(index, loader, resolver),
+      engine_(static_cast<uint32_t>(options.max_parallelism > 0 ? options.max_parallelism
+                                                                : options.op_threads)),
+      io_(MakePool("kiln-index", options.io_threads)),
+      keys_(MakePool("kiln-keys", options.op_threads)),
+      // Beyond the slots there is room for ops that take none.
+      ops_(MakePool("kiln-op", std::max(options.op_threads, options.max_parallelism) + 8)),
+      done_(MakePool("kiln-done", options.op_threads)),
+      loop_([this] { Loop(); }) {}
+
+Driver::~Driver() {
+  if (loop_.joinable()) Stop();
+}
+
+void Driver::Stop() {
+  absl::flat_hash_map<RequestId, PendingRequest> requests;
+  {
+    MutexLock lock(&mu_);
+    if (stopping_) return;
+    stopping_ = true;
+    requests.swap(requests_);
+    changed_.Signal();
+  }
+  for (auto& [id, request] : requests)
+    done_->Post([done = std::move(request.done)]() mutable { done(StoppedError()); });
+  loop_.join();
+  ops_.reset();
+  io_.reset();
+  keys_.reset();
+  done_.reset();
+}
+
+bool Driver::Post(Event event) {
+  MutexLock lock(&mu_);
+  if (stopped_) return false;
+  inbox_.push_back(std::move(event));
+  if (inbox_.size() == 1) changed_.Signal();
+  return true;
+}
+
+bool Driver::Post(std::vector<Event> events) {
+  MutexLock lock(&mu_);
+  if (stopped_) return false;
+  for (Event& event : events) inbox_.push_back(std::move(event));
+  changed_.Signal();
+  return true;
+}
+
+bool Driver::PostTask(Task task) {
+  MutexLock lock(&mu_);
+  if (stopped_) return false;
+  tasks_.push_back(std::move(task));
+  changed_.Signal();
+  return true;
+}
+
+bool Driver::Ask(absl::AnyInvocable<void()> ask) {
+  if (std::this_thread::get_id() == loop_.get_id()) {
+    ask();
+    return true;
+  }
+  Mutex mu;
+  CondVar changed;
+  bool done = false;
+  const bool posted = PostTask([&] {
+    ask();
+    MutexLock lock(&mu);
+    done = true;
+    changed.Signal();
+  });
+  if (!posted) return false;
+  MutexLock lock(&mu);
+  while (!done) changed.Wait(&mu);
+  return true;
+}
+
+void Driver::Loop() {
+  ::pthread_setname_np(::pthread_self(), "kiln-solver");
+  std::vector<Event> events;
+  std::vector<Task> tasks;
+  bool cancelled_all = false;
+  for (;;) {
+    bool stopping = false;
+    {
+      MutexLock lock(&mu_);
+      stats_ = engine_.stats();
+      const bool over = cancelled_all && engine_.Idle();
+      while (inbox_.empty() && tasks_.empty() && !over && (!stopping_ || cancelled_all))
+        changed_.Wait(&mu_);
+      stopping = stopping_;
+      if (inbox_.empty() && tasks_.empty() && over) {
+        stopped_ = true;
+        return;
+      }
+      events.swap(inbox_);
+      tasks.swap(tasks_);
+    }
+    now_ = absl::Now();
+    for (Task& task : tasks) task();
+    tasks.clear();
+    for (Event& event : events) Feed(std::move(event));
+    events.clear();
+    if (stopping && !cancelled_all) {
+      cancelled_all = true;
+      std::vector<JobId> jobs;
+      for (const auto& [id, side] : jobs_) jobs.push_back(id);
+      for (JobId id : jobs) Feed(event::EndJob{id});
+    }
+    while (!local_.empty()) {
+      std::vector<Event> more;
+      more.swap(local_);
+      for (Event& event : more) Feed(std::move(event));
+    }
+    FlushLookUps();
+  }
+}
+
+void Driver::Feed(Event event) {
+  if (const auto* done = std::get_if<event::CacheMapDone>(&event)) {
+    calls_.erase({done->vertex, kCacheMapPart});
+  } else if (const auto* content = std::get_if<event::ContentDone>(&event)) {
+    calls_.erase({content->vertex, content->input});
+  } else if (const auto* executed = std::get_if<event::ExecuteDone>(&event)) {
+    calls_.erase({executed->execution, kExecutePart});
+  }
+  const auto* end = std::get_if<event::EndJob>(&event);
+  const JobId ended = end != nullptr ? end->job : 0;
+  engine_.Step(std::move(event), now_, &actions_);
+  Dispatch();
+  if (ended != 0) jobs_.erase(ended);
+}
+
+void Driver::Dispatch() {
+  for (Action& action : actions_) std::visit([this](auto& a) { Do(a); }, action);
+  actions_.clear();
+}
+
+// Sends the look-ups of this round to the pool, in as many parts as it has threads.
+void Driver::FlushLookUps() {
+  if (look_ups_.empty()) return;
+  const size_t threads = static_cast<size_t>(std::max(1, options_.io_threads));
+  const size_t size = std::clamp((look_ups_.size() + threads - 1) / threads, size_t{1}, kMaxBatch);
+  for (size_t from = 0; from < look_ups_.size(); from += size) {
+    const size_t to = std::min(from + size, look_ups_.size());
+    std::vector<Action> batch(std::make_move_iterator(look_ups_.begin() + from),
+                              std::make_move_iterator(look_ups_.begin() + to));
+    io_->Post([this, batch = std::move(batch)] {
+      std::vector<Event> answers;
+      answers.reserve(batch.size());
+      for (const Action& action : batch) {
+        if (const auto* query = std::get_if<action::Query>(&action)) {
+          answers.push_back(runner_.Run(*query));
+        } else if (const auto* find = std::get_if<action::FindRecords>(&action)) {
+          answers.push_back(runner_.Run(*find));
+        } else if (const auto* save = std::get_if<action::Save>(&action)) {
+          answers.push_back(runner_.Run(*save));
+        } else {
+          runner_.Run(std::get<action::Link>(action));
+        }
+      }
+      Post(std::move(answers));
+    });
+  }
+  look_ups_.clear();
+}
+
+template <typename Action>
+void Driver::Call(Action action, CallKey key, const void* owner, bool is_execution, bool cheap,
+                  ThreadPool& pool) {
+  const auto side = jobs_.find(action.job);
+  KILN_CHECK(side != jobs_.end());
+  auto context = std::make_shared<Context>(this, owner, is_execution, action.log, action.info,
+                                           side->second.values);
+  if (cheap) {
+    local_.push_back(runner_.Run(action, *context));
+    return;
+  }
+  calls_[key] = context;
+  pool.Post([this, action = std::move(action), context = std::move(context)] {
+    Post(Event(runner_.Run(action, *context)));
+  });
+}
+
+void Driver::Do(action::MakeCacheMap& action) {
+  const bool cheap = action.op != nullptr && action.op->CheapCacheMap();
+  Vertex* vertex = action.vertex;
+  Call(std::move(action), {vertex, kCacheMapPart}, vertex, false, cheap, *keys_);
+}
+
+void Driver::Do(action::ComputeContent& action) {
+  Vertex* vertex = action.vertex;
+  const int64_t input = action.input;
+  Call(std::move(action), {vertex, input}, vertex, false, false, *keys_);
+}
+
+void Driver::Do(action::Execute& action) {
+  Execution* execution = action.execution;
+  const bool cheap = action.op->CheapExecute();
+  Call(std::move(action), {execution, kExecutePart}, execution, true, cheap, *ops_);
+}
+
+void Driver::Do(action::LoadNested& action) {
+  keys_->Post([this, action = std::move(action)] { Post(Event(runner_.Run(action))); });
+}
+
+void Driver::Do(action::Load& action) {
+  io_->Post([this, action = std::move(action)] { Post(Event(runner_.Run(action))); });
+}
+
+void Driver::CancelCall(const CallKey& key) {
+  const auto it = calls_.find(key);
+  if (it != calls_.end()) it->second->Cancel();
+}
+
+void Driver::Do(action::CancelCacheMap& action) { CancelCall({action.vertex, kCacheMapPart}); }
+void Driver::Do(action::CancelContent& action) { CancelCall({action.vertex, action.input}); }
+void Driver::Do(action::CancelExecute& action) { CancelCall({action.execution, kExecutePart}); }
+
+void Driver::Do(action::FinishRequest& action) { Finish(action.request, std::move(action.result)); }
+
+void Driver::Finish(RequestId request, absl::StatusOr<ResultPtr> result) {
+  MutexLock lock(&mu_);
+  const auto it = requests_.find(request);
+  if (it == requests_.end()) return;
+  done_->Post([done = std::move(it->second.done), result = std::move(result)]() mutable {
+    done(std::move(result));
+  });
+  requests_.erase(it);
+}
+
+void Driver::Do(action::Subscribe& action) {
+  const auto side = jobs_.find(action.job);
+  if (side == jobs_.end()) return;
+  for (const std::shared_ptr<VertexLog>& log : action.logs) log->Subscribe(side->second.log);
+}
+
+void Driver::Do(action::Unsubscribe& action) {
+  const auto side = jobs_.find(action.job);
+  if (side == jobs_.end()) return;
+  for (const std::shared_ptr<VertexLog>& log : action.logs)
+    log->Unsubscribe(side->second.log.get());
+}
+
+void Driver::Do(action::Progress& action) {
+  action.log->Tell(action.mark, action.now, action.error);
+}
+void Driver::Do(action::Follow& action) { action.leader->AddFollower(action.follower); }
+void Driver::Do(action::Unfollow& action) { action.leader->DropFollowers(); }
+
+JobId Driver::AddJob(const JobOptions& options, std::shared_ptr<JobLog> log,
+                     std::shared_ptr<JobValuesMap> values) {
+  const JobId id = next_job_++;
+  PostTask([this, id, options, log = std::move(log), values = std::move(values)]() mutable {
+    jobs_[id] = {std::move(log), std::move(values)};
+    Feed(event::NewJob{id, std::move(options.session_ids), std::move(options.entitlements)});
+  });
+  return id;
+}
+
+void Driver::AddSession(JobId job, std::string session_id) {
+  Post(Event(event::AddSession{job, std::move(session_id)}));
+}
+
+RequestId Driver::Build(JobId job, std::vector<std::string> entitlements, std::string definition,
+                        Done done) {
+  const RequestId id = next_request_++;
+  auto load = [this, job, id, entitlements = std::move(entitlements),
+               definition = std::move(definition)] { Load(job, id, entitlements, definition); };
+  {
+    MutexLock lock(&mu_);
+    if (!stopping_) {
+      requests_.emplace(id, PendingRequest{job, std::move(done)});
+      keys_->Post(std::move(load));
+      return id;
+    }
+  }
+  done(StoppedError());
+  return id;
+}
+
+void Driver::Load(JobId job, RequestId request, const std::vector<std::string>& entitlements,
+                  const std::string& definition) {
+  absl::StatusOr<LoadedGraph> graph = LoadDefinition(definition, entitlements);
+  if (!graph.ok()) return Finish(request, std::move(graph).status());
+  if (graph->vertices.empty()) return Finish(request, ResultPtr());
+  ResolveOps(runner_.resolver(), &*graph);
+  auto shared = std::make_shared<LoadedGraph>(*std::move(graph));
+  PostTask([this, job, request, shared = std::move(shared)]() mutable {
+    {
+      MutexLock lock(&mu_);
+      if (!requests_.contains(request)) return;  // cancelled meanwhile
+    }
+    Feed(event::Build{job, request, std::move(shared)});
+  });
+}
+
+void Driver::CancelRequest(JobId job, RequestId request, absl::Status cause) {
+  Finish(request, cause);
+  Post(Event(event::CancelRequest{job, request, std::move(cause)}));
+}
+
+void Driver::CancelJob(JobId job, absl::Status cause) {
+  std::vector<RequestId> requests;
+  {
+    MutexLock lock(&mu_);
+    for (const auto& [id, request] : requests_)
+      if (request.job == job) requests.push_back(id);
+  }
+  for (RequestId id : requests) Finish(id, cause);
+  Post(Event(event::CancelJob{job, std::move(cause)}));
+}
+
+void Driver::EndJob(JobId job) {
+  CancelJob(job, absl::CancelledError("context canceled"));
+  Post(Event(event::EndJob{job}));
+}
+
+SolverStats Driver::stats() const {
+  MutexLock lock(&mu_);
+  return stats_;
+}
+
+JobStats Driver::StatsOf(JobId job) {
+  JobStats stats;
+  Ask([&] { stats = engine_.StatsOf(job); });
+  return stats;
+}
+
+}  // namespace kiln::solver

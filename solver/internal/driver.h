@@ -1,0 +1,144 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "solver/internal/engine.h"
+#include "solver/internal/job_values.h"
+#include "solver/internal/progress_hub.h"
+#include "solver/internal/runner.h"
+#include "solver/solver.h"
+#include "store/base/cancel.h"
+#include "store/base/mutex.h"
+#include "store/base/thread_pool.h"
+
+namespace kiln::solver {
+
+// Drives the engine: one loop thread that owns it, pools for what blocks. What ops call cheap runs
+// on the loop. Look-ups travel in batches, so that a large graph does not cost a thread hop for
+// each vertex. Thread-safe.
+class Driver {
+ public:
+  using Done = absl::AnyInvocable<void(absl::StatusOr<ResultPtr>)>;
+
+  Driver(const SolverOptions& options, store::CacheIndex* index, ResultLoader* loader,
+         OpResolver* resolver);
+  ~Driver();
+
+  // Cancels everything and waits for the last call and callback to end. Afterwards everything is
+  // refused with kUnavailable. Once, and not on a thread of the driver.
+  void Stop();
+
+  JobId AddJob(const JobOptions& options, std::shared_ptr<JobLog> log,
+               std::shared_ptr<JobValuesMap> values);
+  void AddSession(JobId job, std::string session_id);
+  RequestId Build(JobId job, std::vector<std::string> entitlements, std::string definition,
+                  Done done);
+  // `done` of the request gets `cause`, unless it was called already.
+  void CancelRequest(JobId job, RequestId request, absl::Status cause);
+  void CancelJob(JobId job, absl::Status cause);
+  void EndJob(JobId job);
+
+  SolverStats stats() const;
+  JobStats StatsOf(JobId job);
+
+ private:
+  class Context;
+  struct CallKey {
+    const void* owner;
+    int64_t part;  // input of a content digest, -1 cache map, -2 execution
+    friend bool operator==(const CallKey& a, const CallKey& b) {
+      return a.owner == b.owner && a.part == b.part;
+    }
+    template <typename H>
+    friend H AbslHashValue(H h, const CallKey& key) {
+      return H::combine(std::move(h), key.owner, key.part);
+    }
+  };
+  struct JobSide {
+    std::shared_ptr<JobLog> log;
+    std::shared_ptr<JobValuesMap> values;
+  };
+  struct PendingRequest {
+    JobId job;
+    Done done;
+  };
+  using Task = absl::AnyInvocable<void()>;
+
+  // False once the loop has ended.
+  bool Post(Event event);
+  bool Post(std::vector<Event> events);
+  bool PostTask(Task task);
+  // Runs `ask` on the loop and waits for it; false once the loop has ended.
+  bool Ask(absl::AnyInvocable<void()> ask);
+
+  void Load(JobId job, RequestId request, const std::vector<std::string>& entitlements,
+            const std::string& definition);
+  void Loop();
+  void Feed(Event event);
+  void Dispatch();
+  void FlushLookUps();
+  template <typename Action>
+  void Call(Action action, CallKey key, const void* owner, bool is_execution, bool cheap,
+            ThreadPool& pool);
+  void CancelCall(const CallKey& key);
+  void Finish(RequestId request, absl::StatusOr<ResultPtr> result);
+
+  void Do(action::MakeCacheMap& action);
+  void Do(action::ComputeContent& action);
+  void Do(action::Execute& action);
+  void Do(action::LoadNested& action);
+  void Do(action::Load& action);
+  void Do(action::CancelCacheMap& action);
+  void Do(action::CancelContent& action);
+  void Do(action::CancelExecute& action);
+  void Do(action::FinishRequest& action);
+  void Do(action::Subscribe& action);
+  void Do(action::Unsubscribe& action);
+  void Do(action::Progress& action);
+  void Do(action::Follow& action);
+  void Do(action::Unfollow& action);
+  template <typename LookUp>
+  void Do(LookUp& action) {
+    look_ups_.emplace_back(std::move(action));
+  }
+
+  const SolverOptions options_;
+  const Runner runner_;
+  std::atomic<JobId> next_job_ = 1;
+  std::atomic<RequestId> next_request_ = 1;
+
+  mutable Mutex mu_;
+  CondVar changed_;
+  std::vector<Event> inbox_ ABSL_GUARDED_BY(mu_);
+  std::vector<Task> tasks_ ABSL_GUARDED_BY(mu_);  // before the events that are in the inbox
+  absl::flat_hash_map<RequestId, PendingRequest> requests_ ABSL_GUARDED_BY(mu_);
+  SolverStats stats_ ABSL_GUARDED_BY(mu_);
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopped_ ABSL_GUARDED_BY(mu_) = false;
+
+  // Loop thread only.
+  Engine engine_;
+  std::vector<Event> local_;  // events of calls that ran on the loop
+  std::vector<Action> actions_;
+  std::vector<Action> look_ups_;
+  absl::flat_hash_map<CallKey, std::shared_ptr<Context>> calls_;
+  absl::flat_hash_map<JobId, JobSide> jobs_;
+  absl::Time now_;
+
+  // Drained and joined by Stop; used under mu_ or by what runs on the loop or the pools before.
+  std::unique_ptr<ThreadPool> io_;    // look-ups and loads
+  std::unique_ptr<ThreadPool> keys_;  // cache maps, content digests, definitions
+  std::unique_ptr<ThreadPool> ops_;   // executions
+  std::unique_ptr<ThreadPool> done_;  // callbacks
+  std::thread loop_;
+};
+
+}  // namespace kiln::solver

@@ -1,0 +1,465 @@
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "solver/internal/engine.h"
+#include "solver/internal/source_details.h"
+#include "store/base/check.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::solver {
+namespace {
+
+constexpr uint32_t kMaxDepth = 64;  // of nested definitions
+constexpr uint64_t kMaxTombs = 1'000'000;
+
+}  // namespace
+
+// Everything known of the vertex's inputs: what its result is saved under, or with `probe_only`
+// what an equal execution may be found by.
+InputKeys Engine::KeysOf(const Vertex* vertex, bool probe_only) const {
+  InputKeys keys(vertex->inputs.size());
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const VertexInput& input = vertex->inputs[i];
+    const std::string& selector = vertex->maps[0].inputs[i].selector;
+    for (const auto& edge : input.vertex->edges) {
+      if (edge->output != input.output) continue;
+      keys[i].reserve(edge->keys.size() + 1);
+      for (const EdgeKey& key : edge->keys)
+        if (key.probe || !probe_only) keys[i].push_back({key.id, selector});
+    }
+    if (!vertex->content.empty() && vertex->content[i].state == CallState::kDone)
+      keys[i].push_back({vertex->content[i].key, ""});
+  }
+  return keys;
+}
+
+// The edge has all its inputs and nothing cached.
+void Engine::TryExecute(Edge* edge) {
+  Vertex* vertex = edge->vertex;
+  if (vertex->execution != nullptr) {
+    if (vertex->execution->state == ExecutionState::kDone)
+      return TakeOutput(edge, vertex->execution);
+    return Wait(edge, vertex->execution);
+  }
+  std::vector<std::string> op_digests;
+  op_digests.reserve(vertex->maps.size());
+  for (const CacheMap& map : vertex->maps) op_digests.push_back(map.op_digest);
+  const InputKeys keys = KeysOf(vertex, /*probe_only=*/true);
+  Execution* equal =
+      table_.Find(op_digests, keys, [&](const Execution& x) { return MayFollow(edge, x); });
+  if (equal != nullptr) {
+    if (equal->state == ExecutionState::kCancelling) return Block(edge, equal);
+    Follow(vertex, equal);
+    if (equal->state == ExecutionState::kDone) return TakeOutput(edge, equal);
+    return Wait(edge, equal);
+  }
+  // Its own earlier call still winds down, or runs for others under keys that it no longer has.
+  if (vertex->leading != nullptr) return Block(edge, vertex->leading);
+  if (!vertex->info->ignore_cache && table_.SavedSince(op_digests, keys, edge->search->looked_up))
+    return LookUpAgain(edge);
+  Lead(edge);
+}
+
+bool Engine::MayFollow(const Edge* edge, const Execution& execution) const {
+  if (edge->vertex->info->ignore_cache) {
+    if (!execution.ignore_cache || execution.state == ExecutionState::kDone) return false;
+  }
+  // A leader has all its inputs, so it cannot wait for a follower, unless it waits for a definition
+  // that it made.
+  if (execution.state == ExecutionState::kNested && execution.nested_root != nullptr) {
+    Vertex* const self[] = {edge->vertex};
+    return !Reaches(execution.nested_root, self);
+  }
+  return true;
+}
+
+// Whether `from` may have to wait for one of `to`.
+bool Engine::Reaches(const Edge* from, absl::Span<Vertex* const> to) const {
+  absl::flat_hash_set<const Vertex*> seen;
+  std::vector<const Vertex*> stack = {from->vertex};
+  while (!stack.empty()) {
+    const Vertex* vertex = stack.back();
+    stack.pop_back();
+    if (!seen.insert(vertex).second) continue;
+    if (std::find(to.begin(), to.end(), vertex) != to.end()) return true;
+    for (const VertexInput& input : vertex->inputs) stack.push_back(input.vertex);
+    for (const Execution* x : {vertex->execution, vertex->leading})
+      if (x != nullptr && x->nested_root != nullptr) stack.push_back(x->nested_root->vertex);
+  }
+  return false;
+}
+
+void Engine::Lead(Edge* edge) {
+  Vertex* vertex = edge->vertex;
+  auto owned = std::make_unique<Execution>();
+  Execution* x = owned.get();
+  executions_.emplace(x, std::move(owned));
+  x->leader = vertex;
+  x->info = vertex->info;
+  x->op = vertex->op;
+  x->log = vertex->log;
+  x->vertices.push_back(vertex);
+  vertex->execution = vertex->leading = x;
+  ++vertex->outstanding;
+  x->ignore_cache = vertex->info->ignore_cache;
+  for (const CacheMap& map : vertex->maps) x->op_digests.push_back(map.op_digest);
+  auto keys = std::make_shared<InputKeys>(KeysOf(vertex, /*probe_only=*/false));
+  x->all_fresh = !x->ignore_cache && !keys->empty();
+  for (size_t i = 0; i < vertex->inputs.size(); ++i) {
+    const Edge* input = EdgeOf(vertex->inputs[i].vertex, vertex->inputs[i].output);
+    x->inputs.push_back(input->result);
+    for (const EdgeKey& key : input->keys) x->all_fresh = x->all_fresh && key.probe;
+  }
+  x->keys = std::move(keys);
+  table_.Add(x);
+  x->takes_slot = vertex->op->TakesSlot();
+  x->locks = vertex->op->Resources();
+  std::sort(x->locks.begin(), x->locks.end(), [](const auto& a, const auto& b) {
+    return a.name != b.name ? a.name < b.name : a.exclusive > b.exclusive;
+  });
+  x->locks.erase(std::unique(x->locks.begin(), x->locks.end(),
+                             [](const auto& a, const auto& b) { return a.name == b.name; }),
+                 x->locks.end());
+  Wait(edge, x);
+  scheduler_.Enqueue(x, JobsOf(x));
+}
+
+// Takes part in an equal execution: its jobs' interest, its sessions and its progress.
+void Engine::Follow(Vertex* vertex, Execution* x) {
+  const bool own = vertex->log == x->log;  // its own call, cancelled but finished all the same
+  vertex->execution = x;
+  x->vertices.push_back(vertex);
+  if (!own) {
+    x->shared = true;
+    ++stats_.followed;
+    Emit(action::Follow{x->log, vertex->log});
+  }
+  for (JobState* job : vertex->jobs) {
+    job->stats.followed += own ? 0 : 1;
+    if (x->state == ExecutionState::kWaiting || x->state == ExecutionState::kRunning)
+      scheduler_.AddJob(x, job);
+    Lists logs;
+    for (size_t i = 0; i < x->nested_vertices.size(); ++i)
+      AddJob(x->nested_vertices[i], job, &logs);
+    if (!logs.empty()) Emit(action::Subscribe{job->id, std::move(logs)});
+  }
+  if (x->state != ExecutionState::kWaiting) {
+    Tell(vertex, action::Mark::kStarted);
+    if (x->state == ExecutionState::kDone) Tell(vertex, action::Mark::kCompleted);
+  }
+}
+
+void Engine::Wait(Edge* edge, Execution* x) {
+  edge->state = EdgeState::kExecuting;
+  edge->waiting_on = x;
+  x->waiting.push_back(edge);
+}
+
+void Engine::Block(Edge* edge, Execution* x) {
+  edge->state = EdgeState::kExecuting;
+  edge->waiting_on = x;
+  x->blocked.push_back(edge);
+}
+
+void Engine::StopWaiting(Edge* edge) {
+  Execution* x = std::exchange(edge->waiting_on, nullptr);
+  if (x == nullptr) return;
+  if (edge->state == EdgeState::kExecuting) edge->state = EdgeState::kPreparing;
+  for (std::vector<Edge*>* list : {&x->waiting, &x->blocked}) {
+    const auto it = std::find(list->begin(), list->end(), edge);
+    if (it == list->end()) continue;
+    *it = list->back();
+    list->pop_back();
+    if (list == &x->waiting && list->empty()) Abandon(x);
+    return;
+  }
+}
+
+std::vector<JobState*> Engine::JobsOf(const Execution* x) const {
+  std::vector<JobState*> jobs;
+  for (const Vertex* vertex : x->vertices)
+    for (JobState* job : vertex->jobs)
+      if (std::find(jobs.begin(), jobs.end(), job) == jobs.end()) jobs.push_back(job);
+  return jobs;
+}
+
+void Engine::Start(Execution* x) {
+  x->state = ExecutionState::kRunning;
+  ++x->outstanding;
+  ++stats_.executions;
+  const std::vector<JobState*> jobs = JobsOf(x);
+  x->started_for.clear();
+  for (JobState* job : jobs) {
+    x->started_for.push_back(job->id);
+    ++job->stats.executed;
+  }
+  for (Vertex* vertex : x->vertices) Tell(vertex, action::Mark::kStarted);
+  Emit(action::Execute{x, x->info, x->log, x->op, x->inputs, jobs.front()->id});
+}
+
+// No edge waits for the execution any more.
+void Engine::Abandon(Execution* x) {
+  switch (x->state) {
+    case ExecutionState::kWaiting:
+      return End(x);
+    case ExecutionState::kRunning:
+      ++stats_.cancelled;
+      Emit(action::CancelExecute{x});
+      break;
+    case ExecutionState::kNested:
+      if (x->outstanding == 0) return End(x);  // only waits for its nested root
+      break;
+    case ExecutionState::kCancelling:
+    case ExecutionState::kDone:
+      return;
+  }
+  x->state = ExecutionState::kCancelling;
+  for (Vertex* vertex : x->vertices) {
+    vertex->execution = nullptr;
+    Tell(vertex, action::Mark::kCompleted, "context canceled");
+  }
+  x->vertices.clear();
+}
+
+// The execution is over without an outcome, or its outcome is not wanted.
+void Engine::End(Execution* x) {
+  scheduler_.Release(x);
+  CloseNested(x);
+  table_.Remove(x);
+  if (x->shared) Emit(action::Unfollow{x->log});
+  for (Vertex* vertex : x->vertices) vertex->execution = nullptr;
+  x->vertices.clear();
+  x->inputs.clear();
+  x->state = ExecutionState::kDone;
+  if (Vertex* leader = std::exchange(x->leader, nullptr)) {
+    leader->leading = nullptr;
+    --leader->outstanding;
+    Doom(leader);
+  }
+  for (Edge* edge : std::exchange(x->blocked, {})) {
+    edge->waiting_on = nullptr;
+    edge->state = EdgeState::kPreparing;
+    Enqueue(edge);
+  }
+  MaybeDelete(x);
+}
+
+void Engine::MaybeDelete(Execution* x) {
+  if (!x->vertices.empty() || x->outstanding > 0 || !x->waiting.empty() || !x->blocked.empty() ||
+      x->leader != nullptr)
+    return;
+  if (x->registered) {
+    table_.Remove(x);
+    if (x->save_clock > 0 && ++tombs_ > kMaxTombs) {
+      table_.ForgetSaves(clock_);
+      tombs_ = 0;
+    }
+  }
+  executions_.erase(x);
+}
+
+void Engine::LeaveExecution(Vertex* vertex) {
+  Execution* x = std::exchange(vertex->execution, nullptr);
+  if (x == nullptr) return;
+  x->vertices.erase(std::remove(x->vertices.begin(), x->vertices.end(), vertex), x->vertices.end());
+  MaybeDelete(x);
+}
+
+void Engine::On(event::ExecuteDone& event) {
+  Execution* x = event.execution;
+  --x->outstanding;
+  x->took = event.took;
+  const bool cancelled = x->state == ExecutionState::kCancelling;
+  scheduler_.Release(x);
+  if (!event.result.ok()) {
+    if (cancelled) return End(x);
+    if (RetryExecution(x, event.result.status())) return;
+    return FailExecution(x, event.result.status());
+  }
+  if (cancelled) {
+    // It was faster than its cancellation. Its result is good for equals that came meanwhile.
+    if (x->blocked.empty() || event.result->nested_definition.has_value()) return End(x);
+    ++x->outstanding;  // until they have looked for it
+    held_.push_back(x);
+  }
+  if (!event.result->nested_definition.has_value())
+    return FinishExecution(x, std::move(event.result->outputs));
+  x->state = ExecutionState::kNested;
+  ++x->outstanding;
+  action::LoadNested load{x, *std::move(event.result->nested_definition), {}};
+  for (const JobState* job : JobsOf(x))
+    load.entitlements.insert(load.entitlements.end(), job->entitlements.begin(),
+                             job->entitlements.end());
+  Emit(std::move(load));
+}
+
+void Engine::FinishExecution(Execution* x, std::vector<ResultPtr> outputs) {
+  x->state = ExecutionState::kDone;
+  CloseNested(x);
+  if (x->shared) Emit(action::Unfollow{x->log});
+  x->inputs.clear();
+  x->outputs.resize(outputs.size());
+  for (size_t i = 0; i < outputs.size(); ++i) x->outputs[i].result = std::move(outputs[i]);
+  Vertex* leader = std::exchange(x->leader, nullptr);
+  leader->leading = nullptr;
+  --leader->outstanding;
+  Doom(leader);
+  for (Vertex* vertex : x->vertices) Tell(vertex, action::Mark::kCompleted);
+  for (Edge* edge : std::exchange(x->waiting, {})) {
+    edge->waiting_on = nullptr;
+    TakeOutput(edge, x);
+  }
+  for (Edge* edge : std::exchange(x->blocked, {})) {
+    edge->waiting_on = nullptr;
+    edge->state = EdgeState::kPreparing;
+    Enqueue(edge);
+  }
+  MaybeDelete(x);
+}
+
+void Engine::TakeOutput(Edge* edge, Execution* x) {
+  if (static_cast<size_t>(edge->output) >= x->outputs.size()) {
+    return Fail(
+        edge, Describe(edge->vertex, absl::UnknownError(absl::StrCat(
+                                         "invalid response from exec need ", edge->output,
+                                         " index but ", x->outputs.size(), " results received"))));
+  }
+  ExecutionOutput& output = x->outputs[edge->output];
+  if (output.save != SaveState::kSaved) {
+    Wait(edge, x);
+    if (output.save == SaveState::kSaving) return;
+    output.save = SaveState::kSaving;
+    ++x->outstanding;
+    return Emit(action::Save{x, static_cast<uint32_t>(edge->output), x->op_digests, x->keys,
+                             output.result, std::exchange(x->took, absl::ZeroDuration()), now_});
+  }
+  const bool probe = !edge->vertex->info->ignore_cache;
+  for (const EdgeKey& node : output.nodes) AddKey(edge, {node.id, node.fresh, probe});
+  if (x->shared && !output.nodes.empty()) {
+    // A follower teaches the index those of its keys that the leader did not have.
+    InputKeys keys = KeysOf(edge->vertex, /*probe_only=*/false);
+    bool all_known = keys.size() == x->keys->size();
+    for (size_t i = 0; all_known && i < keys.size(); ++i)
+      for (const store::InputKey& key : keys[i])
+        all_known = all_known && std::find((*x->keys)[i].begin(), (*x->keys)[i].end(), key) !=
+                                     (*x->keys)[i].end();
+    if (!all_known)
+      Emit(action::Link{x->op_digests[0], edge->output,
+                        std::make_shared<InputKeys>(std::move(keys)), output.nodes[0].id});
+  }
+  Complete(edge, output.result);
+}
+
+void Engine::On(event::SaveDone& event) {
+  Execution* x = event.execution;
+  --x->outstanding;
+  ExecutionOutput& output = x->outputs[event.output];
+  std::vector<Edge*> ready;
+  for (size_t i = 0; i < x->waiting.size();) {
+    if (x->waiting[i]->output != static_cast<int32_t>(event.output)) {
+      ++i;
+      continue;
+    }
+    ready.push_back(x->waiting[i]);
+    x->waiting[i] = x->waiting.back();
+    x->waiting.pop_back();
+  }
+  for (Edge* edge : ready) edge->waiting_on = nullptr;
+  if (!event.nodes.ok()) {
+    output.save = SaveState::kUnsaved;
+    for (Edge* edge : ready)
+      Fail(edge, Describe(edge->vertex, Annotate(event.nodes.status(), "failed to save result")));
+    return MaybeDelete(x);
+  }
+  output.save = SaveState::kSaved;
+  x->save_clock = ++clock_;
+  for (const store::KeyId& node : *event.nodes) {
+    EdgeKey key{node, x->all_fresh ? clock_ : 0};
+    for (const Edge* edge : ready)
+      for (const EdgeKey& known : edge->keys)
+        if (known.id == node) key.fresh = 0;
+    output.nodes.push_back(key);
+  }
+  for (Edge* edge : ready) TakeOutput(edge, x);
+  MaybeDelete(x);
+}
+
+bool Engine::RetryExecution(Execution* x, const absl::Status& error) {
+  if (!IsSessionLost(error)) return false;
+  const std::vector<JobState*> jobs = JobsOf(x);
+  const auto is_new = [&](const JobState* job) {
+    return std::find(x->started_for.begin(), x->started_for.end(), job->id) == x->started_for.end();
+  };
+  const bool others = jobs.size() > 1 || std::any_of(jobs.begin(), jobs.end(), is_new) ||
+                      x->started_for.size() > jobs.size();
+  if (!others || x->retries >= x->started_for.size() + 1) return false;
+  ++x->retries;
+  ++stats_.retried;
+  x->state = ExecutionState::kWaiting;
+  scheduler_.Enqueue(x, jobs);
+  return true;
+}
+
+// Every waiter gets the same text; the detail names the vertex as the waiter knows it.
+void Engine::FailExecution(Execution* x, const absl::Status& error) {
+  const std::vector<Vertex*> vertices = std::exchange(x->vertices, {});
+  for (Vertex* vertex : vertices) vertex->execution = nullptr;
+  for (Edge* edge : std::exchange(x->waiting, {})) edge->waiting_on = nullptr;
+  End(x);
+  for (Vertex* vertex : vertices) {
+    Tell(vertex, action::Mark::kCompleted, error.message());
+    FailVertex(vertex, Describe(vertex, error));
+  }
+}
+
+void Engine::On(event::NestedLoaded& event) {
+  Execution* x = event.execution;
+  --x->outstanding;
+  if (x->state == ExecutionState::kCancelling) return End(x);
+  if (!event.graph.ok()) return FailExecution(x, event.graph.status());
+  const LoadedGraph& graph = **event.graph;
+  if (graph.vertices.empty()) return FinishExecution(x, {nullptr});
+  const uint32_t depth = x->leader->depth + 1;
+  if (depth > kMaxDepth)
+    return FailExecution(x, absl::InvalidArgumentError(
+                                absl::StrCat("definitions nested more than ", kMaxDepth, " deep")));
+  x->nested_sources = graph.sources;
+  x->nested_vertices = Register(graph, JobsOf(x), depth);
+  Edge* root = EdgeOf(x->nested_vertices[graph.root], graph.root_output);
+  if (Reaches(root, x->vertices))
+    return FailExecution(x, absl::InvalidArgumentError("nested definition depends on itself"));
+  x->nested_root = root;
+  x->nested_slot = Attach(root, {nullptr, nullptr, x, 0}, Level::kComplete);
+  if (root->state == EdgeState::kComplete || root->state == EdgeState::kFailed)
+    nested_ready_.push_back(x);
+}
+
+void Engine::CloseNested(Execution* x) {
+  if (Edge* root = std::exchange(x->nested_root, nullptr)) {
+    Detach(root, x->nested_slot, Level::kComplete);
+    nested_ready_.erase(std::remove(nested_ready_.begin(), nested_ready_.end(), x),
+                        nested_ready_.end());
+  }
+  x->nested_vertices.clear();
+}
+
+void Engine::OnNestedRoot(Execution* x) {
+  const Edge* root = x->nested_root;
+  if (root->state == EdgeState::kFailed) {
+    absl::Status error = root->error;
+    AddSourceDetails(x->nested_sources.get(), &error);
+    return FailExecution(x, error);
+  }
+  FinishExecution(x, {root->result});
+}
+
+std::vector<std::string> Engine::SessionIds(const Execution* x) const {
+  std::vector<std::string> ids;
+  for (const JobState* job : JobsOf(x))
+    ids.insert(ids.end(), job->session_ids.begin(), job->session_ids.end());
+  return ids;
+}
+
+}  // namespace kiln::solver

@@ -1,0 +1,383 @@
+#include <algorithm>
+#include <utility>
+
+#include "solver/internal/engine.h"
+#include "store/base/check.h"
+
+namespace kiln::solver {
+
+using store::InputKey;
+using store::KeyId;
+
+void Engine::Evaluate(Edge* edge) {
+  if (edge->state == EdgeState::kComplete || edge->state == EdgeState::kFailed) return;
+  if (edge->level == Level::kNone) return Suspend(edge);
+  Vertex* vertex = edge->vertex;
+  if (!vertex->error.ok()) return Fail(edge, vertex->error);
+  if (edge->search == nullptr) StartSearch(edge);
+  Search& search = *edge->search;
+  for (uint32_t i : search.changed) {
+    const Edge* input = search.inputs[i].edge;
+    if (input->state == EdgeState::kFailed) return Fail(edge, input->error);
+  }
+  if (!search.map_known) {
+    if (vertex->maps.empty()) return RequestCacheMap(vertex);
+    OnMapKnown(edge);
+  }
+  if (search.level_seen != edge->level) OnLevelChanged(edge);
+  if (vertex->inputs.empty()) return EvaluateSource(edge);
+  for (size_t n = 0; n < search.changed.size(); ++n) {  // may grow meanwhile
+    const uint32_t i = search.changed[n];
+    search.inputs[i].changed = false;
+    AdvanceInput(edge, i);
+  }
+  search.changed.clear();
+  Decide(edge);
+}
+
+void Engine::StartSearch(Edge* edge) {
+  Vertex* vertex = edge->vertex;
+  edge->state = EdgeState::kSearching;
+  edge->search = std::make_unique<Search>();
+  Search& search = *edge->search;
+  search.looked_up = clock_;
+  search.level_seen = edge->level;
+  ++vertex->active_edges;
+  const uint32_t count = static_cast<uint32_t>(vertex->inputs.size());
+  search.inputs.resize(count);
+  search.not_fast = search.unsettled = search.incomplete = count;
+  for (uint32_t i = 0; i < count; ++i) {
+    search.inputs[i].edge = EdgeOf(vertex->inputs[i].vertex, vertex->inputs[i].output);
+    MarkChanged(edge, i);
+    // What ignores the cache needs no keys, only results, and those only if it is to run.
+    if (!vertex->info->ignore_cache) SetWant(edge, i, Level::kFast);
+  }
+}
+
+void Engine::OnMapKnown(Edge* edge) {
+  Search& search = *edge->search;
+  search.map_known = true;
+  if (edge->vertex->inputs.empty()) return;
+  for (const CacheMapInput& input : edge->vertex->maps[0].inputs)
+    if (input.content_key) ++search.content_missing;
+}
+
+// A consumer came or went. When less is wanted than before, work that is not needed any more is
+// given up.
+void Engine::OnLevelChanged(Edge* edge) {
+  Search& search = *edge->search;
+  const bool less = edge->level < search.level_seen;
+  search.level_seen = edge->level;
+  MarkAllChanged(edge);
+  if (!less) return;
+  if (edge->state == EdgeState::kExecuting) StopWaiting(edge);
+  if (edge->state == EdgeState::kPreparing) edge->state = EdgeState::kSearching;
+  if (edge->state == EdgeState::kLoading || edge->vertex->info->ignore_cache) {
+    for (uint32_t i = 0; i < search.inputs.size(); ++i) SetWant(edge, i, Level::kNone);
+  } else {
+    WantByStage(edge);
+  }
+}
+
+void Engine::WantByStage(Edge* edge) {
+  Search& search = *edge->search;
+  for (uint32_t i = 0; i < search.inputs.size(); ++i) {
+    const InputStage stage = search.inputs[i].stage;
+    Level want = Level::kFast;
+    if (edge->level >= Level::kSlow && stage == InputStage::kSlow) want = Level::kSlow;
+    if (edge->level >= Level::kSlow && stage == InputStage::kContent) want = Level::kComplete;
+    SetWant(edge, i, want);
+  }
+}
+
+// An op without inputs has a key of its own for each cache map. Maps after the first are asked for
+// only when the ones before gave no hit.
+void Engine::EvaluateSource(Edge* edge) {
+  Vertex* vertex = edge->vertex;
+  Search& search = *edge->search;
+  search.changed.clear();
+  const bool probe = !vertex->info->ignore_cache;
+  for (; search.maps_keyed < vertex->maps.size(); ++search.maps_keyed) {
+    const std::string& op_digest = vertex->maps[search.maps_keyed].op_digest;
+    AddKey(edge, {store::CacheIndex::RootKey({op_digest, edge->output}), 0, probe});
+  }
+  if (!edge->fast_done) {
+    edge->fast_done = true;
+    Notify(edge);
+  }
+  if (edge->state == EdgeState::kLoading || edge->state == EdgeState::kExecuting) return;
+  if (edge->level < Level::kSlow) return;
+  if (vertex->execution != nullptr && edge->level == Level::kComplete) return TryExecute(edge);
+  if (!probe && edge->level == Level::kSlow) {
+    edge->slow_done = true;
+    return Notify(edge);
+  }
+  if (probe && edge->level == Level::kComplete) {
+    std::vector<KeyId> unread;
+    for (; search.maps_read < vertex->maps.size(); ++search.maps_read)
+      unread.push_back(
+          store::CacheIndex::RootKey({vertex->maps[search.maps_read].op_digest, edge->output}));
+    if (ReadRecords(edge, std::move(unread))) return;
+    if (!search.records.empty()) return StartLoad(edge);
+    if (search.pending > 0) return;
+  }
+  if (!vertex->maps.back().final) return RequestCacheMap(vertex);
+  if (!edge->slow_done) {
+    edge->slow_done = true;
+    Notify(edge);
+  }
+  if (edge->level < Level::kComplete || search.pending > 0) return;
+  edge->state = EdgeState::kPreparing;
+  TryExecute(edge);
+}
+
+void Engine::AdvanceInput(Edge* edge, uint32_t input) {
+  InputSearch& in = edge->search->inputs[input];
+  if (in.edge->state == EdgeState::kComplete && !in.complete) {
+    in.complete = true;
+    --edge->search->incomplete;
+  }
+  AdvanceContent(edge, input);
+  if (edge->vertex->info->ignore_cache || edge->state == EdgeState::kLoading) return;
+  LookUp(edge, input);
+  AdvanceStage(edge, input);
+}
+
+// The content key of an input is computed when it may decide, and before every execution, so that
+// the result can later be found by it.
+void Engine::AdvanceContent(Edge* edge, uint32_t input) {
+  Vertex* vertex = edge->vertex;
+  InputSearch& in = edge->search->inputs[input];
+  if (in.content_over || !vertex->maps[0].inputs[input].content_key) return;
+  const bool wanted = in.stage >= InputStage::kContent || edge->state == EdgeState::kPreparing;
+  if (!wanted || !in.complete) return;
+  if (vertex->content.empty()) vertex->content.resize(vertex->inputs.size());
+  if (vertex->content[input].state != CallState::kDone)
+    return RequestContent(vertex, input, in.edge->result);
+  if (vertex->info->ignore_cache || (in.content_queried && !in.querying)) {
+    in.content_over = true;
+    --edge->search->content_missing;
+  }
+}
+
+bool Engine::MustLookUp(const Edge* edge, uint32_t input, const EdgeKey& key) const {
+  if (!key.probe) return false;
+  if (key.fresh == 0) return true;
+  const CacheMap& map = edge->vertex->maps[0];
+  return table_.KeySavedSince(map.op_digest, input, {key.id, map.inputs[input].selector},
+                              key.fresh);
+}
+
+// Asks the index where the keys of an input lead to. All of them are given each time, so that the
+// index links those that it did not know.
+void Engine::LookUp(Edge* edge, uint32_t input) {
+  Vertex* vertex = edge->vertex;
+  Search& search = *edge->search;
+  InputSearch& in = search.inputs[input];
+  if (in.querying) return;
+  const bool has_content =
+      !vertex->content.empty() && vertex->content[input].state == CallState::kDone;
+  bool due = has_content && !in.content_queried;
+  for (; in.keys_seen < in.edge->keys.size(); ++in.keys_seen)
+    due = due || MustLookUp(edge, input, in.edge->keys[in.keys_seen]);
+  if (!due) return;
+  const CacheMap& map = vertex->maps[0];
+  action::Query query{edge, edge->epoch, input, {}, {map.op_digest, edge->output}};
+  for (const EdgeKey& key : in.edge->keys)
+    if (key.probe) query.keys.push_back({key.id, map.inputs[input].selector});
+  if (has_content) query.keys.push_back({vertex->content[input].key, ""});
+  in.content_queried = has_content;
+  in.querying = true;
+  ++search.pending;
+  ++vertex->outstanding;
+  Emit(std::move(query));
+}
+
+void Engine::On(event::QueryDone& event) {
+  Edge* edge = event.edge;
+  --edge->vertex->outstanding;
+  if (edge->epoch != event.epoch) return Doom(edge->vertex);
+  Search& search = *edge->search;
+  InputSearch& in = search.inputs[event.input];
+  in.querying = false;
+  --search.pending;
+  for (const KeyId& target : event.targets) {
+    if (std::find(in.candidates.begin(), in.candidates.end(), target) != in.candidates.end())
+      continue;
+    in.candidates.push_back(target);
+    if (search.inputs.size() > 1 && ++search.hits[target] < search.inputs.size()) continue;
+    search.unread.push_back(target);
+    AddKey(edge, {target});
+  }
+  MarkChanged(edge, event.input);
+}
+
+// Goes on from one kind of key to the next while the input has no candidate; with candidates only
+// once it is clear that they do not suffice.
+void Engine::AdvanceStage(Edge* edge, uint32_t input) {
+  Search& search = *edge->search;
+  InputSearch& in = search.inputs[input];
+  const auto settle = [&](bool settled) {
+    if (in.settled == settled) return;
+    in.settled = settled;
+    search.unsettled += settled ? -1 : 1;
+  };
+  for (;;) {
+    if (in.querying) return;
+    const bool enough = !in.candidates.empty() && !search.widened;
+    switch (in.stage) {
+      case InputStage::kFast:
+        if (!in.edge->fast_done) return;
+        if (!in.fast_over) {
+          in.fast_over = true;
+          --search.not_fast;
+        }
+        if (enough) return settle(true);
+        if (edge->level < Level::kSlow) return;
+        settle(false);
+        in.stage = InputStage::kSlow;
+        RaiseWant(edge, input, Level::kSlow);
+        continue;
+      case InputStage::kSlow:
+        if (!in.edge->slow_done) return;
+        if (enough) return settle(true);
+        if (edge->level < Level::kSlow) return;
+        settle(false);
+        if (!edge->vertex->maps[0].inputs[input].content_key) {
+          in.stage = InputStage::kDone;
+          continue;
+        }
+        in.stage = InputStage::kContent;
+        RaiseWant(edge, input, Level::kComplete);
+        AdvanceContent(edge, input);
+        LookUp(edge, input);
+        continue;
+      case InputStage::kContent:
+        if (!in.content_over) return;
+        in.stage = InputStage::kDone;
+        continue;
+      case InputStage::kDone:
+        settle(true);
+        search.dead = search.dead || in.candidates.empty();
+        return;
+    }
+  }
+}
+
+// What to do with what is known of all inputs together.
+void Engine::Decide(Edge* edge) {
+  Search& search = *edge->search;
+  const bool look = !edge->vertex->info->ignore_cache;
+  const auto slow_done = [&] {
+    if (edge->slow_done) return;
+    edge->fast_done = edge->slow_done = true;
+    Notify(edge);
+  };
+  if (!edge->fast_done && (!look || search.not_fast == 0)) {
+    edge->fast_done = true;
+    Notify(edge);
+  }
+  if (edge->state == EdgeState::kLoading || edge->state == EdgeState::kExecuting) return;
+  if (edge->level < Level::kSlow) return;
+  // Another output of the vertex has had it executed already.
+  if (edge->vertex->execution != nullptr && edge->level == Level::kComplete)
+    return TryExecute(edge);
+  if (ReadRecords(edge, std::exchange(search.unread, {}))) return;
+  if (!search.records.empty()) {
+    slow_done();
+    if (edge->level == Level::kComplete) StartLoad(edge);
+    return;
+  }
+  if (search.pending > 0) return;
+  if (edge->state == EdgeState::kSearching) {
+    if (look && !search.dead) {
+      if (search.unsettled > 0) return;
+      if (!search.widened) {
+        search.widened = true;
+        return MarkAllChanged(edge);
+      }
+    }
+    slow_done();
+    if (edge->level == Level::kComplete) Prepare(edge);
+    return;
+  }
+  if (search.incomplete == 0 && search.content_missing == 0) TryExecute(edge);
+}
+
+// Nothing is cached: everything that an execution needs is asked for at once.
+void Engine::Prepare(Edge* edge) {
+  edge->state = EdgeState::kPreparing;
+  for (uint32_t i = 0; i < edge->search->inputs.size(); ++i) RaiseWant(edge, i, Level::kComplete);
+  MarkAllChanged(edge);
+}
+
+// True when it asked for the records of keys.
+bool Engine::ReadRecords(Edge* edge, std::vector<KeyId> keys) {
+  if (keys.empty()) return false;
+  ++edge->search->pending;
+  ++edge->vertex->outstanding;
+  Emit(action::FindRecords{edge, edge->epoch, std::move(keys)});
+  return true;
+}
+
+void Engine::On(event::RecordsDone& event) {
+  Edge* edge = event.edge;
+  --edge->vertex->outstanding;
+  if (edge->epoch != event.epoch) return Doom(edge->vertex);
+  Search& search = *edge->search;
+  --search.pending;
+  for (store::CacheRecord& record : event.records)
+    if (!search.tried.contains(record.result_id)) search.records.push_back(std::move(record));
+  std::stable_sort(search.records.begin(), search.records.end(),
+                   [](const store::CacheRecord& a, const store::CacheRecord& b) {
+                     return a.created_at < b.created_at;
+                   });
+  Enqueue(edge);
+}
+
+// Loads the newest record. Inputs are not needed for that, so what was asked of them is given up.
+void Engine::StartLoad(Edge* edge) {
+  Search& search = *edge->search;
+  std::string result_id = std::move(search.records.back().result_id);
+  search.records.pop_back();
+  search.tried.insert(result_id);
+  edge->state = EdgeState::kLoading;
+  for (uint32_t i = 0; i < search.inputs.size(); ++i) SetWant(edge, i, Level::kNone);
+  ++edge->vertex->outstanding;
+  Emit(action::Load{edge, edge->epoch, std::move(result_id)});
+}
+
+void Engine::On(event::LoadDone& event) {
+  Edge* edge = event.edge;
+  --edge->vertex->outstanding;
+  if (edge->epoch != event.epoch) return Doom(edge->vertex);
+  if (event.result.ok()) {
+    ++stats_.cached;
+    for (JobState* job : edge->vertex->jobs) ++job->stats.cached;
+    Tell(edge->vertex, action::Mark::kCached);
+    return Complete(edge, *std::move(event.result));
+  }
+  // As if the record had never been there: the next one, or else on with the search.
+  ++stats_.load_failures;
+  edge->state = EdgeState::kSearching;
+  if (edge->search->records.empty()) WantByStage(edge);
+  MarkAllChanged(edge);
+  Enqueue(edge);
+}
+
+// Results were saved by others since this edge looked: it looks once more before it executes.
+void Engine::LookUpAgain(Edge* edge) {
+  Search& search = *edge->search;
+  search.looked_up = clock_;
+  search.maps_read = 0;
+  for (InputSearch& in : search.inputs) {
+    in.keys_seen = 0;
+    in.content_queried = false;
+    for (const KeyId& target : in.candidates) search.hits.erase(target);
+    in.candidates.clear();
+  }
+  MarkAllChanged(edge);
+  Enqueue(edge);
+}
+
+}  // namespace kiln::solver

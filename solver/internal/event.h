@@ -1,0 +1,232 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "solver/definition.h"
+#include "solver/op.h"
+#include "store/cache_index.h"
+
+namespace kiln::solver {
+
+struct Edge;
+struct Execution;
+struct Vertex;
+class VertexLog;
+
+using JobId = uint64_t;
+using RequestId = uint64_t;
+
+// What the engine is told. Pointers come from the action that is answered; the engine keeps what
+// they point to until the answer is in.
+namespace event {
+
+struct NewJob {
+  JobId job;
+  std::vector<std::string> session_ids;
+  std::vector<std::string> entitlements;
+};
+struct AddSession {
+  JobId job;
+  std::string session_id;
+};
+struct Build {
+  JobId job;
+  RequestId request;
+  std::shared_ptr<LoadedGraph> graph;  // not empty
+};
+// Withdraws one request; it is finished with `cause`.
+struct CancelRequest {
+  JobId job;
+  RequestId request;
+  absl::Status cause;
+};
+// Finishes every request with `cause` and leaves all vertices. Later requests get it as well.
+struct CancelJob {
+  JobId job;
+  absl::Status cause;
+};
+struct EndJob {
+  JobId job;
+};
+struct CacheMapDone {
+  Vertex* vertex;
+  std::shared_ptr<Op> op;  // null only when it could not be made
+  absl::StatusOr<CacheMap> map;
+  absl::Duration mean;  // of earlier executions; zero when unknown
+};
+struct ContentDone {
+  Vertex* vertex;
+  uint32_t input;
+  absl::StatusOr<std::string> digest;
+};
+struct ExecuteDone {
+  Execution* execution;
+  absl::StatusOr<ExecResult> result;
+  absl::Duration took;
+};
+struct NestedLoaded {
+  Execution* execution;
+  absl::StatusOr<std::shared_ptr<LoadedGraph>> graph;
+};
+struct QueryDone {
+  Edge* edge;
+  uint32_t epoch;
+  uint32_t input;
+  std::vector<store::KeyId> targets;
+};
+struct RecordsDone {
+  Edge* edge;
+  uint32_t epoch;
+  std::vector<store::CacheRecord> records;  // newest first; those whose result is gone left out
+};
+struct LoadDone {
+  Edge* edge;
+  uint32_t epoch;
+  absl::StatusOr<ResultPtr> result;
+};
+struct SaveDone {
+  Execution* execution;
+  uint32_t output;
+  absl::StatusOr<std::vector<store::KeyId>> nodes;  // one for each cache map of the op
+};
+
+}  // namespace event
+
+using Event = std::variant<event::NewJob, event::AddSession, event::Build, event::CancelRequest,
+                           event::CancelJob, event::EndJob, event::CacheMapDone, event::ContentDone,
+                           event::ExecuteDone, event::NestedLoaded, event::QueryDone,
+                           event::RecordsDone, event::LoadDone, event::SaveDone>;
+
+// What the engine wants done. Each of the first group is answered by exactly one event, also when
+// it was cancelled.
+namespace action {
+
+struct MakeCacheMap {
+  Vertex* vertex;
+  std::shared_ptr<const VertexInfo> info;
+  std::shared_ptr<VertexLog> log;
+  std::shared_ptr<Op> op;  // null: make it from `op_bytes` first
+  std::string op_bytes;
+  int index;
+  JobId job;
+};
+struct ComputeContent {
+  Vertex* vertex;
+  std::shared_ptr<const VertexInfo> info;
+  std::shared_ptr<VertexLog> log;
+  std::shared_ptr<Op> op;
+  uint32_t input;
+  ResultPtr result;
+  JobId job;
+};
+struct Execute {
+  Execution* execution;
+  std::shared_ptr<const VertexInfo> info;
+  std::shared_ptr<VertexLog> log;
+  std::shared_ptr<Op> op;
+  std::vector<ResultPtr> inputs;
+  JobId job;
+};
+struct LoadNested {
+  Execution* execution;
+  std::string definition;
+  std::vector<std::string> entitlements;
+};
+struct Query {
+  Edge* edge;
+  uint32_t epoch;
+  uint32_t input;
+  std::vector<store::InputKey> keys;
+  store::OpOutput op;
+};
+struct FindRecords {
+  Edge* edge;
+  uint32_t epoch;
+  std::vector<store::KeyId> keys;
+};
+struct Load {
+  Edge* edge;
+  uint32_t epoch;
+  std::string result_id;
+};
+struct Save {
+  Execution* execution;
+  uint32_t output;
+  std::vector<std::string> op_digests;
+  std::shared_ptr<const std::vector<std::vector<store::InputKey>>> keys;
+  ResultPtr result;
+  absl::Duration took;  // of the execution; zero for all but its first output
+  absl::Time now;
+};
+
+// The rest is answered by nothing. Cancelling what has ended already is normal.
+struct CancelCacheMap {
+  Vertex* vertex;
+};
+struct CancelContent {
+  Vertex* vertex;
+  uint32_t input;
+};
+struct CancelExecute {
+  Execution* execution;
+};
+struct Link {
+  std::string op_digest;
+  int output;
+  std::shared_ptr<const std::vector<std::vector<store::InputKey>>> keys;
+  store::KeyId target;
+};
+struct FinishRequest {
+  JobId job;
+  RequestId request;
+  absl::StatusOr<ResultPtr> result;
+};
+// `job` sees everything told of these vertices, from their beginning.
+struct Subscribe {
+  JobId job;
+  std::vector<std::shared_ptr<VertexLog>> logs;
+};
+struct Unsubscribe {
+  JobId job;
+  std::vector<std::shared_ptr<VertexLog>> logs;
+};
+enum class Mark : uint8_t {
+  kKeys,       // computes a key; an interval that does not count as running
+  kKeysDone,   //
+  kStarted,    // runs
+  kCompleted,  // ran; with an error or without
+  kCached,     // needed no work
+};
+struct Progress {
+  std::shared_ptr<VertexLog> log;
+  Mark mark;
+  absl::Time now;
+  std::string error;
+};
+// What the execution of `leader` told and tells is shown under `follower` as well.
+struct Follow {
+  std::shared_ptr<VertexLog> leader;
+  std::shared_ptr<VertexLog> follower;
+};
+// The execution is over: `leader` has no followers any more.
+struct Unfollow {
+  std::shared_ptr<VertexLog> leader;
+};
+
+}  // namespace action
+
+using Action =
+    std::variant<action::MakeCacheMap, action::ComputeContent, action::Execute, action::LoadNested,
+                 action::Query, action::FindRecords, action::Load, action::Save,
+                 action::CancelCacheMap, action::CancelContent, action::CancelExecute, action::Link,
+                 action::FinishRequest, action::Subscribe, action::Unsubscribe, action::Progress,
+                 action::Follow, action::Unfollow>;
+
+}  // namespace kiln::solver

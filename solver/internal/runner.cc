@@ -1,0 +1,105 @@
+#include "solver/internal/runner.h"
+
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::solver {
+namespace {
+
+// A null result, the empty tree, as a record; it can always be loaded.
+constexpr absl::string_view kEmptyTreeId = "::";
+
+}  // namespace
+
+event::CacheMapDone Runner::Run(const action::MakeCacheMap& action, OpContext& context) const {
+  event::CacheMapDone done{action.vertex, action.op, absl::InternalError("no cache map"), {}};
+  if (done.op == nullptr) {
+    absl::StatusOr<std::shared_ptr<Op>> op = resolver_.Resolve(action.op_bytes, *action.info);
+    if (!op.ok()) {
+      done.map = std::move(op).status();
+      return done;
+    }
+    done.op = *std::move(op);
+  }
+  done.map = done.op->MakeCacheMap(context, action.index);
+  if (done.map.ok() && done.op->TakesSlot()) done.mean = index_.MeanDuration(done.map->op_digest);
+  return done;
+}
+
+event::ContentDone Runner::Run(const action::ComputeContent& action, OpContext& context) const {
+  return {action.vertex, action.input,
+          action.op->ContentDigest(context, static_cast<int>(action.input), action.result)};
+}
+
+event::ExecuteDone Runner::Run(const action::Execute& action, OpContext& context) const {
+  const absl::Time start = absl::Now();
+  absl::StatusOr<ExecResult> result = action.op->Execute(context, action.inputs);
+  return {action.execution, std::move(result), absl::Now() - start};
+}
+
+event::NestedLoaded Runner::Run(const action::LoadNested& action) const {
+  absl::StatusOr<LoadedGraph> graph = LoadDefinition(action.definition, action.entitlements);
+  if (!graph.ok()) return {action.execution, std::move(graph).status()};
+  ResolveOps(resolver_, &*graph);
+  return {action.execution, std::make_shared<LoadedGraph>(*std::move(graph))};
+}
+
+// A look-up that fails finds nothing: the build goes on without the cache.
+event::QueryDone Runner::Run(const action::Query& action) const {
+  absl::StatusOr<std::vector<store::KeyId>> targets =
+      index_.Query(action.keys, static_cast<int>(action.input), action.op);
+  event::QueryDone done{action.edge, action.epoch, action.input, {}};
+  if (targets.ok()) done.targets = *std::move(targets);
+  return done;
+}
+
+event::RecordsDone Runner::Run(const action::FindRecords& action) const {
+  event::RecordsDone done{action.edge, action.epoch, {}};
+  for (const store::KeyId& key : action.keys) {
+    absl::StatusOr<std::vector<store::CacheRecord>> records = index_.Records(key);
+    if (!records.ok()) continue;
+    for (store::CacheRecord& record : *records) {
+      if (record.result_id == kEmptyTreeId || loader_.Exists(record.result_id)) {
+        done.records.push_back(std::move(record));
+      } else {
+        index_.Release(record.result_id).IgnoreError();  // found dead again next time
+      }
+    }
+  }
+  return done;
+}
+
+event::LoadDone Runner::Run(const action::Load& action) const {
+  if (action.result_id == kEmptyTreeId) return {action.edge, action.epoch, ResultPtr()};
+  return {action.edge, action.epoch, loader_.Load(action.result_id)};
+}
+
+event::SaveDone Runner::Run(const action::Save& action) const {
+  const auto save = [&]() -> absl::StatusOr<std::vector<store::KeyId>> {
+    std::string id(kEmptyTreeId);
+    if (action.result != nullptr) {
+      KILN_RETURN_IF_ERROR(loader_.Retain(action.result));
+      id = action.result->Id();
+    }
+    std::vector<store::KeyId> nodes;
+    for (const std::string& op_digest : action.op_digests) {
+      KILN_ASSIGN_OR_RETURN(store::KeyId node,
+                            index_.Save({op_digest, static_cast<int>(action.output)}, *action.keys,
+                                        {id, action.now}));
+      nodes.push_back(node);
+    }
+    if (action.took > absl::ZeroDuration())
+      index_.RecordDuration(action.op_digests.front(), action.took);
+    return nodes;
+  };
+  return {action.execution, action.output, save()};
+}
+
+void Runner::Run(const action::Link& action) const {
+  // A link that is not written costs a later look-up, nothing else.
+  index_.Link({action.op_digest, action.output}, *action.keys, action.target).IgnoreError();
+}
+
+}  // namespace kiln::solver

@@ -1,0 +1,242 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/container/inlined_vector.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "solver/internal/event.h"
+#include "solver/stats.h"
+
+// The shared graph. Plain data, owned and changed by the Engine alone (engine.h).
+namespace kiln::solver {
+
+struct JobState;
+struct Request;
+
+// A call into an op. Cancelling is a state of its own: who wants the answer meanwhile waits for the
+// end of the old call and then starts anew (BuildKit issue 3628).
+enum class CallState : uint8_t { kIdle, kRunning, kCancelling, kDone };
+
+// How much of an edge a consumer wants. Each level includes the ones before.
+enum class Level : uint8_t {
+  kNone,
+  kFast,      // keys that follow from the definition
+  kSlow,      // all keys that can be had without the result
+  kComplete,  // the result
+};
+
+enum class EdgeState : uint8_t {
+  kIdle,       // nobody wants it
+  kSearching,  // looks for keys and records
+  kLoading,    // a cached result is being loaded
+  kPreparing,  // no cached result: inputs and their content keys are being completed
+  kExecuting,  // waits for an execution, its own vertex's or one that it follows
+  kComplete,
+  kFailed,
+};
+
+// A key of an edge's result.
+struct EdgeKey {
+  store::KeyId id;
+  // The look-up clock when the key was made new: nothing had been saved under it before. 0: not
+  // known to be new, so consumers have to look it up.
+  uint64_t fresh = 0;
+  // False for keys of ignore_cache results: they are saved and linked but find nothing.
+  bool probe = true;
+};
+
+struct Consumer {
+  Edge* edge = nullptr;  // input `input` of it; or else one of:
+  Request* request = nullptr;
+  Execution* execution = nullptr;  // whose nested root this is
+  uint32_t input = 0;
+};
+
+enum class InputStage : uint8_t {
+  kFast,     // keys that follow from the definition
+  kSlow,     // the input's own content-based matches
+  kContent,  // the digest of the input's content
+  kDone,     // nothing more can be found
+};
+
+struct InputSearch {
+  Edge* edge = nullptr;
+  uint32_t slot = 0;  // its place in edge->consumers while want != kNone
+  Level want = Level::kNone;
+  InputStage stage = InputStage::kFast;
+  bool fast_over = false;  // no definition key can come any more, and all are looked up
+  bool settled = false;    // has candidates, or can get none
+  bool complete = false;
+  bool content_over = false;  // its content key is known and looked up, or it has none
+  bool querying = false;
+  bool content_queried = false;
+  bool changed = false;
+  uint32_t keys_seen = 0;  // of edge->keys, looked up or known to be new
+  absl::InlinedVector<store::KeyId, 1> candidates;
+};
+
+// The search of one edge for a cached result, and what it waits for before it can execute.
+struct Search {
+  std::vector<InputSearch> inputs;
+  absl::flat_hash_map<store::KeyId, uint32_t> hits;  // candidate -> number of inputs that have it
+  std::vector<uint32_t> changed;                     // inputs to look at
+  std::vector<store::KeyId> unread;                  // matched by every input, records not read yet
+  std::vector<store::CacheRecord> records;           // the one to try next is the last
+  absl::flat_hash_set<std::string> tried;            // result ids
+  uint64_t looked_up = 0;                            // the look-up clock when the last query began
+  uint32_t pending = 0;                              // look-ups under way
+  uint32_t maps_keyed = 0;  // cache maps that the edge's keys were made of (no inputs)
+  uint32_t maps_read = 0;   // cache maps whose records were asked for (no inputs)
+  uint32_t not_fast = 0, unsettled = 0, incomplete = 0, content_missing = 0;
+  bool map_known = false;
+  bool dead = false;     // an input can never match
+  bool widened = false;  // every input has candidates but they lead to no record: look further
+  Level level_seen = Level::kNone;
+};
+
+// One output of a vertex.
+struct Edge {
+  Vertex* vertex = nullptr;
+  int32_t output = 0;
+  EdgeState state = EdgeState::kIdle;
+  Level level = Level::kNone;  // the most any consumer wants
+  bool fast_done = false;      // no more keys at this level, whoever waits
+  bool slow_done = false;
+  bool queued = false;
+  uint32_t epoch = 0;  // answers to an earlier search are dropped
+  uint32_t wants[4] = {0, 0, 0, 0};
+  std::vector<Consumer> consumers;
+  absl::InlinedVector<EdgeKey, 1> keys;
+  ResultPtr result;
+  absl::Status error;
+  Execution* waiting_on = nullptr;  // state kExecuting
+  std::unique_ptr<Search> search;
+};
+
+struct InputContent {
+  CallState state = CallState::kIdle;
+  bool stale = false;  // a call of an earlier life of the vertex: its answer does not count
+  store::KeyId key;    // state kDone
+};
+
+struct VertexInput {
+  Vertex* vertex = nullptr;
+  int32_t output = 0;
+};
+
+// One op, shared by all jobs that need it.
+struct Vertex {
+  Digest identity;  // its digest, or the shifted one of an ignore_cache twin
+  std::shared_ptr<const VertexInfo> info;
+  std::shared_ptr<Op> op;
+  std::string op_bytes;
+  absl::Status op_status;
+  std::shared_ptr<VertexLog> log;
+  std::vector<VertexInput> inputs;
+  std::vector<std::string> linux_resources;  // of each job's definition, until the op is made
+  absl::InlinedVector<JobState*, 1> jobs;    // in joining order
+  absl::InlinedVector<std::unique_ptr<Edge>, 1> edges;  // those ever asked for
+
+  CallState map_state = CallState::kIdle;
+  bool map_stale = false;  // as InputContent::stale
+  std::vector<CacheMap> maps;
+  std::vector<InputContent> content;  // for each input; empty until the first is asked for
+  absl::Status error;                 // sticky for the jobs that were there; others start anew
+  Execution* execution = nullptr;     // the one whose outcome counts here
+  Execution* leading = nullptr;       // the one that runs this vertex's op, until the call ended
+
+  JobId called_for = 0;       // the first job when the last call began
+  uint32_t retries = 0;       // calls made again because a client was lost
+  uint32_t active_edges = 0;  // edges with a search
+  uint32_t outstanding = 0;   // answers due; the vertex stays in memory until all are in
+  bool is_twin = false;       // of an active vertex that may use the cache
+  bool doomed = false;        // to be looked at when the step is over
+  uint32_t depth = 0;         // of nested definitions
+  absl::Duration mean;        // of earlier executions
+  absl::Duration path;        // the longest way from here to a root, this one included
+};
+
+enum class ExecutionState : uint8_t {
+  kWaiting,     // for locks or a slot
+  kRunning,     //
+  kNested,      // its definition is being loaded or solved
+  kCancelling,  // the call winds down
+  kDone,
+};
+
+enum class SaveState : uint8_t { kUnsaved, kSaving, kSaved };
+
+struct ExecutionOutput {
+  ResultPtr result;
+  SaveState save = SaveState::kUnsaved;
+  std::vector<EdgeKey> nodes;
+};
+
+// A run of one vertex's op for every vertex whose keys are equal to its keys. Done ones stay for as
+// long as a vertex holds them, so that equals arriving late find them.
+struct Execution {
+  ExecutionState state = ExecutionState::kWaiting;
+  Vertex* leader = nullptr;        // null once done
+  std::vector<Vertex*> vertices;   // that hold its outcome
+  std::vector<Edge*> waiting;      // for its end or for a save; its interest
+  std::vector<Edge*> blocked;      // start anew when the cancelled call has ended
+  std::shared_ptr<VertexLog> log;  // the leader's
+  std::shared_ptr<const VertexInfo> info;
+  std::shared_ptr<Op> op;
+  bool shared = false;  // there was a follower
+  std::vector<std::string> op_digests;
+  std::shared_ptr<const std::vector<std::vector<store::InputKey>>> keys;  // of each input
+  std::vector<ResultPtr> inputs;
+  std::vector<ExecutionOutput> outputs;
+  absl::Duration took;
+  bool ignore_cache = false;
+  bool all_fresh = false;  // every key that led here had been looked up: a new node is new
+  bool registered = false;
+  uint64_t save_clock = 0;   // when the last output was saved; 0: none yet
+  uint32_t outstanding = 0;  // answers due
+
+  // Sessions that were there when the call began, to tell whether one was lost.
+  std::vector<JobId> started_for;
+  uint32_t retries = 0;
+
+  // Scheduling (scheduler.h).
+  uint64_t order = 0;
+  int64_t path = 0;                 // nanoseconds from here to a root, by earlier runs
+  std::vector<Op::Resource> locks;  // sorted; the first `locks_held` are held
+  uint32_t locks_held = 0;
+  bool takes_slot = false, wants_slot = false, has_slot = false;
+  std::vector<JobState*> charged;
+
+  // state kNested
+  std::vector<Vertex*> nested_vertices;
+  Edge* nested_root = nullptr;
+  uint32_t nested_slot = 0;  // its place in nested_root->consumers
+  std::shared_ptr<const SourceMap> nested_sources;
+};
+
+struct Request {
+  RequestId id = 0;
+  JobState* job = nullptr;
+  Edge* edge = nullptr;
+  uint32_t slot = 0;  // its place in edge->consumers
+  std::shared_ptr<const SourceMap> sources;
+};
+
+struct JobState {
+  JobId id = 0;
+  std::vector<std::string> session_ids;
+  std::vector<std::string> entitlements;
+  absl::flat_hash_map<RequestId, std::unique_ptr<Request>> requests;
+  std::vector<Vertex*> vertices;  // inputs before consumers within one definition
+  absl::Status cancelled;         // not OK once cancelled
+  uint32_t running = 0;           // slots in use
+  JobStats stats;
+};
+
+}  // namespace kiln::solver
