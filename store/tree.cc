@@ -46,19 +46,6 @@ bool IsOpaque(const std::string& host_path) {
 
 uint32_t TypeFromDirent(unsigned char d_type) { return static_cast<uint32_t>(DTTOIF(d_type)); }
 
-absl::StatusOr<std::string> ReadLink(const std::string& host_path, off_t size_hint) {
-  std::string target(static_cast<size_t>(std::max<off_t>(size_hint, 63)) + 1, '\0');
-  for (;;) {
-    const ssize_t n = ::readlink(host_path.c_str(), target.data(), target.size());
-    if (n < 0) return ErrnoStatus(errno, absl::StrCat("readlink ", host_path));
-    if (static_cast<size_t>(n) < target.size()) {
-      target.resize(static_cast<size_t>(n));
-      return target;
-    }
-    target.resize(target.size() * 2);
-  }
-}
-
 // Opens `path` below `root` without crossing a symlink.
 absl::StatusOr<Fd> OpenBeneath(const std::string& root, absl::string_view path, int flags) {
   KILN_ASSIGN_OR_RETURN(Fd root_fd, OpenFile(root, O_PATH | O_DIRECTORY));
@@ -149,6 +136,19 @@ absl::StatusOr<std::map<std::string, std::string>> HostXattrs(const std::string&
   return out;
 }
 
+absl::StatusOr<std::string> ReadHostLink(const std::string& host_path, int64_t size_hint) {
+  std::string target(static_cast<size_t>(std::max<int64_t>(size_hint, 63)) + 1, '\0');
+  for (;;) {
+    const ssize_t n = ::readlink(host_path.c_str(), target.data(), target.size());
+    if (n < 0) return ErrnoStatus(errno, absl::StrCat("readlink ", host_path));
+    if (static_cast<size_t>(n) < target.size()) {
+      target.resize(static_cast<size_t>(n));
+      return target;
+    }
+    target.resize(target.size() * 2);
+  }
+}
+
 TreeReader::TreeReader(Layers layers) : layers_(std::move(layers)) {}
 
 std::string TreeReader::Host(int layer, absl::string_view path) const {
@@ -181,7 +181,7 @@ absl::StatusOr<TreeReader::Found> TreeReader::LookUp(const DirView& dir,
       found.entry.st = st;
       found.entry.layer = layer;
       if (S_ISLNK(st.st_mode)) {
-        KILN_ASSIGN_OR_RETURN(found.entry.link, ReadLink(host, st.st_size));
+        KILN_ASSIGN_OR_RETURN(found.entry.link, ReadHostLink(host, st.st_size));
       }
     }
     if (!S_ISDIR(st.st_mode)) break;

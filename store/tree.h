@@ -116,6 +116,9 @@ class TreeReader {
 // Extended attributes of a file by host path, the overlay's own left out. Never follows a symlink.
 absl::StatusOr<std::map<std::string, std::string>> HostXattrs(const std::string& host_path);
 
+// The target of a symlink by host path; `size_hint` is its st_size.
+absl::StatusOr<std::string> ReadHostLink(const std::string& host_path, int64_t size_hint);
+
 // Path helpers shared by everything that names files inside a tree.
 std::string CleanPath(absl::string_view path);                          // "/a/../b/" -> "/b"
 std::string JoinPath(absl::string_view dir, absl::string_view rel);     // cleaned

@@ -64,7 +64,10 @@ absl::StatusOr<bool> TreeUpdater::Entry(Stat* stat) {
   fresh_ = false;
   bool same = Same(*stat);
   if (IsHardlink(*stat) && replaced_.contains(stat->linkname)) same = false;
-  if (IsDir(old_->mode) && !IsDir(stat->mode)) cursor_->SkipChildren();
+  if (IsDir(old_->mode) != IsDir(stat->mode)) {
+    cursor_->SkipChildren();
+    KILN_RETURN_IF_ERROR(Remove(stat->path));
+  }
   if (!same) {
     if (IsRegular(stat->mode)) replaced_.insert(stat->path);
     return Make(*stat);

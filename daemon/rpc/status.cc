@@ -1,0 +1,55 @@
+#include "daemon/rpc/status.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "proto/status_details.h"
+
+namespace kiln::daemon {
+
+namespace {
+
+// C++ peers are asked to accept 4 MiB of headers (base64 makes 4 out of 3), Go peers take 16 MiB.
+constexpr size_t kMaxDetailsBytes = 2 << 20;
+constexpr size_t kMaxMessageBytes = 256 << 10;
+
+absl::Status Shortened(const absl::Status& status) {
+  std::string message(status.message());
+  if (message.size() > kMaxMessageBytes) {
+    message.resize(kMaxMessageBytes);
+    absl::StrAppend(&message, "… [cut]");
+  }
+  std::vector<StatusDetail> details = Details(status);
+  size_t total = message.size();
+  for (const StatusDetail& detail : details) total += detail.type_url.size() + detail.value.size();
+  while (total > kMaxDetailsBytes && !details.empty()) {
+    const auto largest = std::max_element(
+        details.begin(), details.end(),
+        [](const auto& a, const auto& b) { return a.value.size() < b.value.size(); });
+    total -= largest->type_url.size() + largest->value.size();
+    details.erase(largest);
+  }
+  absl::Status out(status.code(), message);
+  for (const StatusDetail& detail : details) AddDetail(detail.type_url, detail.value, &out);
+  return out;
+}
+
+}  // namespace
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const absl::Status fit = Shortened(status);
+  std::string details;
+  if (!Details(fit).empty()) details = SerializeStatus(fit);
+  return grpc::Status(static_cast<grpc::StatusCode>(fit.code()), std::string(fit.message()),
+                      details);
+}
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  return MakeStatus(status.error_code(), status.error_message(), status.error_details());
+}
+
+}  // namespace kiln::daemon

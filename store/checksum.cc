@@ -1,0 +1,218 @@
+#include "store/checksum.h"
+
+#include <fcntl.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "store/base/status_macros.h"
+#include "store/checksum_run.h"
+#include "store/file_digest.h"
+
+namespace kiln::store {
+
+namespace {
+
+absl::Status NotFound(absl::string_view path) {
+  return absl::NotFoundError(absl::StrCat("\"", path, "\": not found"));
+}
+
+// Names a stack of layers by the folder and name of each: the store may move as a whole. FNV-1a; a
+// collision would need two stacks below one and the same layer.
+void MixIn(absl::string_view layer_dir, uint64_t* id) {
+  size_t from = layer_dir.rfind('/');
+  if (from != layer_dir.npos && from > 0) from = layer_dir.rfind('/', from - 1);
+  for (const char c : layer_dir.substr(from == layer_dir.npos ? 0 : from))
+    *id = (*id ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  *id = (*id ^ 0x100) * 0x100000001b3;
+}
+
+}  // namespace
+
+ChecksumRun::ChecksumRun(ChecksumStore* store, const Layers& layers, const CancelToken& cancel)
+    : store_(store), tree_(layers), cancel_(cancel), tables_(layers.size()) {
+  uint64_t id = 0xcbf29ce484222325;
+  for (const std::string& layer : layers) {
+    MixIn(layer, &id);
+    stack_ids_.push_back(id);
+  }
+}
+
+ChecksumTable& ChecksumRun::Table(int layer) {
+  auto& table = tables_[static_cast<size_t>(layer)];
+  if (table == nullptr) table = store_->Table(tree_.layers()[static_cast<size_t>(layer)]);
+  return *table;
+}
+
+void ChecksumRun::Save() {
+  for (const auto& table : tables_) {
+    // Not saved is not lost: what is missing is computed again. A full disk must not fail a build
+    // that writes nothing.
+    if (table != nullptr) table->Save().IgnoreError();
+  }
+}
+
+absl::StatusOr<Digest> ChecksumRun::Path(absl::string_view path, bool follow) {
+  const std::string clean = CleanPath(path);
+  const auto resolved = tree_.Resolve(clean, follow);
+  if (absl::IsNotFound(resolved.status())) return NotFound(clean);
+  KILN_RETURN_IF_ERROR(resolved.status());
+  const auto entry = tree_.Lstat(*resolved);
+  if (absl::IsNotFound(entry.status())) return NotFound(clean);
+  KILN_RETURN_IF_ERROR(entry.status());
+  if (!S_ISDIR(entry->st.st_mode)) return Single(entry->layer, *resolved);
+  KILN_ASSIGN_OR_RETURN(const DirView dir, tree_.OpenDir(*resolved));
+  return Recursive(dir);
+}
+
+absl::StatusOr<Digest> ChecksumRun::Single(int layer, const std::string& path) {
+  Entry entry;
+  entry.layer = layer;
+  const std::string host = tree_.HostPath(entry, path);
+  return Table(layer).GetOrMake(ChecksumTable::FileKey(path), cancel_,
+                                [&] { return Hash(host, path); });
+}
+
+absl::StatusOr<Digest> ChecksumRun::Hash(const std::string& host, const std::string& path) {
+  // The tree walk reached `host` through real directories of the layer only.
+  KILN_ASSIGN_OR_RETURN(const Fd handle, OpenFile(host, O_PATH | O_NOFOLLOW));
+  DigestedMetadata metadata;
+  if (::fstat(handle.get(), &metadata.st) != 0)
+    return ErrnoStatus(errno, absl::StrCat("stat ", path));
+  KILN_ASSIGN_OR_RETURN(metadata.xattrs, HostXattrs(host));
+  if (S_ISLNK(metadata.st.st_mode)) {
+    KILN_ASSIGN_OR_RETURN(metadata.link, ReadHostLink(host, metadata.st.st_size));
+  }
+  if (!S_ISREG(metadata.st.st_mode)) return DigestWithoutContent(metadata);
+  store_->CountHashedFile();
+  KILN_ASSIGN_OR_RETURN(const Fd fd, OpenFile(host, O_RDONLY | O_NOFOLLOW));
+  return Annotate(DigestFile(metadata, fd.get(), cancel_), path);
+}
+
+absl::StatusOr<Digest> ChecksumRun::Recursive(const DirView& dir) {
+  const int layer = dir.layers.front();
+  const uint64_t stack = stack_ids_[static_cast<size_t>(layer)];
+  return Table(layer).GetOrMake(ChecksumTable::DirKey(dir.path, stack), cancel_,
+                                [&] { return HashDirectory(dir); });
+}
+
+absl::StatusOr<Digest> ChecksumRun::HashDirectory(const DirView& dir) {
+  const absl::string_view separator("\0", 1);
+  Sha256 hash;
+  KILN_ASSIGN_OR_RETURN(const Digest header, Single(dir.layers.front(), dir.path));
+  hash.Update(separator).Update(header.ToString());
+  KILN_ASSIGN_OR_RETURN(const std::vector<NamedChild> children, tree_.Names(dir));
+  for (const NamedChild& child : children) {
+    Digest digest;
+    if (S_ISDIR(child.type)) {
+      KILN_ASSIGN_OR_RETURN(const DirView below, tree_.OpenChild(dir, child.name));
+      KILN_ASSIGN_OR_RETURN(digest, Recursive(below));
+    } else {
+      const std::string path = absl::StrCat(dir.path == "/" ? "" : dir.path, "/", child.name);
+      KILN_ASSIGN_OR_RETURN(digest, Single(child.layer, path));
+    }
+    hash.Update(separator).Update(child.name).Update(digest.ToString());
+  }
+  return hash.Finish();
+}
+
+void LayerRecorder::Recorded(absl::string_view path, const Digest& digest) {
+  table_->Set(ChecksumTable::FileKey(path), digest);
+}
+
+void LayerRecorder::Changed(absl::string_view path) { table_->Forget(path); }
+
+void LayerRecorder::Removed(absl::string_view path) { table_->ForgetBelow(path); }
+
+std::optional<Digest> LayerRecorder::Known(const std::string& layer_dir, absl::string_view path) {
+  return store_->Table(layer_dir)->Find(ChecksumTable::FileKey(path));
+}
+
+void LayerRecorder::UseSynchronizedRoot() {
+  table_->Forget("/");
+  table_->Set(ChecksumTable::FileKey("/"), Digest::Of(""));
+}
+
+void LayerRecorder::Invalidate() { table_->Clear(); }
+
+absl::Status LayerRecorder::Commit() { return table_->Save(); }
+
+ChecksumStore::ChecksumStore(size_t max_cached_digests) : max_cached_(max_cached_digests) {}
+ChecksumStore::~ChecksumStore() = default;
+
+std::string ChecksumStore::FileFor(absl::string_view layer_dir) {
+  return absl::StrCat(layer_dir, ".sums");
+}
+
+absl::StatusOr<Digest> ChecksumStore::Checksum(const Layers& layers, absl::string_view path,
+                                               const ChecksumOptions& options,
+                                               const CancelToken& cancel) {
+  if (layers.empty()) {
+    const std::string clean = CleanPath(path);
+    if (clean == "/") return Digest::Of("");
+    return absl::NotFoundError(absl::StrCat(clean, ": no such file or directory"));
+  }
+  ChecksumRun run(this, layers, cancel);
+  const bool plain =
+      !options.wildcard && options.include_patterns.empty() && options.exclude_patterns.empty();
+  absl::StatusOr<Digest> digest =
+      plain ? run.Path(path, options.follow) : ChecksumOfSelection(run, path, options);
+  run.Save();
+  return digest;
+}
+
+absl::StatusOr<std::unique_ptr<LayerRecorder>> ChecksumStore::Record(const std::string& layer_dir) {
+  std::shared_ptr<ChecksumTable> table = Table(layer_dir);
+  KILN_RETURN_IF_ERROR(table->RemoveFile());
+  return std::unique_ptr<LayerRecorder>(new LayerRecorder(this, std::move(table)));
+}
+
+std::shared_ptr<ChecksumTable> ChecksumStore::Table(const std::string& layer_dir) {
+  {
+    MutexLock lock(&mu_);
+    const auto found = tables_.find(layer_dir);
+    if (found != tables_.end()) {
+      recently_used_.splice(recently_used_.begin(), recently_used_, found->second.place);
+      return found->second.table;
+    }
+  }
+  auto table = std::make_shared<ChecksumTable>(FileFor(layer_dir));
+  MutexLock lock(&mu_);
+  const auto [entry, added] = tables_.try_emplace(layer_dir);
+  if (!added) return entry->second.table;  // another thread read it meanwhile
+  recently_used_.push_front(layer_dir);
+  entry->second = {table, recently_used_.begin()};
+  // Once for every so many new ones, so that a new one costs O(1) on average.
+  if (++added_since_trim_ > tables_.size() / 4 + 16) Trim();
+  return table;
+}
+
+void ChecksumStore::Trim() {
+  added_since_trim_ = 0;
+  size_t kept = 0;
+  for (auto it = recently_used_.begin(); it != recently_used_.end();) {
+    const auto found = tables_.find(*it);
+    // An empty table still costs its object.
+    const size_t weight = found->second.table->size() + 1;
+    // In use: dropping it would save nothing and let a second copy appear.
+    const bool in_use = found->second.table.use_count() > 1;
+    if (kept + weight > max_cached_ && !in_use) {
+      tables_.erase(found);
+      it = recently_used_.erase(it);
+    } else {
+      kept += weight;
+      ++it;
+    }
+  }
+}
+
+void ChecksumStore::Forget(const std::string& layer_dir) {
+  MutexLock lock(&mu_);
+  const auto found = tables_.find(layer_dir);
+  if (found == tables_.end()) return;
+  recently_used_.erase(found->second.place);
+  tables_.erase(found);
+}
+
+}  // namespace kiln::store
