@@ -1,5 +1,6 @@
 #include "daemon/rpc/server.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
@@ -50,6 +51,9 @@ class FailingSecrets : public Secrets::CallbackService {
 
 class RpcServerTest : public testing::Test {
  protected:
+  // Keeps the library up between tests: its shutdown may wait 10 s for a poller of its own.
+  static void SetUpTestSuite() { grpc_init(); }
+
   void Start(const std::string& address, std::optional<TlsOptions> tls = std::nullopt) {
     RpcServerOptions options;
     options.addresses = {*ParseListenAddress(address)};

@@ -1,5 +1,6 @@
 #include "daemon/session/tunnel.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <gtest/gtest.h>
@@ -55,6 +56,9 @@ size_t OpenFds() { return std::distance(std::filesystem::directory_iterator("/pr
 
 class TunnelTest : public testing::Test {
  protected:
+  // Keeps the library up between tests: its shutdown may wait 10 s for a poller of its own.
+  static void SetUpTestSuite() { grpc_init(); }
+
   TunnelTest() : service_(&host_) {
     grpc::EnableDefaultHealthCheckService(true);
     RpcServerOptions options;
@@ -126,7 +130,7 @@ TEST_F(TunnelTest, NoDescriptorsAreLeft) {
     // Ids of their own: the daemon may notice the end of a killed client a little later.
     const std::string id = std::to_string(next++);
     SessionClient client(channel_, id, {&secrets_});
-    EXPECT_TRUE(Secret(**Get(id), "1000").ok());
+    EXPECT_EQ(Secret(**Get(id), "1000").status(), absl::OkStatus());
     if (kill) {
       client.Kill();
     } else {
@@ -138,7 +142,7 @@ TEST_F(TunnelTest, NoDescriptorsAreLeft) {
   for (int i = 0; i < 6; ++i) run(i % 2 == 0);
   // Channels are destroyed by a thread of their own.
   for (int i = 0; i < 1000 && OpenFds() > before; ++i) absl::SleepFor(absl::Milliseconds(5));
-  EXPECT_EQ(OpenFds(), before);
+  EXPECT_LE(OpenFds(), before);
 }
 
 TEST_F(TunnelTest, SecondSessionWithTheSameIdReplacesTheFirst) {
