@@ -2,7 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace kiln::daemon {
 
@@ -30,6 +32,38 @@ absl::StatusOr<bool> ParseGoBool(absl::string_view attr, absl::string_view text)
     if (text == no) return false;
   return absl::InvalidArgumentError(
       absl::StrCat("invalid value for ", attr, " \"", text, "\": not a boolean"));
+}
+
+absl::StatusOr<int64_t> ParseGoInt(absl::string_view attr, absl::string_view text) {
+  absl::string_view digits = text;
+  const bool negative = absl::ConsumePrefix(&digits, "-");
+  if (!negative) absl::ConsumePrefix(&digits, "+");
+  int base = 10;
+  if (absl::ConsumePrefix(&digits, "0x") || absl::ConsumePrefix(&digits, "0X")) {
+    base = 16;
+  } else if (absl::ConsumePrefix(&digits, "0b") || absl::ConsumePrefix(&digits, "0B")) {
+    base = 2;
+  } else if (absl::ConsumePrefix(&digits, "0o") || absl::ConsumePrefix(&digits, "0O")) {
+    base = 8;
+  } else if (digits.size() > 1 && digits.front() == '0') {
+    base = 8;
+  }
+  int64_t value = 0;
+  bool bad = digits.empty();
+  for (const char c : digits) {
+    const int digit = absl::ascii_isdigit(c)    ? c - '0'
+                      : absl::ascii_isxdigit(c) ? absl::ascii_tolower(c) - 'a' + 10
+                                                : 99;
+    if (digit >= base || value > (INT64_MAX - digit) / base) {
+      bad = true;
+      break;
+    }
+    value = value * base + digit;
+  }
+  if (bad)
+    return absl::InvalidArgumentError(
+        absl::StrCat("invalid value for ", attr, " \"", text, "\": not a number"));
+  return negative ? -value : value;
 }
 
 void WriteStrings(absl::string_view key, const GoStrings& values, GoJson& json) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,6 +20,10 @@ absl::StatusOr<GoStrings> ParseStringArray(absl::string_view attr, absl::string_
 
 // As Go's strconv.ParseBool. kInvalidArgument names the attribute and the value.
 absl::StatusOr<bool> ParseGoBool(absl::string_view attr, absl::string_view text);
+
+// As Go's strconv.ParseInt with base 0: "0644" and "0o644" are octal, "0x1a4" hexadecimal.
+// kInvalidArgument names the attribute and the value.
+absl::StatusOr<int64_t> ParseGoInt(absl::string_view attr, absl::string_view text);
 
 // Writes the member as Go does: null for nil.
 void WriteStrings(absl::string_view key, const GoStrings& values, GoJson& json);

@@ -1,0 +1,137 @@
+#pragma once
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "store/base/fd.h"
+#include "store/base/mutex.h"
+
+namespace kiln::daemon {
+
+struct TestHttpRequest {
+  std::string method, path;
+  std::map<std::string, std::string> headers;  // names in lower case
+};
+
+// Answers one request per connection, on a loopback port of its own.
+class TestHttpServer {
+ public:
+  // The whole answer, status line included. "" leaves the connection open until the server ends.
+  using Handler = std::function<std::string(const TestHttpRequest&)>;
+
+  explicit TestHttpServer(Handler handler)
+      : handler_(std::move(handler)), listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    if (::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 ||
+        ::listen(listener_.get(), 16) != 0 ||
+        ::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
+      std::abort();
+    port_ = ntohs(address.sin_port);
+    thread_ = std::thread([this] { Serve(); });
+  }
+  ~TestHttpServer() {
+    stop_ = true;
+    thread_.join();
+  }
+
+  int port() const { return port_; }
+  std::string Url(const std::string& path, const std::string& host = "127.0.0.1") const {
+    return absl::StrCat("http://", host, ":", port_, path);
+  }
+  std::vector<TestHttpRequest> requests() {
+    MutexLock lock(&mu_);
+    return requests_;
+  }
+  void Forget() {
+    MutexLock lock(&mu_);
+    requests_.clear();
+  }
+
+  static std::string Answer(const std::string& status, const std::vector<std::string>& headers = {},
+                            const std::string& body = "") {
+    std::string out = absl::StrCat("HTTP/1.1 ", status, "\r\nConnection: close\r\n");
+    for (const std::string& header : headers) absl::StrAppend(&out, header, "\r\n");
+    if (!absl::StartsWith(status, "304"))
+      absl::StrAppend(&out, "Content-Length: ", body.size(), "\r\n");
+    return absl::StrCat(out, "\r\n", body);
+  }
+
+ private:
+  void Serve() {
+    while (!stop_) {
+      pollfd poll = {listener_.get(), POLLIN, 0};
+      if (::poll(&poll, 1, 20) <= 0) continue;
+      Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      if (fd.valid()) Handle(std::move(fd));
+    }
+  }
+
+  void Handle(Fd fd) {
+    std::string in;
+    char buffer[4096];
+    while (in.find("\r\n\r\n") == std::string::npos) {
+      const ssize_t n = ::recv(fd.get(), buffer, sizeof buffer, 0);
+      if (n <= 0) return;
+      in.append(buffer, static_cast<size_t>(n));
+    }
+    TestHttpRequest request;
+    const std::vector<std::string> lines = absl::StrSplit(in, "\r\n");
+    const std::vector<std::string> first = absl::StrSplit(lines[0], ' ');
+    request.method = first[0];
+    request.path = first.size() > 1 ? first[1] : "";
+    for (size_t i = 1; i < lines.size() && !lines[i].empty(); ++i) {
+      const std::pair<std::string, std::string> header =
+          absl::StrSplit(lines[i], absl::MaxSplits(": ", 1));
+      request.headers[absl::AsciiStrToLower(header.first)] = header.second;
+    }
+    {
+      MutexLock lock(&mu_);
+      requests_.push_back(request);
+    }
+    const std::string answer = handler_(request);
+    if (answer.empty()) {
+      held_.push_back(std::move(fd));
+      return;
+    }
+    absl::string_view rest = answer;
+    if (request.method == "HEAD") rest = rest.substr(0, rest.find("\r\n\r\n") + 4);
+    while (!rest.empty()) {
+      const ssize_t n = ::send(fd.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
+      if (n <= 0) return;
+      rest.remove_prefix(static_cast<size_t>(n));
+    }
+    ::shutdown(fd.get(), SHUT_WR);
+    // Until the peer has read it all; a reset would cut the answer.
+    while (::recv(fd.get(), buffer, sizeof buffer, 0) > 0) {
+    }
+  }
+
+  const Handler handler_;
+  const Fd listener_;
+  int port_ = 0;
+  std::vector<Fd> held_;  // owned by the serving thread
+  Mutex mu_;
+  std::vector<TestHttpRequest> requests_ ABSL_GUARDED_BY(mu_);
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace kiln::daemon
