@@ -25,6 +25,19 @@ void AppendText(std::string* out, absl::string_view text) {
   out->append(text.data(), text.size());
 }
 
+void AppendOrderedText(std::string* out, absl::string_view text) {
+  for (const char c : text) {
+    out->push_back(c);
+    if (c == '\0') out->push_back('\xff');
+  }
+  out->push_back('\0');
+  out->push_back('\1');
+}
+
+void AppendKey(std::string* out, const Digest& key) {
+  out->append(key.raw().data(), key.raw().size());
+}
+
 absl::string_view Decoder::Take(size_t size) {
   if (!ok_ || rest_.size() < size) {
     ok_ = false;
@@ -64,6 +77,23 @@ int64_t Decoder::Descending64() {
 }
 
 absl::string_view Decoder::Text() { return Take(Fixed32()); }
+
+std::string Decoder::OrderedText() {
+  std::string text;
+  while (ok_) {
+    const char c = static_cast<char>(Byte());
+    if (!ok_) break;
+    if (c != '\0') {
+      text.push_back(c);
+      continue;
+    }
+    const uint8_t next = Byte();
+    if (next == 1 && ok_) return text;
+    if (next != 0xff) ok_ = false;
+    text.push_back('\0');
+  }
+  return std::string();
+}
 
 Digest Decoder::Key() {
   const absl::string_view raw = Take(Digest::kSize);

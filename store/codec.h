@@ -17,6 +17,10 @@ void AppendOrdered64(std::string* out, int64_t value);
 void AppendDescending64(std::string* out, int64_t value);
 // Length, then bytes: no encoded text is a prefix of another's row.
 void AppendText(std::string* out, absl::string_view text);
+// Bytes compare as the texts do, and no encoded text is a prefix of another: 0 is written as 0 255,
+// the end as 0 1.
+void AppendOrderedText(std::string* out, absl::string_view text);
+void AppendKey(std::string* out, const Digest& key);  // kSize raw bytes
 
 // Reads what the functions above wrote. The first short or ill-formed field makes ok() false and
 // every later read yields zeros; input is untrusted.
@@ -30,12 +34,14 @@ class Decoder {
   int64_t Ordered64();
   int64_t Descending64();
   absl::string_view Text();
-  Digest Key();  // kSize raw bytes
+  std::string OrderedText();
+  Digest Key();
 
   bool ok() const { return ok_; }
   // Everything was read and nothing was wrong.
   bool Done() const { return ok_ && rest_.empty(); }
-  absl::string_view rest() const { return rest_; }
+  // Takes everything that is left.
+  absl::string_view Rest() { return Take(rest_.size()); }
 
  private:
   absl::string_view Take(size_t size);

@@ -400,6 +400,14 @@ Cursor Database::Scan(Family family, absl::string_view prefix) const {
   return Cursor(std::move(state));
 }
 
+Cursor Database::Probe(Family family) const {
+  auto state = std::make_unique<Cursor::State>();
+  rocksdb::ReadOptions options;
+  options.prefix_same_as_start = true;
+  state->iterator.reset(impl_->db->NewIterator(options, impl_->handle(family)));
+  return Cursor(std::move(state));
+}
+
 absl::Status Database::ResumeAfterFailure() {
   {
     MutexLock lock(&impl_->mu);

@@ -92,7 +92,7 @@ class Cursor {
 
   bool Valid() const;
   void Next();
-  // Moves to the first key >= `key`; `key` must start with the prefix.
+  // Moves to the first key not less than `key`, which must start with the prefix.
   void Seek(absl::string_view key);
   // Both live until the next move.
   absl::string_view key() const;
@@ -155,6 +155,10 @@ class Database {
   absl::StatusOr<std::optional<std::string>> Get(Family family, absl::string_view key) const;
   absl::StatusOr<bool> Has(Family family, absl::string_view key) const;
   Cursor Scan(Family family, absl::string_view prefix) const;
+  // A cursor for many short look-ups in a family that is filtered by prefix (DESIGN.md, Index):
+  // each Seek(key) finds the first row not less than `key`, and is sure to find it only if it
+  // shares the filtered prefix. The caller checks the row it gets.
+  Cursor Probe(Family family) const;
 
   // Applies `batch` whole. kResourceExhausted: the disk is full; writes work again once there is
   // room. Each later write then tries to resume first.

@@ -46,6 +46,40 @@ TEST(Codec, BytesCompareAsNumbers) {
   }
 }
 
+TEST(Codec, OrderedTextsCompareAsTexts) {
+  const std::vector<std::string> texts = {"",
+                                          std::string(1, '\0'),
+                                          std::string("\0\0", 2),
+                                          std::string("\0\1", 2),
+                                          std::string("\0a", 2),
+                                          std::string("\1", 1),
+                                          "a",
+                                          std::string("a\0", 2),
+                                          std::string("a\0b", 3),
+                                          "aa",
+                                          "b",
+                                          "\xff",
+                                          "\xff\xff"};
+  for (size_t i = 0; i < texts.size(); ++i) {
+    std::string bytes;
+    AppendOrderedText(&bytes, texts[i]);
+    Decoder in(bytes + "rest");
+    EXPECT_EQ(in.OrderedText(), texts[i]) << i;
+    EXPECT_EQ(in.Rest(), "rest") << i;
+    if (i == 0) continue;
+    std::string before;
+    AppendOrderedText(&before, texts[i - 1]);
+    EXPECT_LT(before, bytes) << i;
+    EXPECT_NE(bytes.substr(0, before.size()), before) << i;
+  }
+  for (const std::string& bad :
+       {std::string("abc"), std::string("a\0", 2), std::string("a\0\2", 3)}) {
+    Decoder in(bad);
+    EXPECT_EQ(in.OrderedText(), "");
+    EXPECT_FALSE(in.ok());
+  }
+}
+
 TEST(Codec, EveryCutIsNoticed) {
   std::string bytes;
   AppendFixed32(&bytes, 7);
