@@ -124,10 +124,10 @@ TEST(LlbErrors, NameTheOp) {
 
 TEST(LlbDepth, LongChainsNeedNoStack) {
   State state;
-  for (int i = 0; i < 200000; ++i) state = state.File(Mkdir(absl::StrCat("/", i), 0755));
+  for (int i = 0; i < 100000; ++i) state = state.File(Mkdir(absl::StrCat("/", i), 0755));
   const auto definition = state.Marshal();
   ASSERT_TRUE(definition.ok());
-  EXPECT_EQ(definition->ops.size(), 200001u);
+  EXPECT_EQ(definition->ops.size(), 100001u);
 }
 
 TEST(LlbImage, NamesGetTheirFullForm) {
