@@ -1,0 +1,128 @@
+#include "client/session/exports.h"
+
+#include <sys/stat.h>
+
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::client {
+
+absl::StatusOr<std::vector<std::string>> SplitCsv(absl::string_view text) {
+  std::vector<std::string> fields(1);
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted && c == '"' && i + 1 < text.size() && text[i + 1] == '"') {
+      fields.back().push_back('"');
+      ++i;
+    } else if (c == '"' && (quoted || fields.back().empty())) {
+      quoted = !quoted;
+    } else if (c == ',' && !quoted) {
+      fields.emplace_back();
+    } else {
+      fields.back().push_back(c);
+    }
+  }
+  if (quoted) return absl::InvalidArgumentError(absl::StrCat("open quote in \"", text, "\""));
+  return fields;
+}
+
+absl::StatusOr<std::vector<std::pair<std::string, std::string>>> SplitCsvFields(
+    absl::string_view text, bool bare_allowed) {
+  KILN_ASSIGN_OR_RETURN(const std::vector<std::string> fields, SplitCsv(text));
+  std::vector<std::pair<std::string, std::string>> pairs;
+  for (const std::string& field : fields) {
+    const size_t equals = field.find('=');
+    if (equals == std::string::npos && !bare_allowed) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", field, "\" in \"", text, "\" must be key=value"));
+    }
+    if (equals == std::string::npos) {
+      pairs.emplace_back(field, "");
+    } else {
+      pairs.emplace_back(absl::AsciiStrToLower(field.substr(0, equals)), field.substr(equals + 1));
+    }
+  }
+  return pairs;
+}
+
+namespace {
+
+absl::Status TargetForFile(absl::string_view text, bool stdout_is_terminal, ExportRequest* out) {
+  std::string& dest = out->target.path;
+  if (dest.empty()) dest = "-";
+  struct stat info = {};
+  if (dest != "-" && stat(dest.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "destination of --output ", text, " must be a file, and ", dest, " is a directory"));
+  }
+  if (dest == "-" && stdout_is_terminal) {
+    return absl::InvalidArgumentError(absl::StrCat("--output ", text,
+                                                   " would write an archive to a terminal: "
+                                                   "redirect it or name a file with dest="));
+  }
+  out->target.kind = ExportTarget::Kind::kFile;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ExportRequest> ParseOutput(absl::string_view text, bool stdout_is_terminal) {
+  ExportRequest out;
+  if (text == "-") {
+    out.type = "tar";
+    KILN_RETURN_IF_ERROR(TargetForFile(text, stdout_is_terminal, &out));
+    return out;
+  }
+  if (!absl::StrContains(text, '=') && !absl::StrContains(text, ',') && !text.empty()) {
+    out.type = "local";
+    out.target = {ExportTarget::Kind::kDirectory, std::string(text), false};
+    return out;
+  }
+  KILN_ASSIGN_OR_RETURN(const auto fields, SplitCsvFields(text));
+  for (const auto& [key, value] : fields) {
+    if (key == "type") {
+      out.type = value;
+    } else if (key == "dest") {
+      out.target.path = value;
+    } else {
+      out.attrs[key] = value;
+    }
+  }
+  if (out.type.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("--output ", text, " needs type="));
+  }
+  if (out.type == "none") {
+    out.type.clear();
+    return out;
+  }
+  if (out.type == "local") {
+    if (out.target.path.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("--output ", text, " needs dest=DIRECTORY"));
+    }
+    if (out.target.path == "-") {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--output ", text, ": a directory can't be written to standard output"));
+    }
+    out.target.kind = ExportTarget::Kind::kDirectory;
+    const auto mode = out.attrs.find("mode");
+    out.target.delete_others = mode != out.attrs.end() && mode->second == "delete";
+  } else if (out.type == "tar" || out.type == "oci" || out.type == "docker") {
+    const auto tar = out.attrs.find("tar");
+    if (tar != out.attrs.end() && tar->second == "false") {
+      return absl::UnimplementedError(absl::StrCat(
+          "--output ", text, ": tar=false (a content store on the client) is not implemented"));
+    }
+    KILN_RETURN_IF_ERROR(TargetForFile(text, stdout_is_terminal, &out));
+  } else if (!out.target.path.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--output ", text, ": type ", out.type, " has no dest="));
+  }
+  return out;
+}
+
+}  // namespace kiln::client
