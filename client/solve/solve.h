@@ -1,0 +1,57 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/connection.h"
+#include "client/progress/progress.h"
+#include "client/session/exports.h"
+#include "client/session/session.h"
+#include "store/base/cancel.h"
+
+namespace kiln::client {
+
+// One cache to read from or write to: "type=local,src=…" with its attributes.
+struct CacheEntry {
+  std::string type;
+  std::map<std::string, std::string> attrs;
+};
+
+struct SolveOptions {
+  std::string ref;  // the build's id; "": a new one
+  // A serialized pb.Definition. Empty with an empty frontend builds nothing.
+  std::string definition;
+  std::string frontend;  // or: what makes the definition, "dockerfile.v0" for example
+  std::map<std::string, std::string> frontend_attrs;
+  std::vector<ExportRequest> outputs;
+  std::vector<CacheEntry> cache_imports;
+  std::vector<CacheEntry> cache_exports;
+  std::vector<std::string> entitlements;  // "network.host", "security.insecure"
+  std::map<std::string, std::string> local_dirs;
+  SecretStore secrets;
+  SshAgents ssh;
+  bool no_cache = false;  // every step runs, whatever is known
+  bool internal = false;  // no history record
+  CancelToken cancel;
+};
+
+struct SolveResult {
+  std::string ref;
+  std::map<std::string, std::string> exporter_response;
+};
+
+// Runs one build: opens a session, lets the daemon solve the definition or frontend through its
+// gateway, exports, and follows the progress to its end (wire.md 1.3). Works alike with kilnd and
+// buildkitd. Blocking; several may share a connection.
+//
+// The error carries the daemon's typed details as payloads. kCancelled when `options.cancel` fired
+// and the build was stopped. `sink` may be null; it is called from another thread, never after
+// return.
+absl::StatusOr<SolveResult> Solve(const Connection& connection, const SolveOptions& options,
+                                  ProgressSink* sink);
+
+}  // namespace kiln::client
