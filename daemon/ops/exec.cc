@@ -1,0 +1,243 @@
+#include "daemon/ops/exec.h"
+
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "daemon/executor/executor.h"
+#include "daemon/ops/cache_mounts.h"
+#include "daemon/ops/exec_key.h"
+#include "daemon/ops/exec_mounts.h"
+#include "daemon/ops/exec_plan.h"
+#include "daemon/ops/ref_result.h"
+#include "daemon/ops/step_log.h"
+#include "daemon/session/services.h"
+#include "daemon/session/session.h"
+#include "proto/buildkit/ops.pb.h"
+#include "proto/status_details.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::daemon {
+namespace {
+
+// Names a container, its cgroup and its folders; never used twice.
+std::string NewStepId() {
+  std::random_device random;
+  std::string id;
+  for (int i = 0; i < 4; ++i) absl::StrAppendFormat(&id, "%08x", random());
+  return id;
+}
+
+absl::StatusOr<std::optional<LinuxResources>> ParseResources(absl::string_view bytes) {
+  if (bytes.empty()) return std::nullopt;
+  pb::LinuxResources in;
+  if (!in.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
+    return absl::InvalidArgumentError("invalid linux_resources");
+  LinuxResources out;
+  out.memory_bytes = in.memory();
+  out.memory_swap_bytes = in.memoryswap();
+  out.cpu_shares = in.cpushares();
+  out.cpu_period_us = in.cpuperiod();
+  out.cpu_quota_us = in.cpuquota();
+  out.cpuset_cpus = in.cpusetcpus();
+  out.cpuset_mems = in.cpusetmems();
+  return out;
+}
+
+class ExecOp final : public solver::Op {
+ public:
+  ExecOp(const ExecOpDeps& deps, ExecPlan plan, absl::StatusOr<ExecKeys> keys)
+      : deps_(deps), plan_(std::move(plan)), keys_(std::move(keys)) {}
+
+  absl::StatusOr<solver::CacheMap> MakeCacheMap(solver::OpContext& context, int index) override;
+  absl::StatusOr<std::string> ContentDigest(solver::OpContext& context, int input_index,
+                                            const solver::ResultPtr& input) override;
+  absl::StatusOr<solver::ExecResult> Execute(solver::OpContext& context,
+                                             absl::Span<const solver::ResultPtr> inputs) override;
+  bool TakesSlot() const override { return true; }
+  std::vector<Resource> Resources() const override;
+
+ private:
+  absl::Status ResetCaches(solver::OpContext& context,
+                           absl::Span<const store::RefPtr> inputs) const;
+  absl::StatusOr<std::vector<std::string>> SecretEnvironment(solver::OpContext& context) const;
+  absl::StatusOr<ProcessSpec> MakeSpec(solver::OpContext& context, const std::string& id,
+                                       const ExecMounts& mounts) const;
+  absl::Status CheckExit(const ExitInfo& exit, const ProcessSpec& spec) const;
+
+  const ExecOpDeps deps_;
+  const ExecPlan plan_;
+  const absl::StatusOr<ExecKeys> keys_;
+};
+
+absl::StatusOr<solver::CacheMap> ExecOp::MakeCacheMap(solver::OpContext& context, int) {
+  KILN_RETURN_IF_ERROR(keys_.status());
+  // A build without cache starts with empty cache directories as well, before anything runs.
+  if (context.vertex().ignore_cache) KILN_RETURN_IF_ERROR(ResetCaches(context, {}));
+  solver::CacheMap map;
+  map.op_digest = keys_->op_digest;
+  for (const ExecInputKey& key : keys_->inputs)
+    map.inputs.push_back({key.SelectorDigest(), key.by_content});
+  return map;
+}
+
+absl::StatusOr<std::string> ExecOp::ContentDigest(solver::OpContext& context, int input_index,
+                                                  const solver::ResultPtr& input) {
+  KILN_RETURN_IF_ERROR(keys_.status());
+  const ExecInputKey& key = keys_->inputs.at(static_cast<size_t>(input_index));
+  const store::RefPtr ref = RefOf(input);
+  store::ChecksumOptions options;
+  options.follow = true;
+  std::map<std::string, std::string> known;  // the work is done once for equal selectors
+  std::vector<std::string> checksums;
+  for (const std::string& selector : key.selectors) {
+    std::string& checksum = known[selector];
+    if (checksum.empty()) {
+      KILN_ASSIGN_OR_RETURN(const Digest digest,
+                            deps_.refs->Checksum(ref, selector, options, context.cancel()));
+      checksum = digest.ToString();
+    }
+    checksums.push_back(checksum);
+  }
+  return CombineContentDigests(checksums);
+}
+
+std::vector<solver::Op::Resource> ExecOp::Resources() const {
+  std::map<std::string, bool> exclusive;  // LOCKED somewhere in this step
+  for (const ExecPlan::Mount& mount : plan_.mounts) {
+    if (mount.type != ExecPlan::MountType::kCache || mount.sharing == ExecPlan::Sharing::kPrivate)
+      continue;
+    bool& one = exclusive[absl::StrCat("cache-dir:", mount.cache_id)];
+    one = one || mount.sharing == ExecPlan::Sharing::kLocked;
+  }
+  std::vector<Resource> out;
+  for (const auto& [name, is_exclusive] : exclusive) out.push_back({name, is_exclusive});
+  return out;
+}
+
+// Directories of cache mounts without an input, or, given the inputs, of those with one. Once for
+// each job: two of its steps share what they put there.
+absl::Status ExecOp::ResetCaches(solver::OpContext& context,
+                                 absl::Span<const store::RefPtr> inputs) const {
+  for (const ExecPlan::Mount& mount : plan_.mounts) {
+    if (mount.type != ExecPlan::MountType::kCache) continue;
+    const store::RefPtr parent =
+        mount.input >= 0 && static_cast<size_t>(mount.input) < inputs.size()
+            ? inputs[static_cast<size_t>(mount.input)]
+            : nullptr;
+    if ((parent == nullptr) != inputs.empty()) continue;
+    const std::string once = absl::StrCat("exec.cache-reset:", mount.cache_id, "\n",
+                                          parent == nullptr ? "" : parent->id());
+    const auto reset = [&]() -> absl::StatusOr<std::string> {
+      const absl::Status done = deps_.cache_mounts->Reset(mount.cache_id, parent);
+      if (!done.ok()) return done;
+      return "done";
+    };
+    KILN_RETURN_IF_ERROR(context.job_values().GetOrMake(once, reset).status());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> ExecOp::SecretEnvironment(
+    solver::OpContext& context) const {
+  std::vector<std::string> env;
+  for (const ExecPlan::SecretEnv& one : plan_.secret_env) {
+    if (one.id.empty())
+      return absl::InvalidArgumentError(
+          absl::StrCat("secret ID missing for \"", one.name, "\" environment variable"));
+    std::string value;
+    absl::Status got =
+        WithAnySession(deps_, context, context.cancel(), [&](Session& session) -> absl::Status {
+          KILN_ASSIGN_OR_RETURN(value, GetSecret(session, one.id, context.cancel()));
+          return absl::OkStatus();
+        });
+    if (!got.ok() && !(absl::IsNotFound(got) && one.optional)) return got;
+    env.push_back(absl::StrCat(one.name, "=", value));
+  }
+  return env;
+}
+
+absl::StatusOr<ProcessSpec> ExecOp::MakeSpec(solver::OpContext& context, const std::string& id,
+                                             const ExecMounts& mounts) const {
+  ProcessSpec spec;
+  spec.id = id;
+  spec.rootfs = mounts.rootfs();
+  spec.rootfs_readonly = mounts.rootfs_readonly();
+  spec.mounts = mounts.mounts();
+  spec.args = plan_.args;
+  if (!plan_.emulator.empty()) spec.args.insert(spec.args.begin(), kEmulatorPath);
+  spec.env = plan_.env;
+  KILN_ASSIGN_OR_RETURN(const std::vector<std::string> secrets, SecretEnvironment(context));
+  spec.env.insert(spec.env.end(), secrets.begin(), secrets.end());
+  spec.cwd = plan_.cwd;
+  spec.user = plan_.user;
+  spec.hostname = plan_.hostname;
+  spec.extra_hosts = plan_.extra_hosts;
+  spec.network = plan_.network;
+  spec.security = plan_.security;
+  spec.ulimits = plan_.ulimits;
+  spec.cgroup_parent = plan_.cgroup_parent;
+  KILN_ASSIGN_OR_RETURN(spec.resources, ParseResources(context.vertex().linux_resources));
+  spec.remove_stubs_recursive = plan_.remove_stubs_recursive;
+  return spec;
+}
+
+absl::StatusOr<solver::ExecResult> ExecOp::Execute(solver::OpContext& context,
+                                                   absl::Span<const solver::ResultPtr> inputs) {
+  std::vector<store::RefPtr> refs;
+  for (const solver::ResultPtr& input : inputs) refs.push_back(RefOf(input));
+  if (context.vertex().ignore_cache && !refs.empty())
+    KILN_RETURN_IF_ERROR(ResetCaches(context, refs));
+
+  const std::string id = NewStepId();
+  KILN_ASSIGN_OR_RETURN(std::unique_ptr<ExecMounts> mounts,
+                        ExecMounts::Prepare(deps_, plan_, id, context, refs));
+  KILN_ASSIGN_OR_RETURN(const ProcessSpec spec, MakeSpec(context, id, *mounts));
+  StepLog log(&context.progress(), deps_.log_limits);
+  absl::StatusOr<ExitInfo> exit = deps_.executor->Run(
+      spec, [&log](int stream, absl::string_view data) { log.Write(stream, data); },
+      context.cancel());
+  absl::Status outcome = exit.ok() ? CheckExit(*exit, spec) : exit.status();
+  if (!outcome.ok()) {
+    KILN_RETURN_IF_ERROR(context.cancel().status());
+    log.FlushWithheld();
+    return exit.ok() ? outcome : Annotate(outcome, FailureText(plan_.args));
+  }
+
+  KILN_ASSIGN_OR_RETURN(std::vector<store::RefPtr> outputs, mounts->Commit());
+  solver::ExecResult result;
+  for (store::RefPtr& output : outputs) result.outputs.push_back(MakeResult(std::move(output)));
+  return result;
+}
+
+absl::Status ExecOp::CheckExit(const ExitInfo& exit, const ProcessSpec& spec) const {
+  if (plan_.valid_exit_codes.contains(exit.code)) return absl::OkStatus();
+  std::string text = absl::StrCat(FailureText(plan_.args), ": exit code: ", exit.code);
+  if (exit.oom_killed) {
+    // Clients look for the last words.
+    if (spec.resources.has_value() && spec.resources->memory_bytes > 0)
+      absl::StrAppend(&text, ": over its memory limit of ", spec.resources->memory_bytes, " bytes");
+    absl::StrAppend(&text, ": cannot allocate memory");
+  }
+  absl::Status status = absl::UnknownError(text);
+  AddExitDetail(static_cast<uint32_t>(exit.code), &status);
+  return status;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<solver::Op>> MakeExecOp(const ExecOpDeps& deps,
+                                                       absl::string_view op_bytes,
+                                                       const solver::VertexInfo&) {
+  pb::Op op;
+  if (!op.ParseFromArray(op_bytes.data(), static_cast<int>(op_bytes.size())))
+    return absl::InvalidArgumentError("failed to parse llb proto op");
+  KILN_ASSIGN_OR_RETURN(ExecPlan plan, MakeExecPlan(op));
+  return std::make_shared<ExecOp>(deps, std::move(plan), MakeExecKeys(op));
+}
+
+}  // namespace kiln::daemon
