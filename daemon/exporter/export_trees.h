@@ -1,0 +1,46 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "daemon/exporter/exporter.h"
+#include "store/fsutil/file_source.h"
+
+namespace kiln::daemon {
+
+// Attributes that the local and the tar exporter share.
+struct TreeExportOptions {
+  bool epoch_given = false;         // also when the attribute is empty, which means "no epoch"
+  std::optional<absl::Time> epoch;  // replaces every modification time
+  std::optional<bool> platform_split;
+
+  bool Split(bool is_map) const { return platform_split.value_or(is_map); }
+};
+
+// Reads "source-date-epoch" and "platform-split"; attributes of other meanings are left alone.
+// kInvalidArgument names the attribute and the value.
+absl::StatusOr<TreeExportOptions> ParseTreeExportOptions(
+    const std::map<std::string, std::string>& attrs);
+
+// One platform's tree, ready to be sent.
+struct ExportTree {
+  std::string platform;  // "" when the result names none
+  std::unique_ptr<fsutil::FileSource> source;
+  std::optional<absl::Time> epoch;
+
+  // The directory that a split export puts it in: '/' becomes '_'. Takes the source.
+  fsutil::SubdirectorySource::Directory AsDirectory();
+};
+
+// The trees of a result, one for each platform. Refuses a map without "refs.platforms" and several
+// platforms without a map. Blocks while lazy refs are made.
+absl::StatusOr<std::vector<ExportTree>> OpenExportTrees(const ExportSource& source,
+                                                        const TreeExportOptions& options,
+                                                        const CancelToken& cancel);
+
+}  // namespace kiln::daemon
