@@ -24,6 +24,10 @@ namespace {
 
 namespace llb = kiln::client::llb;
 
+llb::State Salted(const llb::State& state, const std::string& salt) {
+  return salt.empty() ? state : state.AddEnv("EXAMPLE_SALT", salt);
+}
+
 // Runs `script` in `base` with a folder of the sources at /src; returns what it left in /out.
 llb::State Stage(const llb::State& base, const std::string& name, const llb::State& sources,
                  const std::string& folder, const std::string& salt, const std::string& script) {
@@ -31,8 +35,7 @@ llb::State Stage(const llb::State& base, const std::string& name, const llb::Sta
       absl::StrCat("set -e; read begin rest < /proc/uptime; ", script,
                    "; read end rest < /proc/uptime; echo \"stage ", name, " ran $begin $end\""),
       llb::Named(absl::StrCat("[", name, "] ", folder)));
-  llb::State with_salt = salt.empty() ? base : base.AddEnv("EXAMPLE_SALT", salt);
-  llb::ExecState done = with_salt.Run(run);
+  llb::ExecState done = Salted(base, salt).Run(run);
   done.AddMount({.target = "/src", .source = sources, .selector = folder, .readonly = true});
   return done.AddMount({.target = "/out", .source = llb::State()});
 }
@@ -79,10 +82,12 @@ llb::State Graph(const std::string& salt) {
                             .Copy(bundled, "/site", "/site", WholeFolder()),
                         llb::Named("[assemble] the program and the site"));
 
-  llb::ExecState check = base.Run(
-      llb::Shell("set -e; cd /app/site; sha256sum -c SHA256SUMS > /tmp/log; /app/bin/orbit 3 | tee "
-                 "/app/orbit.txt; echo checked $(wc -l < /tmp/log) files",
-                 llb::Named("[check] run what was built")));
+  llb::ExecState check =
+      Salted(base, salt)
+          .Run(llb::Shell(
+              "set -e; cd /app/site; sha256sum -c SHA256SUMS > /tmp/log; /app/bin/orbit 3 | tee "
+              "/app/orbit.txt; echo checked $(wc -l < /tmp/log) files",
+              llb::Named("[check] run what was built")));
   return check.AddMount({.target = "/app", .source = assembled});
 }
 
