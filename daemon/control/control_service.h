@@ -1,0 +1,40 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "daemon/control/build.h"
+#include "daemon/control/solve.h"
+#include "daemon/session/tunnel.h"
+#include "store/base/thread_pool.h"
+#include "store/ref_store.h"
+
+namespace grpc {
+class Service;
+}
+
+namespace kiln::daemon {
+
+struct ControlDeps {
+  SolveDeps solve;
+  SessionHost* session_host = nullptr;
+  store::RefStore* refs = nullptr;
+  ThreadPool* builds = nullptr;  // one thread for each running Solve
+  ThreadPool* calls = nullptr;   // shorter calls
+  std::string worker;            // serialized moby.buildkit.v1.types.WorkerRecord
+};
+
+// moby.buildkit.v1.Control. Build history is not kept: running builds are told, records are not.
+std::unique_ptr<grpc::Service> MakeControlService(ControlDeps deps);
+
+// kiln.v1.Stats.
+struct StatsDeps {
+  solver::Solver* solver = nullptr;
+  BuildTable* builds = nullptr;
+  SessionRegistry* sessions = nullptr;
+  absl::Time started_at;
+};
+std::unique_ptr<grpc::Service> MakeStatsService(StatsDeps deps);
+
+}  // namespace kiln::daemon

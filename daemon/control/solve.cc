@@ -1,0 +1,238 @@
+#include "daemon/control/solve.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "daemon/ops/ref_result.h"
+#include "proto/buildkit/control.pb.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::daemon {
+
+namespace {
+
+using moby::buildkit::v1::SolveRequest;
+using moby::buildkit::v1::SolveResponse;
+using Attrs = std::map<std::string, std::string>;
+
+constexpr char kPlatformsKey[] = "refs.platforms";
+constexpr char kEpochOption[] = "build-arg:SOURCE_DATE_EPOCH";
+constexpr char kEpochAttr[] = "source-date-epoch";
+
+template <typename Map>
+Attrs ToMap(const Map& proto) {
+  return Attrs(proto.begin(), proto.end());
+}
+
+bool ClientDrives(const SolveRequest& request) {
+  return !request.has_definition() && request.frontend().empty();
+}
+
+// Features by name: nothing is dropped silently.
+absl::Status RefuseUnsupported(const SolveRequest& request) {
+  const auto refuse = [](absl::string_view what) {
+    return absl::UnimplementedError(absl::StrCat(what, " is not supported by this daemon yet"));
+  };
+  if (request.ref().empty()) return absl::InvalidArgumentError("solve without a ref");
+  const std::string& frontend = request.frontend();
+  if (frontend == "dockerfile.v0" || frontend == "gateway.v0")
+    return refuse(absl::StrCat("frontend ", frontend));
+  if (!frontend.empty())
+    return absl::InvalidArgumentError(absl::StrCat("invalid frontend: ", frontend));
+  const auto& cache = request.cache();
+  if (!cache.exportrefdeprecated().empty() || cache.exports_size() > 0)
+    return refuse(absl::StrCat("cache export to ",
+                               cache.exports_size() > 0 ? cache.exports(0).type() : "registry"));
+  if (request.sourcepolicy().rules_size() > 0) return refuse("a source policy");
+  if (!request.sourcepolicysession().empty()) return refuse("a source policy session");
+  if (request.enablesessionexporter()) return refuse("a session exporter");
+  if (request.proxynetwork()) return refuse("proxy network mode");
+  const int64_t version = request.compatibilityversion();
+  if (version != 0 && version != 10 && version != 20 && version != 30)
+    return absl::InvalidArgumentError(absl::StrCat("unsupported compatibility-version ", version));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> Entitlements(const SolveDeps& deps,
+                                                      const SolveRequest& request) {
+  std::vector<std::string> granted;
+  for (const std::string& wanted : request.entitlements()) {
+    if (!deps.entitlements.contains(wanted))
+      return absl::PermissionDeniedError(absl::StrCat(
+          "granting entitlement ", wanted, " is not allowed by build daemon configuration"));
+    granted.push_back(wanted);
+  }
+  return granted;
+}
+
+// New clients fill the list and the old pair of fields with the same exporter: the list wins.
+std::vector<std::pair<std::string, Attrs>> WantedExporters(const SolveRequest& request) {
+  std::vector<std::pair<std::string, Attrs>> wanted;
+  for (const auto& exporter : request.exporters())
+    wanted.emplace_back(exporter.type(), ToMap(exporter.attrs()));
+  if (wanted.empty() && !request.exporterdeprecated().empty())
+    wanted.emplace_back(request.exporterdeprecated(), ToMap(request.exporterattrsdeprecated()));
+  const auto epoch = request.frontendattrs().find(kEpochOption);
+  if (epoch != request.frontendattrs().end()) {
+    for (auto& [type, attrs] : wanted) attrs.try_emplace(kEpochAttr, epoch->second);
+  }
+  return wanted;
+}
+
+absl::StatusOr<std::vector<ExportSource::Platform>> Platforms(const Attrs& metadata) {
+  std::vector<ExportSource::Platform> platforms;
+  const auto found = metadata.find(kPlatformsKey);
+  if (found == metadata.end() || found->second.empty()) return platforms;
+  const nlohmann::json json = nlohmann::json::parse(found->second, nullptr, false);
+  const auto bad = [](absl::string_view why) {
+    return absl::InvalidArgumentError(absl::StrCat("result metadata ", kPlatformsKey, ": ", why));
+  };
+  if (!json.is_object() || !json.contains("Platforms") || !json["Platforms"].is_array())
+    return bad("failed to parse platforms passed to exporter");
+  for (const auto& item : json["Platforms"]) {
+    if (!item.is_object() || !item.value("ID", nlohmann::json("")).is_string())
+      return bad("invalid platform value");
+    ExportSource::Platform platform;
+    platform.id = item.value("ID", "");
+    if (platform.id.empty()) return bad("invalid empty platform key for exporter");
+    if (item.contains("Platform")) platform.json = item["Platform"].dump();
+    platforms.push_back(std::move(platform));
+  }
+  if (platforms.empty()) return bad("invalid empty platforms index for exporter");
+  return platforms;
+}
+
+// One solve from the created build to its answer.
+class SolveRun {
+ public:
+  SolveRun(const SolveDeps& deps, const SolveRequest& request) : deps_(deps), request_(request) {}
+
+  absl::Status Prepare() {
+    KILN_RETURN_IF_ERROR(RefuseUnsupported(request_));
+    KILN_ASSIGN_OR_RETURN(auto entitlements, Entitlements(deps_, request_));
+    build_.exporters = WantedExporters(request_);
+    for (const auto& [type, attrs] : build_.exporters) {
+      KILN_ASSIGN_OR_RETURN(auto exporter, deps_.exporters->Create(type, attrs));
+      exporters_.push_back(std::move(exporter));
+    }
+    solver::JobOptions options;
+    options.id = request_.ref();
+    if (!request_.session().empty()) options.session_ids = {request_.session()};
+    options.entitlements = std::move(entitlements);
+    KILN_ASSIGN_OR_RETURN(build_.job, deps_.solver->NewJob(options));
+    build_.ref = request_.ref();
+    build_.frontend = request_.frontend();
+    build_.frontend_attrs = ToMap(request_.frontendattrs());
+    build_.created_at = absl::Now();
+    build_.internal = request_.internal();
+    build_.warnings = std::make_shared<WarningLog>();
+    build_.cancel = std::make_shared<CancelSource>();
+    build_.bridge = MakeBridge(options.session_ids);
+    return absl::OkStatus();
+  }
+
+  const Build& build() const { return build_; }
+
+  // Builds and exports.
+  absl::Status Run(const CancelToken& cancel, Attrs* response) {
+    KILN_ASSIGN_OR_RETURN(const BridgeResult result, Answer(cancel));
+    KILN_ASSIGN_OR_RETURN(const ExportSource source, Evaluate(result, cancel));
+    for (const auto& [key, value] : result.metadata)
+      if (absl::StartsWith(key, "frontend.")) (*response)[key] = value;
+    for (size_t i = 0; i < exporters_.size(); ++i) {
+      ExportContext context;
+      context.index = static_cast<int>(i);
+      context.session_id = request_.session();
+      context.sessions = deps_.sessions;
+      context.cancel = cancel;
+      KILN_RETURN_IF_ERROR(build_.job->RunStep(
+          absl::StrCat(request_.session(), "-export-", i), exporters_[i]->name(),
+          [&](solver::ProgressSink& progress) -> absl::Status {
+            context.progress = &progress;
+            KILN_ASSIGN_OR_RETURN(const Attrs answer, exporters_[i]->Export(source, context));
+            response->insert(answer.begin(), answer.end());
+            return absl::OkStatus();
+          }));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  std::shared_ptr<Bridge> MakeBridge(const std::vector<std::string>& session_ids) {
+    BridgeOptions options;
+    options.job = build_.job;
+    options.session_ids = session_ids;
+    for (const auto& [name, definition] : request_.frontendinputs())
+      options.inputs[name] = definition.SerializeAsString();
+    options.warn = [warnings = build_.warnings](const Digest& vertex, solver::Warning warning) {
+      warnings->Add({vertex, std::move(warning)});
+    };
+    return std::make_shared<Bridge>(std::move(options));
+  }
+
+  // What the frontend returned; a definition given in the request is a frontend of its own.
+  absl::StatusOr<BridgeResult> Answer(const CancelToken& cancel) {
+    if (ClientDrives(request_)) return build_.bridge->WaitForReturn(cancel);
+    BridgeResult result;
+    KILN_ASSIGN_OR_RETURN(result.ref,
+                          build_.bridge->AddDefinition(request_.definition().SerializeAsString(),
+                                                       request_.definition().def_size() > 0));
+    return result;
+  }
+
+  absl::StatusOr<ExportSource> Evaluate(const BridgeResult& result, const CancelToken& cancel) {
+    ExportSource source;
+    source.is_map = result.is_map;
+    source.metadata = result.metadata;
+    KILN_ASSIGN_OR_RETURN(source.platforms, Platforms(result.metadata));
+    KILN_ASSIGN_OR_RETURN(const auto single, build_.bridge->Evaluate(result.ref, cancel));
+    source.ref = RefOf(single);
+    for (const auto& [platform, id] : result.refs) {
+      KILN_ASSIGN_OR_RETURN(const auto tree, build_.bridge->Evaluate(id, cancel));
+      source.refs[platform] = RefOf(tree);
+    }
+    return source;
+  }
+
+  const SolveDeps& deps_;
+  const SolveRequest& request_;
+  std::vector<std::unique_ptr<Exporter>> exporters_;
+  Build build_;
+};
+
+}  // namespace
+
+absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const CancelToken& cancel,
+                   SolveResponse* response) {
+  SolveRun run(deps, request);
+  KILN_RETURN_IF_ERROR(run.Prepare());
+  const auto build = std::make_shared<const Build>(run.build());
+  KILN_RETURN_IF_ERROR(deps.builds->Add(build));
+
+  // Two may end it: the client's cancel and the daemon's own.
+  const CancelToken token = build->cancel->token();
+  BuildEnd end;
+  {
+    const CancelRegistration client_left =
+        cancel.OnCancel([build, cancel] { build->cancel->Cancel(cancel.status()); });
+    const CancelRegistration stop =
+        token.OnCancel([build, token] { build->job->Cancel(token.status()); });
+    end.status = run.Run(token, &end.exporter_response);
+  }
+  end.completed_at = absl::Now();
+  build->bridge->Close(absl::NotFoundError(absl::StrCat("no such job ", build->ref)));
+  build->job->progress().End();
+  // The log stays readable, the trees are let go.
+  build->job->Cancel(absl::CancelledError("build is done"));
+  deps.builds->End(build, end);
+  deps.timers->PostAfter(deps.keep_ended, [builds = deps.builds, build] { builds->Remove(build); });
+  KILN_RETURN_IF_ERROR(end.status);
+  for (auto& [key, value] : end.exporter_response)
+    (*response->mutable_exporterresponse())[key] = std::move(value);
+  return absl::OkStatus();
+}
+
+}  // namespace kiln::daemon

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "daemon/control/build.h"
+#include "daemon/exporter/exporter.h"
+#include "daemon/rpc/fd_loop.h"
+#include "daemon/session/session.h"
+#include "solver/solver.h"
+#include "store/base/cancel.h"
+
+namespace moby::buildkit::v1 {
+class SolveRequest;
+class SolveResponse;
+}  // namespace moby::buildkit::v1
+
+namespace kiln::daemon {
+
+struct SolveDeps {
+  solver::Solver* solver = nullptr;
+  BuildTable* builds = nullptr;
+  SessionFinder* sessions = nullptr;
+  const ExporterTable* exporters = nullptr;
+  FdLoop* timers = nullptr;
+  // What clients may be granted ("network.host", "security.insecure").
+  absl::flat_hash_set<std::string> entitlements;
+  // How long an ended build stays readable for Status.
+  absl::Duration keep_ended = absl::Seconds(10);
+};
+
+// Control.Solve (wire.md 1.2): waits for the frontend's answer or solves the definition, builds
+// every ref of the result, exports. Blocks for the whole build.
+absl::Status Solve(const SolveDeps& deps, const moby::buildkit::v1::SolveRequest& request,
+                   const CancelToken& cancel, moby::buildkit::v1::SolveResponse* response);
+
+}  // namespace kiln::daemon

@@ -1,0 +1,65 @@
+#include "daemon/control/worker.h"
+
+#include <unistd.h>
+
+#include <climits>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "daemon/gateway/bridge.h"
+#include "proto/buildkit/worker.pb.h"
+#include "store/base/fd.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::daemon {
+
+namespace {
+
+#if defined(__x86_64__)
+constexpr char kArchitecture[] = "amd64";
+#elif defined(__aarch64__)
+constexpr char kArchitecture[] = "arm64";
+#else
+#error "name this architecture as Go does"
+#endif
+
+std::string Hostname() {
+  char name[HOST_NAME_MAX + 1] = {};
+  return gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown";
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> WorkerId(const std::string& root) {
+  const std::string path = root + "/workerid";
+  const absl::StatusOr<std::string> known = ReadFileToString(path, 256);
+  if (known.ok() && !absl::StripAsciiWhitespace(*known).empty())
+    return std::string(absl::StripAsciiWhitespace(*known));
+  if (!known.ok() && !absl::IsNotFound(known.status())) return known.status();
+  const std::string id = NewId();
+  KILN_RETURN_IF_ERROR(WriteFileAtomic(path, id));
+  return id;
+}
+
+std::string WorkerRecord(const std::string& id, const std::string& snapshotter) {
+  moby::buildkit::v1::types::WorkerRecord record;
+  record.set_id(id);
+  auto& labels = *record.mutable_labels();
+  const std::string prefix = "org.mobyproject.buildkit.worker.";
+  labels[prefix + "executor"] = "oci";
+  labels[prefix + "hostname"] = Hostname();
+  labels[prefix + "network"] = "host";
+  labels[prefix + "oci.process-mode"] = "sandbox";
+  labels[prefix + "selinux.enabled"] = "false";
+  labels[prefix + "snapshotter"] = snapshotter;
+  auto* platform = record.add_platforms();
+  platform->set_os("linux");
+  platform->set_architecture(kArchitecture);
+  auto* version = record.mutable_buildkitversion();
+  version->set_package(kPackage);
+  version->set_version(kApiVersion);
+  version->set_revision(absl::StrCat("kiln-", kKilnVersion));
+  return record.SerializeAsString();
+}
+
+}  // namespace kiln::daemon

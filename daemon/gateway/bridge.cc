@@ -1,0 +1,120 @@
+#include "daemon/gateway/bridge.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/random/random.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "daemon/ops/ref_result.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::daemon {
+
+std::string NewId() {
+  static constexpr char kDigits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+  absl::BitGen random;
+  std::string id(25, '0');
+  for (char& c : id) c = kDigits[absl::Uniform(random, 0u, sizeof(kDigits) - 1)];
+  return id;
+}
+
+absl::StatusOr<std::string> Bridge::AddDefinition(std::string definition, bool has_ops) {
+  MutexLock lock(&mu_);
+  if (!closed_.ok()) return closed_;
+  if (!has_ops) return "";
+  std::string id = NewId();
+  refs_[id].definition = std::move(definition);
+  return id;
+}
+
+absl::StatusOr<Bridge::Ref*> Bridge::FindLocked(absl::string_view ref_id) {
+  if (!closed_.ok()) return closed_;
+  const auto found = refs_.find(ref_id);
+  if (found != refs_.end()) return &found->second;
+  std::vector<absl::string_view> all;
+  for (const auto& [id, ref] : refs_) all.push_back(id);
+  std::sort(all.begin(), all.end());
+  return absl::NotFoundError(
+      absl::StrCat("no such ref: ", ref_id, ", all [", absl::StrJoin(all, " "), "]"));
+}
+
+absl::StatusOr<std::string> Bridge::DefinitionOf(absl::string_view ref_id) {
+  MutexLock lock(&mu_);
+  KILN_ASSIGN_OR_RETURN(const Ref* ref, FindLocked(ref_id));
+  return ref->definition;
+}
+
+absl::StatusOr<solver::ResultPtr> Bridge::Evaluate(absl::string_view ref_id,
+                                                   const CancelToken& cancel) {
+  if (ref_id.empty()) return nullptr;
+  std::string definition;
+  {
+    MutexLock lock(&mu_);
+    KILN_ASSIGN_OR_RETURN(const Ref* ref, FindLocked(ref_id));
+    if (ref->evaluated) return ref->result;
+    definition = ref->definition;
+  }
+  // Two callers at once share the work: the job holds each vertex once.
+  KILN_ASSIGN_OR_RETURN(solver::ResultPtr result,
+                        options_.job->BuildAndWait(std::move(definition), cancel));
+  MutexLock lock(&mu_);
+  KILN_ASSIGN_OR_RETURN(Ref * ref, FindLocked(ref_id));
+  ref->evaluated = true;
+  ref->result = result;
+  return result;
+}
+
+absl::StatusOr<store::RefPtr> Bridge::Tree(absl::string_view ref_id, const CancelToken& cancel) {
+  {
+    MutexLock lock(&mu_);
+    KILN_RETURN_IF_ERROR(FindLocked(ref_id).status());
+  }
+  KILN_ASSIGN_OR_RETURN(const solver::ResultPtr result, Evaluate(ref_id, cancel));
+  store::RefPtr tree = RefOf(result);
+  if (tree == nullptr) return absl::NotFoundError(absl::StrCat("empty ref: ", ref_id));
+  return tree;
+}
+
+absl::Status Bridge::Return(absl::StatusOr<BridgeResult> result) {
+  MutexLock lock(&mu_);
+  if (!closed_.ok()) return closed_;
+  if (answer_.has_value()) return absl::FailedPreconditionError("gateway result is already set");
+  if (result.ok()) {
+    std::vector<std::string> ids = {result->ref};
+    for (const auto& [platform, id] : result->refs) ids.push_back(id);
+    for (const std::string& id : ids) {
+      if (!id.empty() && !refs_.contains(id))
+        return absl::NotFoundError(absl::StrCat("return reference ", id, " not found"));
+    }
+  }
+  answer_ = std::move(result);
+  returned_.SignalAll();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<BridgeResult> Bridge::WaitForReturn(const CancelToken& cancel) {
+  // Before the lock: its destructor waits for the callback, which takes the lock.
+  const CancelRegistration wake = cancel.OnCancel([this] {
+    MutexLock lock(&mu_);
+    returned_.SignalAll();
+  });
+  MutexLock lock(&mu_);
+  while (!answer_.has_value()) {
+    if (cancel.Cancelled()) return cancel.status();
+    if (!closed_.ok()) return closed_;
+    returned_.Wait(&mu_);
+  }
+  return *answer_;
+}
+
+void Bridge::Close(absl::Status why) {
+  absl::flat_hash_map<std::string, Ref> dropped;  // released after the lock is gone
+  MutexLock lock(&mu_);
+  if (!closed_.ok()) return;
+  closed_ = std::move(why);
+  dropped.swap(refs_);
+  returned_.SignalAll();
+}
+
+}  // namespace kiln::daemon

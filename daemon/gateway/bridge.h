@@ -1,0 +1,98 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "proto/digest.h"
+#include "solver/solver.h"
+#include "store/base/cancel.h"
+#include "store/base/mutex.h"
+#include "store/ref_store.h"
+
+namespace kiln::daemon {
+
+// What a frontend returns: refs by id ("" = no file system) and free metadata.
+struct BridgeResult {
+  bool is_map = false;
+  std::string ref;                          // when not a map
+  std::map<std::string, std::string> refs;  // platform id -> ref id
+  std::map<std::string, std::string> metadata;
+};
+
+struct BridgeOptions {
+  std::shared_ptr<solver::Job> job;
+  // SolveRequest.FrontendInputs: name -> serialized pb.Definition.
+  std::map<std::string, std::string> inputs;
+  std::vector<std::string> session_ids;
+  // Takes warnings that the frontend raises for a vertex.
+  std::function<void(const Digest& vertex, solver::Warning warning)> warn;
+};
+
+// One build as its frontend sees it: lazy refs, and one answer (wire.md 4). Frontends in the client
+// reach it over gRPC; those in the daemon may use it directly. Thread-safe.
+class Bridge {
+ public:
+  explicit Bridge(BridgeOptions options) : options_(std::move(options)) {}
+
+  const BridgeOptions& options() const { return options_; }
+
+  // Makes a lazy ref of a serialized pb.Definition; nothing is looked at before it is evaluated.
+  // "" for a definition without ops.
+  absl::StatusOr<std::string> AddDefinition(std::string definition, bool has_ops);
+
+  // The definition a ref came from.
+  absl::StatusOr<std::string> DefinitionOf(absl::string_view ref_id);
+
+  // Builds the ref; null for "". Errors carry their typed details. Blocks.
+  absl::StatusOr<solver::ResultPtr> Evaluate(absl::string_view ref_id, const CancelToken& cancel);
+
+  // The evaluated tree of a ref, for reading files. "empty ref: X" when there is none. Blocks.
+  absl::StatusOr<store::RefPtr> Tree(absl::string_view ref_id, const CancelToken& cancel);
+
+  // The frontend's answer, once: "gateway result is already set". An unknown ref in it is
+  // "return reference X not found".
+  absl::Status Return(absl::StatusOr<BridgeResult> result);
+
+  // Waits for the answer.
+  absl::StatusOr<BridgeResult> WaitForReturn(const CancelToken& cancel);
+
+  // Ends the build for the frontend: every later call fails with `why`, refs are dropped.
+  void Close(absl::Status why);
+
+ private:
+  struct Ref {
+    std::string definition;
+    solver::ResultPtr result;
+    bool evaluated = false;
+  };
+  absl::StatusOr<Ref*> FindLocked(absl::string_view ref_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const BridgeOptions options_;
+  Mutex mu_;
+  CondVar returned_;
+  absl::flat_hash_map<std::string, Ref> refs_ ABSL_GUARDED_BY(mu_);
+  std::optional<absl::StatusOr<BridgeResult>> answer_ ABSL_GUARDED_BY(mu_);
+  absl::Status closed_ ABSL_GUARDED_BY(mu_);
+};
+
+// Finds the bridge of a build that is running. Thread-safe.
+class BridgeFinder {
+ public:
+  virtual ~BridgeFinder() = default;
+  // Waits up to 3 s for the build to appear. kNotFound "no such job X". Blocks.
+  virtual absl::StatusOr<std::shared_ptr<Bridge>> FindBridge(absl::string_view build_id,
+                                                             const CancelToken& cancel) = 0;
+};
+
+// 25 characters of [0-9a-z], as BuildKit's ids.
+std::string NewId();
+
+}  // namespace kiln::daemon

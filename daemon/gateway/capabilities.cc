@@ -1,0 +1,42 @@
+#include "daemon/gateway/capabilities.h"
+
+#include <algorithm>
+
+#include "solver/capabilities.h"
+
+namespace kiln::daemon {
+
+std::vector<absl::string_view> FrontendCapabilities() {
+  // Left out: gateway.exec* (containers for frontends), resolveimage*, importcaches,
+  // reference.attestations, frontend.caps (frontends in the daemon), the parts of
+  // source.metaresolver that need images or ranges of a file.
+  return {"frontend.inputs",
+          "gateway.evaluate",
+          "gateway.solve.evaluate",
+          "gateway.solve.metadata",
+          "gateway.warnings",
+          "proto.refarray",
+          "readdir",
+          "readfile",
+          "reference.output",
+          "return",
+          "returnmap",
+          "solve.base",
+          "solve.inlinereturn",
+          "source.metaresolver",
+          "statfile"};
+}
+
+std::vector<absl::string_view> LlbCapabilitiesOffered() {
+  const auto all = solver::LlbCapabilities();
+  std::vector<absl::string_view> offered(all.begin(), all.end());
+  // Accepted in definitions, but the control service has no part of its own for them yet.
+  const auto missing = [](absl::string_view id) {
+    return id == "exporter.session" || id == "exec.meta.network.proxy" || id == "source.policy" ||
+           id == "source.policy.session" || id == "history.filter";
+  };
+  offered.erase(std::remove_if(offered.begin(), offered.end(), missing), offered.end());
+  return offered;
+}
+
+}  // namespace kiln::daemon

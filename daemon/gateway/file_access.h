@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "store/base/cancel.h"
+#include "store/fsutil/packet.h"
+#include "store/ref_store.h"
+
+namespace kiln::daemon {
+
+// Reading files of a tree for a frontend (wire.md 4.2). Links never lead out of the tree. Errors
+// end in "no such file or directory" for what is missing. All block.
+
+// The bytes of a regular file; `length` -1 = to the end. kResourceExhausted above 16 MiB.
+absl::StatusOr<std::string> ReadTreeFile(const store::RefPtr& tree, absl::string_view path,
+                                         int64_t offset, int64_t length, const CancelToken& cancel);
+
+// One level, in byte order; `path` of each is its name. `include_pattern` as in .dockerignore
+// files, "" = all.
+absl::StatusOr<std::vector<fsutil::Stat>> ReadTreeDir(const store::RefPtr& tree,
+                                                      absl::string_view path,
+                                                      const std::string& include_pattern,
+                                                      const CancelToken& cancel);
+
+// Follows links; `path` of the answer is the base name.
+absl::StatusOr<fsutil::Stat> StatTreeFile(const store::RefPtr& tree, absl::string_view path,
+                                          const CancelToken& cancel);
+
+}  // namespace kiln::daemon
