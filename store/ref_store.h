@@ -54,19 +54,26 @@ class MutableRef {
   // The directory that takes the changes; in overlayfs form under the overlay driver.
   virtual const std::string& upper_dir() const = 0;
 
-  // For work without a mount. One writer at a time.
+  // For work without a mount. One writer at a time. What it writes has its checksums recorded. It
+  // may share files with other trees: do not mount the tree writable after using it.
   virtual TreeWriter& writer() = 0;
 
-  // Ends writing: syncs what the crash rule asks for and makes the tree immutable. Files that did
-  // not pass through writer() get their checksums on first use. *this is dead afterwards.
-  // A retained mutable (local source) may be reopened once its immutable is no longer held.
+  // The tree is synchronized from a client, who does not send the root's metadata: BuildKit leaves
+  // it out of the checksum of "/".
+  virtual void UseSynchronizedRoot() {}
+
+  // Ends writing and makes the tree immutable. Files that did not pass through writer() get their
+  // checksums on first use. *this is dead afterwards. The new ref goes with its last hold, unless
+  // SetRetained keeps it. A retained mutable (local source) stays beside it, under its own id, and
+  // may be reopened once the immutable is no longer held; that ends the immutable.
+  // kFailedPrecondition while the tree is mounted; after an error only the destructor may follow.
   virtual absl::StatusOr<RefPtr> Commit() = 0;
 
   // Keeps or drops the files on release, after all.
   virtual void SetRetain(bool retain) = 0;
 };
 
-// A mounted tree; unmounted by the destructor.
+// A mounted tree; unmounted by the destructor. Of a mutable: close it before the mutable goes.
 class MountedTree {
  public:
   virtual ~MountedTree() = default;
@@ -125,7 +132,8 @@ class RefStore {
   virtual absl::Status SetValue(absl::string_view id, const std::string& name,
                                 absl::string_view value) = 0;
   virtual absl::StatusOr<std::string> GetValue(absl::string_view id, const std::string& name) = 0;
-  // Immutable results the solver keeps until GC.
+  // Keeps an immutable until GC: without it the record goes with its last hold or child. What the
+  // cache index names must be retained first.
   virtual absl::Status SetRetained(absl::string_view id) = 0;
 
   virtual absl::StatusOr<std::unique_ptr<MountedTree>> Mount(const RefPtr& ref) = 0;  // read-only

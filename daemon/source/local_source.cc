@@ -187,6 +187,7 @@ absl::Status LocalInstance::Sync(Session& session, solver::OpContext& context,
   options.cancel = context.cancel();
   options.progress = [&](int64_t bytes) { progress.Update(bytes); };
 
+  copy.UseSynchronizedRoot();
   LocalTarget target(copy.writer());
   return DiffCopy(session, request, context.cancel(), [&](fsutil::PacketStream& stream) {
     return fsutil::Receive(stream, target, options);

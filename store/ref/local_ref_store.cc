@@ -23,7 +23,12 @@ using internal::SnapshotKey;
 
 LocalMutableRef::~LocalMutableRef() {
   writer_.reset();
-  if (!dead_) store_->ReleaseMutable(node_, retain_);
+  if (dead_) return;
+  if (recorder_ != nullptr && retain_) {
+    if (mounted_) recorder_->Invalidate();
+    recorder_->Commit().IgnoreError();  // what is not saved is computed again
+  }
+  store_->ReleaseMutable(node_, retain_);
 }
 
 absl::StatusOr<Layers> LocalMutableRef::layers() const {
@@ -32,24 +37,40 @@ absl::StatusOr<Layers> LocalMutableRef::layers() const {
   return layers;
 }
 
+absl::Status LocalMutableRef::StartRecording() {
+  KILN_ASSIGN_OR_RETURN(recorder_, store_->checksums_.Record(upper_dir_));
+  return absl::OkStatus();
+}
+
 TreeWriter& LocalMutableRef::writer() {
   KILN_CHECK(!dead_);
-  if (writer_ == nullptr)
-    writer_ = NewTreeWriter(lower_, upper_dir_, store_->driver().stacks(), nullptr);
+  if (writer_ == nullptr) {
+    // Fails only where an old checksum file cannot be removed, and a new folder has none.
+    if (recorder_ == nullptr) StartRecording().IgnoreError();
+    writer_ = NewTreeWriter(lower_, upper_dir_, store_->driver().stacks(), recorder_.get());
+  }
   return *writer_;
+}
+
+void LocalMutableRef::UseSynchronizedRoot() {
+  if (recorder_ == nullptr) StartRecording().IgnoreError();  // as in writer()
+  if (recorder_ != nullptr) recorder_->UseSynchronizedRoot();
 }
 
 absl::StatusOr<RefPtr> LocalMutableRef::Commit() {
   KILN_CHECK(!dead_);
   writer_.reset();
+  if (recorder_ != nullptr) {
+    if (mounted_) recorder_->Invalidate();
+    KILN_RETURN_IF_ERROR(recorder_->Commit());
+  }
   absl::StatusOr<RefPtr> ref = store_->CommitNode(node_, retain_);
   // After an error the destructor gets rid of the files.
   if (ref.ok()) dead_ = true;
   return ref;
 }
 
-absl::StatusOr<std::unique_ptr<MutableRef>> LocalRefStore::OpenMutable(const NodePtr& node,
-                                                                       RefPtr parent) {
+std::unique_ptr<LocalMutableRef> LocalRefStore::OpenMutable(const NodePtr& node, RefPtr parent) {
   Layers lower;
   RecordPtr record;
   {
@@ -186,7 +207,9 @@ absl::StatusOr<std::unique_ptr<MutableRef>> LocalRefStore::Reopen(absl::string_v
     }
     parent = *std::move(got);
   }
-  return OpenMutable(node, std::move(parent));
+  std::unique_ptr<LocalMutableRef> tree = OpenMutable(node, std::move(parent));
+  KILN_RETURN_IF_ERROR(tree->StartRecording());
+  return tree;
 }
 
 absl::StatusOr<RefPtr> LocalRefStore::CommitNode(const NodePtr& node, bool retain) {
@@ -368,6 +391,7 @@ absl::StatusOr<std::unique_ptr<MountedTree>> LocalRefStore::Mount(MutableRef& re
   auto* local = dynamic_cast<LocalMutableRef*>(&ref);
   if (local == nullptr || local->store() != this || local->dead())
     return absl::InvalidArgumentError(absl::StrCat("ref ", ref.id(), " cannot be mounted here"));
+  local->MountedForWriting();
   const NodePtr& node = local->node();
   uint64_t number;
   {

@@ -11,6 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "store/base/mutex.h"
 #include "store/base/thread_pool.h"
+#include "store/checksum.h"
 #include "store/database.h"
 #include "store/ref/record.h"
 #include "store/ref_store.h"
@@ -26,6 +27,8 @@ struct LocalRefStoreOptions {
   // Longer chains are flattened; 0: what the driver can mount.
   size_t max_layers = 0;
 };
+
+class LocalMutableRef;
 
 // RefStore on a local disk: files in numbered folders (store/snapshot), records in the refs family
 // of the database. See DESIGN.md, Refs, for rows, states and the crash rule.
@@ -66,6 +69,7 @@ class LocalRefStore final : public RefStore {
                      absl::AnyInvocable<void(const UsageInfo&)> removed) override;
 
   const SnapshotDriver& driver() const { return *driver_; }
+  const ChecksumStore& checksums() const { return checksums_; }
   // Waits until everything that was dropped so far is gone from the disk.
   void Drain();
 
@@ -126,7 +130,7 @@ class LocalRefStore final : public RefStore {
   absl::StatusOr<RefPtr> CommitPair(const NodePtr& node);
   // Makes the immutable half of a pair the owner of the files, for good.
   absl::Status Finalize(const NodePtr& node);
-  absl::StatusOr<std::unique_ptr<MutableRef>> OpenMutable(const NodePtr& node, RefPtr parent);
+  std::unique_ptr<LocalMutableRef> OpenMutable(const NodePtr& node, RefPtr parent);
 
   // --- Merge and diff (materialize.cc)
   absl::StatusOr<Layers> Materialize(const NodePtr& node, const CancelToken& cancel);
@@ -156,6 +160,7 @@ class LocalRefStore final : public RefStore {
   const size_t max_layers_;
   const std::string mounts_dir_;
 
+  ChecksumStore checksums_;
   std::atomic<uint64_t> next_mount_{1};
   std::atomic<bool> stopping_{false};
 

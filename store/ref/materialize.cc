@@ -293,26 +293,45 @@ absl::Status LocalRefStore::FindDiffChanges(const NodePtr& node, const CancelTok
   });
 }
 
-// A new folder with `changes` carried out on top of `base`.
+// A new folder with `changes` carried out on top of `base`. Known checksums come along.
 absl::StatusOr<uint64_t> LocalRefStore::ApplyOnto(const std::vector<uint64_t>& base,
                                                   absl::Span<const LayerChange> changes,
                                                   const CancelToken& cancel) {
   const Layers below = DirsOf(base);
   KILN_ASSIGN_OR_RETURN(const uint64_t number, CreateSnapshot({}));
   absl::Status status = [&]() -> absl::Status {
-    TreeApplier applier(driver_->FilesDir(number), {.lower = below});
-    const ChangeSink sink = [&](const Change& change) { return applier.Apply(change); };
+    const std::string files = driver_->FilesDir(number);
+    TreeApplier applier(files, {.lower = below});
+    KILN_ASSIGN_OR_RETURN(const std::unique_ptr<LayerRecorder> recorder, checksums_.Record(files));
+    std::shared_ptr<ChecksumTable> known;  // of the layer at hand
+    const ChangeSink sink = [&](const Change& change) -> absl::Status {
+      KILN_RETURN_IF_ERROR(applier.Apply(change));
+      if (change.kind == Change::Kind::kDelete || change.opaque) {
+        recorder->Removed(change.path);
+      } else if (!S_ISDIR(change.st.st_mode)) {
+        recorder->Removed(change.path);
+        if (known == nullptr) return absl::OkStatus();
+        if (auto digest = known->Find(ChecksumTable::FileKey(change.path)); digest.has_value())
+          recorder->Recorded(change.path, *digest);
+      } else {
+        recorder->Changed(change.path);
+      }
+      return absl::OkStatus();
+    };
     auto tree = [&](uint64_t of) {
       return TreeReader(of == 0 ? Layers() : Layers{driver_->FilesDir(of)});
     };
     for (const LayerChange& change : changes) {
+      applier.NextSource();
+      known = change.snapshot == 0 ? nullptr : checksums_.Table(driver_->FilesDir(change.snapshot));
       if (change.base == 0) {
         KILN_RETURN_IF_ERROR(LayerChanges(driver_->FilesDir(change.snapshot), sink, cancel));
       } else {
         KILN_RETURN_IF_ERROR(TreeChanges(tree(change.base), tree(change.snapshot), sink, cancel));
       }
     }
-    return applier.Finish();
+    KILN_RETURN_IF_ERROR(applier.Finish());
+    return recorder->Commit();
   }();
   if (status.ok()) return number;
   RemoveFolder(number);

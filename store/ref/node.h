@@ -68,11 +68,17 @@ class LocalMutableRef final : public MutableRef {
   TreeWriter& writer() override;
   absl::StatusOr<RefPtr> Commit() override;
   void SetRetain(bool retain) override { retain_ = retain; }
+  void UseSynchronizedRoot() override;
 
   LocalRefStore* store() const { return store_; }
   const LocalRefStore::NodePtr& node() const { return node_; }
   const Layers& lower() const { return lower_; }
   bool dead() const { return dead_; }
+
+  // Takes note of checksums from now on; what is known of files from earlier stays known.
+  absl::Status StartRecording();
+  // A process may write into the tree: recorded checksums no longer count.
+  void MountedForWriting() { mounted_ = true; }
 
  private:
   LocalRefStore* const store_;
@@ -82,7 +88,9 @@ class LocalMutableRef final : public MutableRef {
   const std::string upper_dir_;
   bool retain_;
   bool dead_ = false;
-  std::unique_ptr<TreeWriter> writer_;
+  bool mounted_ = false;
+  std::unique_ptr<LayerRecorder> recorder_;  // null: nothing is known of the layer
+  std::unique_ptr<TreeWriter> writer_;       // uses recorder_
 };
 
 // A mount that all users of a mutable share; the last one unmounts.

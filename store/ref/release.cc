@@ -270,6 +270,7 @@ void LocalRefStore::DropBroken(std::vector<std::string> ids) {
 // not after a power loss that took the deletion of its record.
 void LocalRefStore::RemoveFolder(uint64_t number) {
   if (number == 0) return;
+  checksums_.Forget(driver_->FilesDir(number));
   const std::string folder = driver_->Folder(number), dying = absl::StrCat(folder, ".removed");
   if (::rename(folder.c_str(), dying.c_str()) != 0 && errno != ENOENT)
     spdlog::warn("{}", ErrnoStatus(errno, absl::StrCat("rename ", folder)).ToString());

@@ -3,9 +3,14 @@
 
 namespace kiln::store {
 
-absl::StatusOr<Digest> LocalRefStore::Checksum(const RefPtr&, absl::string_view,
-                                               const ChecksumOptions&, const CancelToken&) {
-  return absl::UnimplementedError("checksums of refs");
+absl::StatusOr<Digest> LocalRefStore::Checksum(const RefPtr& ref, absl::string_view path,
+                                               const ChecksumOptions& options,
+                                               const CancelToken& cancel) {
+  Layers layers;
+  if (ref != nullptr) {
+    KILN_ASSIGN_OR_RETURN(layers, ref->Materialize(cancel));
+  }
+  return checksums_.Checksum(layers, path, options, cancel);
 }
 
 absl::StatusOr<std::vector<UsageInfo>> LocalRefStore::DiskUsage(absl::Span<const std::string>) {

@@ -78,23 +78,35 @@ absl::Status TreeApplier::PutFile(const Change& change, const std::string& path)
   KILN_ASSIGN_OR_RETURN(const std::optional<struct stat> old, LstatIfThere(path));
   if (old.has_value()) KILN_RETURN_IF_ERROR(RemoveEntry(path, *old));
   const bool linkable = S_ISREG(change.st.st_mode) || S_ISLNK(change.st.st_mode);
-  if (options_.hardlink && linkable) {
-    KILN_ASSIGN_OR_RETURN(const bool linked, Hardlink(change.host_path, path));
+  if (linkable) {
+    KILN_ASSIGN_OR_RETURN(const bool linked, LinkFile(change, path));
     if (linked) return absl::OkStatus();
-  }
-  const std::pair<dev_t, ino_t> inode(change.st.st_dev, change.st.st_ino);
-  if (change.st.st_nlink > 1 && linkable) {
-    auto first = copied_.find(inode);
-    if (first != copied_.end()) {
-      absl::StatusOr<bool> linked = Hardlink(first->second, path);
-      if (linked.ok() && *linked) return absl::OkStatus();
-      // A later change replaced the first copy, or it has too many names: copy once more.
-    }
-    copied_[inode] = path;
   }
   KILN_RETURN_IF_ERROR(CopyBody(change.host_path, change.st, path));
   KILN_RETURN_IF_ERROR(CopyMetadata(change.host_path, change.st, path));
   return CopyTimes(change.st, path);
+}
+
+// False: copy it.
+absl::StatusOr<bool> TreeApplier::LinkFile(const Change& change, const std::string& path) {
+  if (change.st.st_nlink == 1) {
+    return options_.hardlink ? Hardlink(change.host_path, path) : absl::StatusOr<bool>(false);
+  }
+  const auto [it, first] = taken_.try_emplace(std::make_pair(change.st.st_dev, change.st.st_ino),
+                                              Taken{source_, change.layer, path});
+  if (first)
+    return options_.hardlink ? Hardlink(change.host_path, path) : absl::StatusOr<bool>(false);
+  if (it->second.source != source_ || it->second.layer != change.layer) {
+    it->second = Taken{source_, change.layer, path};
+    return false;
+  }
+  // Another name of a file that is here already. A later change may have taken that away.
+  absl::StatusOr<bool> linked = Hardlink(it->second.path, path);
+  if (absl::IsNotFound(linked.status())) {
+    it->second.path = path;
+    return false;
+  }
+  return linked;
 }
 
 absl::Status TreeApplier::Delete(const Change& change, const std::string& path) {

@@ -32,12 +32,15 @@ class TreeApplier {
   TreeApplier(std::string target, ApplyOptions options);
 
   absl::Status Apply(const Change& change);
+  // What follows comes from another tree: equal inodes no longer mean one file.
+  void NextSource() { ++source_; }
   // Sets the times of the directories, which every change in them disturbed. Call once, at the end.
   absl::Status Finish();
 
  private:
   absl::Status PutDirectory(const Change& change, const std::string& path);
   absl::Status PutFile(const Change& change, const std::string& path);
+  absl::StatusOr<bool> LinkFile(const Change& change, const std::string& path);
   absl::Status Delete(const Change& change, const std::string& path);
   // True when the stack still has something at `tree_path`, after the target lost it.
   absl::StatusOr<bool> ShowsThrough(const std::string& tree_path) const;
@@ -46,8 +49,15 @@ class TreeApplier {
   const ApplyOptions options_;
   const TreeReader whole_;  // lower and target
   absl::flat_hash_map<std::string, struct stat> directories_;
-  // First copy of each file with several names, by device and inode.
-  absl::flat_hash_map<std::pair<dev_t, ino_t>, std::string> copied_;
+  // Where files with several names came from and where they are now, by device and inode. Two
+  // names of an inode in a layer mean hard links, so an inode that trees merely share is taken
+  // over by a link only once.
+  struct Taken {
+    int source = 0, layer = 0;
+    std::string path;
+  };
+  absl::flat_hash_map<std::pair<dev_t, ino_t>, Taken> taken_;
+  int source_ = 0;
 };
 
 }  // namespace kiln::store

@@ -77,7 +77,8 @@ class TreeDiffer {
       KILN_ASSIGN_OR_RETURN(root, lower_.Lstat("/"));  // its children's deletions need a parent
     }
     const TreeReader& owner = upper_.layers().empty() ? lower_ : upper_;
-    pending_.push_back({Change::Kind::kPut, "/", owner.HostPath(root, "/"), root.st, false});
+    pending_.push_back(
+        {Change::Kind::kPut, "/", owner.HostPath(root, "/"), root.st, false, root.layer});
     return Compare("/");
   }
 
@@ -91,7 +92,8 @@ class TreeDiffer {
     auto a = after.begin();
     while (b != before.end() || a != after.end()) {
       if (a == after.end() || (b != before.end() && b->name < a->name)) {
-        KILN_RETURN_IF_ERROR(Emit({Change::Kind::kDelete, ChildOf(path, b->name), "", {}, false}));
+        KILN_RETURN_IF_ERROR(
+            Emit({Change::Kind::kDelete, ChildOf(path, b->name), "", {}, false, 0}));
         ++b;
       } else if (b == before.end() || a->name < b->name) {
         KILN_RETURN_IF_ERROR(PutAll(ChildOf(path, a->name), *a));
@@ -150,7 +152,7 @@ class TreeDiffer {
   }
 
   Change Put(const std::string& path, const Entry& entry) const {
-    return {Change::Kind::kPut, path, upper_.HostPath(entry, path), entry.st, false};
+    return {Change::Kind::kPut, path, upper_.HostPath(entry, path), entry.st, false, entry.layer};
   }
 
   // An entry that the lower tree does not have like this, with all below it.

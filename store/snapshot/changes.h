@@ -22,6 +22,7 @@ struct Change {
   std::string host_path;  // kPut: where the entry can be read
   struct stat st = {};    // kPut
   bool opaque = false;    // kPut of a directory: nothing of what was there before shows through
+  int layer = 0;          // kPut: equal inodes are one file only within a layer (tree.h, Entry)
 };
 
 // Takes changes as they come; an error ends the walk and is its result.

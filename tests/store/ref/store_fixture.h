@@ -90,6 +90,10 @@ class RefStoreTest : public testing::Test {
   RefPtr Make(const RefPtr& parent, const std::string& path, const std::string& data,
               RefOptions options = {}) {
     auto tree = Must(store_->New(parent, options));
+    for (size_t at = path.find('/', 1); at != path.npos; at = path.find('/', at + 1)) {
+      const absl::Status made = tree->writer().MakeDir(path.substr(0, at), {});
+      if (!absl::IsAlreadyExists(made)) Must(made);
+    }
     Must(tree->writer().WriteFile(path, data, {}));
     RefPtr ref = Must(tree->Commit());
     Must(store_->SetRetained(ref->id()));
