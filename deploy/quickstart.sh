@@ -12,7 +12,7 @@ fail() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
 
 say "1. Packages and build"
 bash deploy/install-packages.sh
-cmake --preset release -DBUILD_TESTING=OFF >/dev/null
+cmake --preset release >/dev/null
 targets=(kiln kiln-example)
 [ -n "${KILN_HOST:-}" ] || targets+=(kilnd)
 cmake --build --preset release --target "${targets[@]}"

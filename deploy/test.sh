@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash deploy/install-packages.sh
-cmake --preset release
+cmake --preset release -DBUILD_TESTING=ON
 cmake --build --preset release
 # Tests labelled "root" make mounts and containers.
 sudo=

@@ -160,7 +160,9 @@ class Build {
     if (status.ok() && !returned.ok()) gateway_status_ = returned;
   }
 
-  // The build's outcome. The daemon's word counts; the gateway's, when it has none of its own.
+  // The build's outcome is the daemon's word. When it is only that the build was canceled, because
+  // the gateway's part failed, that failure says more. (An error of the gateway's calls alone means
+  // nothing: the build may end, and the calls with it, before Return has its answer.)
   absl::Status WaitForSolve() {
     {
       MutexLock lock(&mu_);
@@ -175,8 +177,7 @@ class Build {
     }
     solve_thread_.join();
     MutexLock lock(&mu_);
-    const bool no_word = absl::IsCancelled(*outcome_) || outcome_->ok();
-    return no_word && !gateway_status_.ok() ? gateway_status_ : *outcome_;
+    return absl::IsCancelled(*outcome_) && !gateway_status_.ok() ? gateway_status_ : *outcome_;
   }
 
   void Cancel() {
