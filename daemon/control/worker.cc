@@ -41,17 +41,19 @@ absl::StatusOr<std::string> WorkerId(const std::string& root) {
   return id;
 }
 
-std::string WorkerRecord(const std::string& id, const std::string& snapshotter) {
+std::string WorkerRecord(const WorkerFacts& facts) {
   moby::buildkit::v1::types::WorkerRecord record;
-  record.set_id(id);
+  record.set_id(facts.id);
   auto& labels = *record.mutable_labels();
   const std::string prefix = "org.mobyproject.buildkit.worker.";
   labels[prefix + "executor"] = "oci";
   labels[prefix + "hostname"] = Hostname();
-  labels[prefix + "network"] = "host";
+  labels[prefix + "network"] = facts.network;
   labels[prefix + "oci.process-mode"] = "sandbox";
   labels[prefix + "selinux.enabled"] = "false";
-  labels[prefix + "snapshotter"] = snapshotter;
+  // "overlayfs" is what buildkitd calls its own.
+  labels[prefix + "snapshotter"] = facts.snapshotter == "overlay" ? "overlayfs" : facts.snapshotter;
+  for (const auto& [key, value] : facts.labels) labels[key] = value;
   auto* platform = record.add_platforms();
   platform->set_os("linux");
   platform->set_architecture(kArchitecture);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -14,7 +15,13 @@ inline constexpr char kKilnVersion[] = "0.1.0";
 // Reads `<root>/workerid`, or makes one: the worker's id stays the same across restarts.
 absl::StatusOr<std::string> WorkerId(const std::string& root);
 
+struct WorkerFacts {
+  std::string id;
+  std::string snapshotter;                    // "overlayfs" or "native"
+  std::string network;                        // of steps: "host", "cni"
+  std::map<std::string, std::string> labels;  // added by the configuration
+};
 // The one worker as the wire describes it: a serialized moby.buildkit.v1.types.WorkerRecord.
-std::string WorkerRecord(const std::string& id, const std::string& snapshotter);
+std::string WorkerRecord(const WorkerFacts& facts);
 
 }  // namespace kiln::daemon

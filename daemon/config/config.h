@@ -1,0 +1,52 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace kiln::daemon {
+
+// What the daemon was told, by its command line and a buildkitd.toml. A value.
+struct Config {
+  bool help = false, version = false;  // only that is wanted
+
+  bool debug = false;
+  std::string root;                    // "" = the default for the user
+  std::vector<std::string> addresses;  // empty = the default socket
+  std::string group;                   // of unix sockets: name or number
+  std::optional<uint32_t> uid, gid;    // of unix sockets
+  uint32_t socket_mode = 0660;
+  std::string tls_cert, tls_key, tls_ca;
+  std::vector<std::string> entitlements;
+  std::string log_format = "text", log_level;
+
+  std::map<std::string, std::string> labels;
+  std::string snapshotter = "auto";
+  std::string runtime_binary;
+  std::string network_mode = "auto";
+  std::string cni_config_path, cni_binary_dir, bridge_name, bridge_subnet;
+  std::string cgroup_parent;
+  int max_parallelism = 0;  // 0 = unlimited
+  std::vector<std::string> dns_nameservers, dns_options, dns_search;
+
+  // What was given and has no effect, each a sentence for the log.
+  std::vector<std::string> warnings;
+};
+
+// Reads buildkitd's flags ("--root DIR", "--root=DIR", also with one dash) and the file that
+// --config names, or the default one when it exists. The command line wins.
+// kInvalidArgument names the flag or key and the reason.
+absl::StatusOr<Config> LoadConfig(absl::Span<const std::string> args);
+
+// Applies a buildkitd.toml. `name` is for messages.
+absl::Status ApplyToml(absl::string_view text, absl::string_view name, Config* config);
+
+// Text for --help.
+std::string HelpText();
+
+}  // namespace kiln::daemon

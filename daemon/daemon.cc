@@ -1,0 +1,282 @@
+#include "daemon/daemon.h"
+
+#include <grp.h>
+#include <grpcpp/impl/service_type.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "daemon/control/control_service.h"
+#include "daemon/control/worker.h"
+#include "daemon/executor/oci_executor.h"
+#include "daemon/exporter/exporter.h"
+#include "daemon/exporter/local_exporter.h"
+#include "daemon/exporter/tar_exporter.h"
+#include "daemon/gateway/bridge_service.h"
+#include "daemon/gateway/source_meta.h"
+#include "daemon/ops/cache_mounts.h"
+#include "daemon/ops/exec.h"
+#include "daemon/ops/ref_result.h"
+#include "daemon/ops/resolver.h"
+#include "daemon/ops/runtime_folder.h"
+#include "daemon/rpc/server.h"
+#include "daemon/session/tunnel.h"
+#include "daemon/source/http_source.h"
+#include "daemon/source/local_source.h"
+#include "solver/solver.h"
+#include "store/base/status_macros.h"
+#include "store/base/thread_pool.h"
+#include "store/database.h"
+#include "store/ref/local_ref_store.h"
+#include "store/rocks_cache_index.h"
+#include "store/root.h"
+
+namespace kiln::daemon {
+
+namespace {
+
+constexpr size_t kMaxBuilds = 1024;  // threads that wait for a running build each
+constexpr size_t kMaxCalls = 512;    // calls that block at the same time
+constexpr absl::Duration kBarrierInterval = absl::Seconds(5);
+constexpr absl::Duration kCallGrace = absl::Seconds(5);
+constexpr absl::Duration kCancelGrace = absl::Seconds(10);
+constexpr char kHttpUserAgent[] = "kiln/0.1";
+
+std::string DefaultRoot() {
+  if (geteuid() == 0) return "/var/lib/kiln";
+  const char* data = getenv("XDG_DATA_HOME");
+  const char* home = getenv("HOME");
+  return data != nullptr && *data != '\0'
+             ? absl::StrCat(data, "/kiln")
+             : absl::StrCat(home ? home : "/tmp", "/.local/share/kiln");
+}
+
+std::string DefaultAddress() {
+  const char* runtime = getenv("XDG_RUNTIME_DIR");
+  if (geteuid() != 0 && runtime != nullptr && *runtime != '\0')
+    return absl::StrCat("unix://", runtime, "/buildkit/buildkitd.sock");
+  return "unix:///run/buildkit/buildkitd.sock";
+}
+
+absl::StatusOr<gid_t> GroupId(const Config& config) {
+  if (config.group.empty()) return config.gid.has_value() ? *config.gid : static_cast<gid_t>(-1);
+  gid_t number = 0;
+  if (absl::SimpleAtoi(config.group, &number)) return number;
+  group entry;
+  group* found = nullptr;
+  std::string buffer(16 << 10, '\0');
+  if (getgrnam_r(config.group.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 ||
+      found == nullptr)
+    return absl::InvalidArgumentError(absl::StrCat("--group: no group \"", config.group, "\""));
+  return found->gr_gid;
+}
+
+store::DriverKind Driver(const std::string& snapshotter) {
+  if (snapshotter == "overlayfs") return store::DriverKind::kOverlay;
+  if (snapshotter == "native") return store::DriverKind::kNative;
+  return store::DriverKind::kAuto;
+}
+
+absl::StatusOr<RpcServerOptions> ServerOptions(const Config& config) {
+  RpcServerOptions options;
+  std::vector<std::string> addresses = config.addresses;
+  if (addresses.empty()) addresses = {DefaultAddress()};
+  for (const std::string& text : addresses) {
+    KILN_ASSIGN_OR_RETURN(ListenAddress address, ParseListenAddress(text));
+    options.addresses.push_back(std::move(address));
+  }
+  options.socket.mode = config.socket_mode;
+  KILN_ASSIGN_OR_RETURN(options.socket.gid, GroupId(config));
+  if (!config.tls_cert.empty())
+    options.tls = TlsOptions{config.tls_cert, config.tls_key, config.tls_ca};
+  return options;
+}
+
+OciExecutorOptions ExecutorOptions(const Config& config, const std::string& root) {
+  OciExecutorOptions options;
+  options.state_dir = root + "/executor";
+  options.runtime = config.runtime_binary;
+  options.cgroup_parent = config.cgroup_parent;
+  options.network.mode = config.network_mode;
+  if (!config.cni_config_path.empty()) options.network.cni_config_path = config.cni_config_path;
+  if (!config.cni_binary_dir.empty()) options.network.cni_binary_dir = config.cni_binary_dir;
+  if (!config.bridge_name.empty()) options.network.bridge_name = config.bridge_name;
+  if (!config.bridge_subnet.empty()) options.network.bridge_subnet = config.bridge_subnet;
+  options.dns = {config.dns_nameservers, config.dns_options, config.dns_search};
+  return options;
+}
+
+}  // namespace
+
+// In the order of creation; destroyed from the end.
+struct Daemon::Parts {
+  absl::Time started_at = absl::Now();
+  std::unique_ptr<store::Root> root;
+  std::unique_ptr<store::Database> database;
+  std::unique_ptr<store::RocksCacheIndex> index;
+  std::unique_ptr<store::LocalRefStore> refs;
+
+  SessionHost sessions;
+  FdLoop timers{"kiln-timers"};
+  std::unique_ptr<OciExecutor> executor;
+  absl::Status no_executor;  // why there is none
+  std::unique_ptr<RuntimeFolder> runtime_folder;
+  std::unique_ptr<CacheMounts> cache_mounts;
+  std::unique_ptr<LocalSource> local_source;
+  std::unique_ptr<HttpSource> http_source;
+  std::unique_ptr<RefResultLoader> loader;
+  std::unique_ptr<OpResolver> resolver;
+  std::unique_ptr<solver::Solver> solver;
+  ExporterTable exporters;
+  BuildTable builds;
+
+  std::unique_ptr<grpc::Service> control, bridge, stats;
+  // Joined before what their work uses is gone.
+  std::unique_ptr<ThreadPool> build_pool, call_pool;
+  std::unique_ptr<RpcServer> server;
+
+  absl::Status OpenStore(const Config& config);
+  absl::Status OpenExecutor(const Config& config);
+  void MakeSolver(const Config& config);
+  absl::Status Serve(const Config& config);
+};
+
+absl::Status Daemon::Parts::OpenStore(const Config& config) {
+  KILN_ASSIGN_OR_RETURN(root, store::Root::Open(config.root.empty() ? DefaultRoot() : config.root));
+  store::DatabaseOptions options;
+  options.path = root->index_dir();
+  options.boot_id = root->boot_id();
+  options.sync_files = [this] { return root->SyncFiles(); };
+  options.barrier_interval = kBarrierInterval;
+  KILN_ASSIGN_OR_RETURN(database, store::Database::Open(options));
+  index = std::make_unique<store::RocksCacheIndex>(database.get());
+  store::LocalRefStoreOptions ref_options;
+  ref_options.root = root.get();
+  ref_options.database = database.get();
+  ref_options.driver = Driver(config.snapshotter);
+  KILN_ASSIGN_OR_RETURN(refs, store::LocalRefStore::Open(ref_options));
+  return database->RecoveryDone();
+}
+
+// Without an OCI runtime everything but RUN steps works.
+absl::Status Daemon::Parts::OpenExecutor(const Config& config) {
+  auto made = OciExecutor::Create(ExecutorOptions(config, root->path()));
+  if (!made.ok()) {
+    if (!config.runtime_binary.empty() || !absl::IsNotFound(made.status())) return made.status();
+    no_executor = Annotate(made.status(), "this daemon cannot run steps");
+    spdlog::warn("{}", std::string(no_executor.message()));
+    return absl::OkStatus();
+  }
+  executor = *std::move(made);
+  KILN_ASSIGN_OR_RETURN(runtime_folder, RuntimeFolder::Create(root->path() + "/runtime"));
+  cache_mounts = std::make_unique<CacheMounts>(refs.get());
+  return absl::OkStatus();
+}
+
+void Daemon::Parts::MakeSolver(const Config& config) {
+  local_source = std::make_unique<LocalSource>(refs.get(), &sessions.registry());
+  http_source = std::make_unique<HttpSource>(refs.get(), &sessions.registry(), kHttpUserAgent);
+  ExecOpFactory make_exec = [why = no_executor](absl::string_view, const solver::VertexInfo&) {
+    return absl::StatusOr<std::shared_ptr<solver::Op>>(why);
+  };
+  if (executor != nullptr) {
+    ExecOpDeps deps;
+    deps.refs = refs.get();
+    deps.executor = executor.get();
+    deps.sessions = &sessions.registry();
+    deps.cache_mounts = cache_mounts.get();
+    deps.runtime_dir = runtime_folder->path();
+    deps.log_limits = LogLimits::FromEnvironment();
+    make_exec = [deps](absl::string_view op, const solver::VertexInfo& vertex) {
+      return MakeExecOp(deps, op, vertex);
+    };
+  }
+  resolver = std::make_unique<OpResolver>(
+      refs.get(), std::vector<Source*>{local_source.get(), http_source.get()}, make_exec);
+  loader = std::make_unique<RefResultLoader>(refs.get());
+  solver::SolverOptions options;
+  options.max_parallelism = config.max_parallelism;
+  solver = solver::Solver::Create(options, index.get(), loader.get(), resolver.get());
+  exporters.Add("local", NewLocalExporter);
+  exporters.Add("tar", NewTarExporter);
+}
+
+absl::Status Daemon::Parts::Serve(const Config& config) {
+  KILN_ASSIGN_OR_RETURN(const std::string worker_id, WorkerId(root->path()));
+  const std::string worker =
+      WorkerRecord({worker_id, std::string(refs->driver().name()),
+                    executor != nullptr ? executor->default_network() : "none", config.labels});
+  build_pool = std::make_unique<ThreadPool>("kiln-build", kMaxBuilds);
+  call_pool = std::make_unique<ThreadPool>("kiln-call", kMaxCalls);
+
+  ControlDeps control_deps;
+  control_deps.solve.solver = solver.get();
+  control_deps.solve.builds = &builds;
+  control_deps.solve.sessions = &sessions.registry();
+  control_deps.solve.exporters = &exporters;
+  control_deps.solve.timers = &timers;
+  control_deps.solve.entitlements.insert(config.entitlements.begin(), config.entitlements.end());
+  control_deps.session_host = &sessions;
+  control_deps.refs = refs.get();
+  control_deps.builds = build_pool.get();
+  control_deps.calls = call_pool.get();
+  control_deps.worker = worker;
+  control = MakeControlService(std::move(control_deps));
+
+  BridgeServiceDeps bridge_deps;
+  bridge_deps.finder = &builds;
+  bridge_deps.pool = call_pool.get();
+  bridge_deps.worker = worker;
+  bridge_deps.resolve_source = MakeSourceResolver({local_source.get(), http_source.get()});
+  bridge = MakeBridgeService(std::move(bridge_deps));
+  stats = MakeStatsService({solver.get(), &builds, &sessions.registry(), started_at});
+
+  KILN_ASSIGN_OR_RETURN(const RpcServerOptions options, ServerOptions(config));
+  KILN_ASSIGN_OR_RETURN(server,
+                        RpcServer::Start(options, {control.get(), bridge.get(), stats.get()}));
+  return absl::OkStatus();
+}
+
+Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Daemon::~Daemon() { Shutdown(); }
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
+  auto parts = std::make_unique<Parts>();
+  KILN_RETURN_IF_ERROR(parts->OpenStore(config));
+  KILN_RETURN_IF_ERROR(parts->OpenExecutor(config));
+  parts->MakeSolver(config);
+  KILN_RETURN_IF_ERROR(parts->Serve(config));
+  // Off the path of the start: what earlier runs left.
+  parts->call_pool->Post([root = parts->root.get()] {
+    const absl::Status status = root->SweepTmp();
+    if (!status.ok()) spdlog::warn("sweep: {}", std::string(status.message()));
+  });
+  return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
+}
+
+std::vector<std::string> Daemon::names() const { return parts_->server->names(); }
+
+void Daemon::Drain() {
+  parts_->builds.Drain(
+      absl::UnavailableError("the daemon is shutting down: new builds are refused"));
+}
+
+bool Daemon::WaitIdle(absl::Time deadline) { return parts_->builds.WaitIdle(deadline); }
+
+void Daemon::Shutdown() {
+  if (parts_ == nullptr) return;
+  Drain();
+  parts_->builds.CancelAll(absl::CancelledError("the daemon is shutting down"));
+  if (!parts_->builds.WaitIdle(absl::Now() + kCancelGrace))
+    spdlog::warn("builds are still winding down");
+  parts_->server->Shutdown(absl::Now() + kCallGrace);
+  parts_.reset();
+}
+
+}  // namespace kiln::daemon

@@ -1,0 +1,102 @@
+// kilnd: reads what it was told, starts the daemon, waits for a signal.
+#include <grpc/grpc.h>
+#include <malloc.h>
+#include <signal.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_join.h"
+#include "daemon/config/config.h"
+#include "daemon/control/worker.h"
+#include "daemon/daemon.h"
+
+namespace {
+
+using kiln::daemon::Config;
+using kiln::daemon::Daemon;
+
+constexpr absl::Duration kDrainTime = absl::Seconds(60);
+constexpr absl::Duration kSignalPoll = absl::Milliseconds(200);
+
+void SetUpLog(const Config& config) {
+  spdlog::set_default_logger(spdlog::stderr_color_mt("kilnd"));
+  spdlog::set_pattern(config.log_format == "json"
+                          ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","msg":"%v"})"
+                          : "%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
+  std::string level = config.log_level;
+  if (level.empty()) level = config.debug ? "debug" : "info";
+  if (level == "warn") level = "warning";
+  spdlog::set_level(spdlog::level::from_str(level));
+}
+
+void SetUpProcess() {
+  // Writes to a closed socket report EPIPE; children get the default back.
+  signal(SIGPIPE, SIG_IGN);
+  rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
+  // Many threads, little allocation each: an arena per thread would cost more than it saves.
+  mallopt(M_ARENA_MAX, 4);
+}
+
+// True when one more of `signals` arrived.
+bool AnotherSignal(const sigset_t& signals) {
+  const timespec now = {0, 0};
+  return sigtimedwait(&signals, nullptr, &now) > 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto config = kiln::daemon::LoadConfig(std::vector<std::string>(argv + 1, argv + argc));
+  if (!config.ok()) {
+    fprintf(stderr, "kilnd: %s\n", std::string(config.status().message()).c_str());
+    return 1;
+  }
+  if (config->help) {
+    fputs(kiln::daemon::HelpText().c_str(), stdout);
+    return 0;
+  }
+  if (config->version) {
+    printf("kilnd %s (BuildKit API %s)\n", kiln::daemon::kKilnVersion, kiln::daemon::kApiVersion);
+    return 0;
+  }
+  SetUpLog(*config);
+  for (const std::string& warning : config->warnings) spdlog::warn("{}", warning);
+  SetUpProcess();
+  // Before any thread is started, so that all inherit it: signals are taken by sigwait here.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  // Held to the end of the process: gRPC's own shutdown may wait ten seconds for a poller.
+  grpc_init();
+
+  auto daemon = Daemon::Start(*config);
+  if (!daemon.ok()) {
+    spdlog::error("{}", std::string(daemon.status().message()));
+    return 1;
+  }
+  spdlog::info("listening on {}", absl::StrJoin((*daemon)->names(), ", "));
+
+  int signal_number = 0;
+  sigwait(&signals, &signal_number);
+  spdlog::info("stopping: new builds are refused, running ones have {} s to finish",
+               absl::ToInt64Seconds(kDrainTime));
+  (*daemon)->Drain();
+  const absl::Time deadline = absl::Now() + kDrainTime;
+  while (!(*daemon)->WaitIdle(absl::Now() + kSignalPoll)) {
+    if (absl::Now() >= deadline || AnotherSignal(signals)) break;
+  }
+  daemon->reset();
+  spdlog::info("stopped");
+  return 0;
+}
