@@ -14,9 +14,10 @@ namespace kiln::store {
 
 // Metadata to give an entry; absent members keep what is there or the default.
 struct Attributes {
-  std::optional<uint32_t> uid, gid;
-  std::optional<uint32_t> mode;  // permission bits with suid, sgid, sticky
-  std::optional<absl::Time> mtime;
+  // The initializers let some be named and the rest left out: {.mode = 0755}.
+  std::optional<uint32_t> uid = std::nullopt, gid = std::nullopt;
+  std::optional<uint32_t> mode = std::nullopt;  // permission bits with suid, sgid, sticky
+  std::optional<absl::Time> mtime = std::nullopt;
 };
 
 // A file whose bytes are still coming. Dropping it before Close() leaves no file behind. Append may

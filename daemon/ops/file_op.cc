@@ -284,13 +284,9 @@ class FileOp final : public solver::Op {
                                              const std::vector<Selector>& selectors,
                                              const store::RefPtr& ref);
 
-  errdefs::Solve Detail(OpContext& context) const {
+  // Without the op itself: the client has it, and trailers of an RPC are small.
+  static errdefs::Solve Detail(OpContext& context) {
     errdefs::Solve detail;
-    *detail.mutable_op() = op_;
-    // What a file holds helps nobody here and may not fit into the trailers of an RPC.
-    for (pb::FileAction& action : *detail.mutable_op()->mutable_file()->mutable_actions()) {
-      if (action.has_mkfile()) action.mutable_mkfile()->clear_data();
-    }
     detail.mutable_description()->insert(context.vertex().description.begin(),
                                          context.vertex().description.end());
     return detail;
