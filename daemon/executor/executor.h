@@ -36,7 +36,7 @@ struct LinuxResources {
   int64_t memory_bytes = 0, memory_swap_bytes = 0;
   uint64_t cpu_shares = 0, cpu_period_us = 0;
   int64_t cpu_quota_us = 0;
-  std::string cpuset_cpus, cpuset_mems;
+  std::string cpuset_cpus = {}, cpuset_mems = {};
 };
 
 // Everything about one process to run (llb.md 2.2.4).

@@ -228,7 +228,13 @@ json Capabilities(SecurityMode mode) {
 
 // exec(2) gives a program each variable it is told, but shells and libc disagree on which of two
 // equal names counts: the last one is kept, in the first one's place.
-std::vector<std::string> LastWins(const std::vector<std::string>& env) {
+//
+// HOME is filled in here: left to the runtime, it would open the root's /etc/passwd, and hang where
+// that is a fifo.
+std::vector<std::string> Environment(std::vector<std::string> env, const std::string& home) {
+  bool has_home = false;
+  for (const std::string& one : env) has_home = has_home || absl::StartsWith(one, "HOME=");
+  if (!has_home) env.push_back(absl::StrCat("HOME=", home));
   std::vector<std::string> out;
   std::map<std::string, size_t, std::less<>> position;
   for (const std::string& one : env) {
@@ -287,7 +293,7 @@ absl::StatusOr<std::string> MakeOciConfig(const ProcessSpec& spec, const OciPara
                     {"additionalGids", p.user.groups},
                     {"umask", 022}}},
                   {"args", spec.args},
-                  {"env", LastWins(spec.env)},
+                  {"env", Environment(spec.env, p.user.home)},
                   {"cwd", p.cwd},
                   {"capabilities", Capabilities(spec.security)},
                   {"noNewPrivileges", false}};

@@ -26,6 +26,7 @@ std::optional<uint32_t> ParseId(absl::string_view text) {
 struct PasswdEntry {
   std::string name;
   uint32_t uid = 0, gid = 0;
+  std::string home;
 };
 
 // Lines that do not parse are skipped, as libc does.
@@ -45,7 +46,8 @@ std::optional<PasswdEntry> FindPasswd(absl::string_view content, absl::string_vi
     const std::optional<uint32_t> line_uid = ParseId(f[2]), line_gid = ParseId(f[3]);
     if (!line_uid.has_value() || !line_gid.has_value()) return true;
     if (f[0] != name && line_uid != uid) return true;
-    found = PasswdEntry{std::string(f[0]), *line_uid, *line_gid};
+    found =
+        PasswdEntry{std::string(f[0]), *line_uid, *line_gid, f.size() > 5 ? std::string(f[5]) : ""};
     return false;
   });
   return found;
@@ -86,9 +88,8 @@ ProcessUser Make(uint32_t uid, uint32_t gid, std::vector<uint32_t> more) {
   return ProcessUser{uid, gid, std::move(groups)};
 }
 
-}  // namespace
-
-absl::StatusOr<ProcessUser> ResolveUser(const Rootfs& rootfs, absl::string_view user) {
+absl::StatusOr<ProcessUser> Resolve(absl::string_view user, absl::string_view passwd,
+                                    absl::string_view group) {
   if (user.empty()) return Make(0, 0, {});
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(user, absl::MaxSplits(':', 1));
@@ -101,14 +102,12 @@ absl::StatusOr<ProcessUser> ResolveUser(const Rootfs& rootfs, absl::string_view 
   const std::optional<uint32_t> uid = root_or_id(parts.first), gid = root_or_id(parts.second);
   if (uid.has_value() && gid.has_value()) return Make(*uid, *gid, {});
 
-  const std::string passwd = FileOrEmpty(rootfs, "/etc/passwd");
-  const std::string group = FileOrEmpty(rootfs, "/etc/group");
   std::optional<PasswdEntry> entry = FindPasswd(passwd, parts.first, ParseId(parts.first));
   if (!entry.has_value()) {
     if (!uid.has_value())
       return absl::NotFoundError(absl::StrCat("unable to find user ", parts.first,
                                               ": no matching entries in passwd file"));
-    entry = PasswdEntry{"", *uid, 0};
+    entry = PasswdEntry{"", *uid, 0, ""};
   }
   if (!with_group)
     return Make(entry->uid, entry->gid,
@@ -120,6 +119,16 @@ absl::StatusOr<ProcessUser> ResolveUser(const Rootfs& rootfs, absl::string_view 
     return absl::NotFoundError(
         absl::StrCat("unable to find group ", parts.second, ": no matching entries in group file"));
   return Make(entry->uid, *named, {});
+}
+
+}  // namespace
+
+absl::StatusOr<ProcessUser> ResolveUser(const Rootfs& rootfs, absl::string_view user) {
+  const std::string passwd = FileOrEmpty(rootfs, "/etc/passwd");
+  KILN_ASSIGN_OR_RETURN(ProcessUser out, Resolve(user, passwd, FileOrEmpty(rootfs, "/etc/group")));
+  const std::optional<PasswdEntry> entry = FindPasswd(passwd, "\n", out.uid);
+  if (entry.has_value() && !entry->home.empty()) out.home = entry->home;
+  return out;
 }
 
 }  // namespace kiln::daemon
