@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
@@ -64,6 +65,22 @@ absl::StatusOr<int64_t> ParseGoInt(absl::string_view attr, absl::string_view tex
     return absl::InvalidArgumentError(
         absl::StrCat("invalid value for ", attr, " \"", text, "\": not a number"));
   return negative ? -value : value;
+}
+
+std::string PercentDecode(absl::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size() && absl::ascii_isxdigit(text[i + 1]) &&
+        absl::ascii_isxdigit(text[i + 2])) {
+      uint32_t byte = 0;
+      (void)absl::SimpleHexAtoi(text.substr(i + 1, 2), &byte);
+      out.push_back(static_cast<char>(byte));
+      i += 2;
+    } else {
+      out.push_back(text[i]);
+    }
+  }
+  return out;
 }
 
 void WriteStrings(absl::string_view key, const GoStrings& values, GoJson& json) {

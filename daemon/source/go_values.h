@@ -25,6 +25,9 @@ absl::StatusOr<bool> ParseGoBool(absl::string_view attr, absl::string_view text)
 // kInvalidArgument names the attribute and the value.
 absl::StatusOr<int64_t> ParseGoInt(absl::string_view attr, absl::string_view text);
 
+// "%41%2F" -> "A/"; what is no escape stays as it is.
+std::string PercentDecode(absl::string_view text);
+
 // Writes the member as Go does: null for nil.
 void WriteStrings(absl::string_view key, const GoStrings& values, GoJson& json);
 

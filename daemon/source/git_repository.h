@@ -1,0 +1,36 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "daemon/source/git_command.h"
+#include "daemon/source/git_spec.h"
+#include "store/ref_store.h"
+
+namespace kiln::daemon {
+
+// What a ref of a remote stands for.
+struct GitResolved {
+  std::string ref;     // full name, or the commit itself
+  std::string object;  // the tag object or the commit
+  std::string peeled;  // the commit of an annotated tag; "" otherwise
+
+  const std::string& commit() const { return peeled.empty() ? object : peeled; }
+};
+
+// Asks the remote what `spec.ref` (or its default branch) is. A name is looked for as the full
+// ref, then as a branch, then as a tag.
+absl::StatusOr<GitResolved> ResolveGitRef(const GitCommand& git, const GitSpec& spec);
+
+// Makes sure that the bare repository `git.git_dir` has the commit that `resolved` names, under
+// the name that checkouts use. kAborted when only a fresh repository can help: a tag was moved, or
+// a branch took the name of a folder of branches.
+absl::Status FetchGit(const GitCommand& git, const GitSpec& spec, const GitResolved& resolved);
+
+// Fills the empty directory `dir` from the repository.
+absl::Status CheckOutGit(const GitCommand& git, const GitSpec& spec, const GitResolved& resolved,
+                         const std::string& dir);
+
+}  // namespace kiln::daemon
