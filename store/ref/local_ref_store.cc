@@ -187,6 +187,7 @@ absl::StatusOr<std::unique_ptr<MutableRef>> LocalRefStore::Reopen(absl::string_v
     node->busy = false;
     if (twin != nullptr) twin->busy = false;
     if (status.ok()) {
+      NoteSizeChange(node->id, *node->record, record);
       node->record = std::make_shared<const RefRecord>(record);
       if (twin != nullptr) {
         twin->gone = true;
@@ -198,6 +199,7 @@ absl::StatusOr<std::unique_ptr<MutableRef>> LocalRefStore::Reopen(absl::string_v
     changed_.SignalAll();
   }
   KILN_RETURN_IF_ERROR(Annotate(status, absl::StrCat("reopen ref ", id)));
+  if (twin != nullptr && on_removed_) on_removed_(twin->id);
   RefPtr parent;
   if (!record.parents.empty()) {
     absl::StatusOr<RefPtr> got = Get(record.parents.front());
@@ -235,6 +237,7 @@ absl::StatusOr<RefPtr> LocalRefStore::CommitNode(const NodePtr& node, bool retai
   node->record = std::move(committed);
   node->persisted = true;
   node->writer = false;
+  unsized_.insert(node->id);
   return HandleLocked(node);
 }
 
@@ -250,6 +253,7 @@ absl::StatusOr<RefPtr> LocalRefStore::CommitPair(const NodePtr& node) {
   }
   record.retained = true;
   record.twin = twin->id;
+  record.size_bytes = -1;
   of_twin = record;
   of_twin.is_mutable = false;
   of_twin.retained = false;
@@ -271,6 +275,7 @@ absl::StatusOr<RefPtr> LocalRefStore::CommitPair(const NodePtr& node) {
   twin->record = std::make_shared<const RefRecord>(std::move(of_twin));
   twin->persisted = true;
   nodes_.emplace(twin->id, twin);
+  unsized_.insert(node->id);
   reaper_.Post([this, node] { TouchUsage(node); });
   return HandleLocked(twin);
 }
@@ -300,8 +305,10 @@ absl::Status LocalRefStore::Finalize(const NodePtr& node) {
   Batch batch;
   if (twin != nullptr) EraseRecord(batch, twin->id, *twin->record);
   record.twin.clear();
+  if (twin != nullptr) record.size_bytes = twin->record->size_bytes;  // of the same files
   batch.Put(Family::kRefs, RecordKey(node->id), internal::EncodeRecord(record));
   batch.Put(Family::kRefs, SnapshotKey(record.snapshot), node->id);
+  const bool record_is_unsized = record.size_bytes < 0;
   const absl::Status status = database_.Write(batch);
   MutexLock lock(&mu_);
   node->busy = false;
@@ -309,6 +316,7 @@ absl::Status LocalRefStore::Finalize(const NodePtr& node) {
   changed_.SignalAll();
   KILN_RETURN_IF_ERROR(Annotate(status, absl::StrCat("finalize ref ", node->id)));
   node->record = std::make_shared<const RefRecord>(std::move(record));
+  if (record_is_unsized) unsized_.insert(node->id);
   if (twin != nullptr) {
     twin->gone = true;
     nodes_.erase(twin->id);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "store/base/mutex.h"
 #include "store/base/thread_pool.h"
 #include "store/checksum.h"
@@ -26,9 +27,13 @@ struct LocalRefStoreOptions {
   DriverKind driver = DriverKind::kAuto;
   // Longer chains are flattened; 0: what the driver can mount.
   size_t max_layers = 0;
+  // Called after an immutable record is gone, so that the cache index can forget it. On whichever
+  // thread removed it, without a lock; may block.
+  std::function<void(absl::string_view id)> on_removed = {};
 };
 
 class LocalMutableRef;
+struct UsageList;
 
 // RefStore on a local disk: files in numbered folders (store/snapshot), records in the refs family
 // of the database. See DESIGN.md, Refs, for rows, states and the crash rule.
@@ -150,6 +155,17 @@ class LocalRefStore final : public RefStore {
                                      const CancelToken& cancel);
   absl::Status Flatten(const NodePtr& node, const CancelToken& cancel);
 
+  // --- Usage and prune (usage.cc, prune.cc)
+  static UsageInfo InfoOf(const std::string& id, const RefRecord& record);
+  absl::StatusOr<UsageList> ListUsage();
+  absl::StatusOr<int64_t> FolderBytes(uint64_t number, bool count_shared) const;
+  absl::StatusOr<int64_t> MeasureSize(const std::string& id);
+  absl::StatusOr<int64_t> MeasureAll(UsageList& list, const CancelToken& cancel);
+  void NoteSizeChange(const std::string& id, const RefRecord& before, const RefRecord& after)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<int64_t> FreeBytes() const;
+  absl::StatusOr<bool> BelowTarget(const PruneOptions& options, int64_t free_bytes);
+
   absl::StatusOr<std::string> MountPoint();
   absl::Status Unmount(const NodePtr& node, std::shared_ptr<SharedMount> mount);
 
@@ -159,6 +175,7 @@ class LocalRefStore final : public RefStore {
   const std::unique_ptr<SnapshotDriver> driver_;
   const size_t max_layers_;
   const std::string mounts_dir_;
+  const std::function<void(absl::string_view)> on_removed_;
 
   ChecksumStore checksums_;
   std::atomic<uint64_t> next_mount_{1};
@@ -174,6 +191,14 @@ class LocalRefStore final : public RefStore {
   CondVar changed_;
   // Every held record, and some idle ones.
   absl::flat_hash_map<std::string, NodePtr> nodes_ ABSL_GUARDED_BY(mu_);
+
+  // Running total of sizes, and records whose size is still to be added; an estimate that saves
+  // looking at all records while there is room.
+  bool totals_known_ ABSL_GUARDED_BY(mu_) = false;
+  int64_t known_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  absl::flat_hash_set<std::string> unsized_ ABSL_GUARDED_BY(mu_);
+
+  Mutex prune_mu_;  // held for the whole of a prune: they run one after the other
 
   ThreadPool reaper_;  // last: its work uses all of the above
 };

@@ -60,6 +60,7 @@ absl::StatusOr<RefPtr> LocalRefStore::NewLazy(RefRecord record, const RefOptions
   node->persisted = true;
   MutexLock lock(&mu_);
   nodes_.emplace(node->id, node);
+  unsized_.insert(node->id);
   return HandleLocked(node);
 }
 
@@ -287,6 +288,7 @@ absl::Status LocalRefStore::FindDiffChanges(const NodePtr& node, const CancelTok
     edited.changes = changes;
     edited.changes_form = Changes::kListed;
     if (own == 0) return;
+    edited.size_bytes = -1;
     edited.snapshot = own;
     batch.Put(Family::kRefs, SnapshotKey(own), node->id);
     batch.MarkUnsettled(Family::kRefs, RecordKey(node->id));
@@ -378,6 +380,7 @@ absl::Status LocalRefStore::MakeTree(const NodePtr& node, const CancelToken& can
       edited.changes.clear();
     }
     if (own == 0) return;
+    edited.size_bytes = -1;
     (edited.snapshot == 0 ? edited.snapshot : edited.flat) = own;
     batch.Put(Family::kRefs, SnapshotKey(own), node->id);
     batch.MarkUnsettled(Family::kRefs, RecordKey(node->id));
@@ -403,6 +406,7 @@ absl::Status LocalRefStore::Flatten(const NodePtr& node, const CancelToken& canc
         if (edited.kind != Kind::kLayer) edited.changes = changes;
       }
       edited.layers = {flat};
+      edited.size_bytes = -1;
       edited.flat = flat;
       batch.Put(Family::kRefs, SnapshotKey(flat), node->id);
       batch.MarkUnsettled(Family::kRefs, RecordKey(node->id));

@@ -35,6 +35,7 @@ LocalRefStore::LocalRefStore(const LocalRefStoreOptions& options,
       driver_(std::move(driver)),
       max_layers_(options.max_layers == 0 ? driver_->max_layers() : options.max_layers),
       mounts_dir_(options.root->tmp_dir() + "/mounts"),
+      on_removed_(options.on_removed),
       reaper_("ref-reaper", 1) {}
 
 LocalRefStore::~LocalRefStore() { stopping_ = true; }

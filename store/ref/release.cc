@@ -188,6 +188,10 @@ absl::StatusOr<LocalRefStore::Removal> LocalRefStore::Remove(absl::string_view i
     if (result == Removal::kRemoved && status.ok()) {
       node->gone = true;
       nodes_.erase(node->id);
+      unsized_.erase(node->id);
+      const RefRecord& counted = takes_twin && twin_record.is_mutable ? twin_record : record;
+      if ((twin == nullptr || with_twin) && counted.size_bytes > 0)
+        known_bytes_ -= counted.size_bytes;
       if (takes_twin) {
         twin->gone = true;
         nodes_.erase(twin->id);
@@ -199,6 +203,10 @@ absl::StatusOr<LocalRefStore::Removal> LocalRefStore::Remove(absl::string_view i
   }
   KILN_RETURN_IF_ERROR(Annotate(status, absl::StrCat("remove ref ", id)));
   if (result != Removal::kRemoved) return result;
+  if (on_removed_) {
+    if (!record.is_mutable) on_removed_(node->id);
+    if (takes_twin && !twin_record.is_mutable) on_removed_(twin->id);
+  }
   if (parents != nullptr) {
     for (const std::string& parent : record.parents)
       if (!parent.empty()) parents->push_back(parent);
@@ -262,6 +270,7 @@ void LocalRefStore::DropBroken(std::vector<std::string> ids) {
       continue;
     }
     spdlog::warn("dropped ref {}: its files, or those of a parent, are missing", id);
+    if (on_removed_) on_removed_(id);
     for (const uint64_t number : folders) RemoveFolder(number);
   }
 }

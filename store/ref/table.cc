@@ -124,6 +124,7 @@ absl::Status LocalRefStore::Update(const NodePtr& node,
   if (status.ok()) {
     auto next = std::make_shared<const RefRecord>(std::move(record));
     MutexLock lock(&mu_);
+    if (persisted) NoteSizeChange(node->id, *node->record, *next);
     node->record = std::move(next);
   }
   EndChange(node);
