@@ -41,6 +41,8 @@ class Engine {
   bool Idle() const { return vertices_.empty() && executions_.empty() && jobs_.empty(); }
   // Aborts on a broken invariant (DESIGN.md, Invariants). Linear in the graph: for tests.
   void CheckInvariants() const;
+  // Every vertex and edge with its state, a line each: for tests and bug reports.
+  std::string Dump() const;
 
  private:
   using Lists = std::vector<std::shared_ptr<VertexLog>>;

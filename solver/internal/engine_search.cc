@@ -63,16 +63,16 @@ void Engine::OnMapKnown(Edge* edge) {
 }
 
 // A consumer came or went. When less is wanted than before, work that is not needed any more is
-// given up.
+// given up; when more is, what was given up is taken up again.
 void Engine::OnLevelChanged(Edge* edge) {
   Search& search = *edge->search;
-  const bool less = edge->level < search.level_seen;
   search.level_seen = edge->level;
   MarkAllChanged(edge);
-  if (!less) return;
-  if (edge->state == EdgeState::kExecuting) StopWaiting(edge);
-  if (edge->state == EdgeState::kPreparing) edge->state = EdgeState::kSearching;
-  if (edge->state == EdgeState::kLoading || edge->vertex->info->ignore_cache) {
+  if (edge->level < Level::kComplete) {
+    if (edge->state == EdgeState::kExecuting) StopWaiting(edge);
+    if (edge->state == EdgeState::kPreparing) edge->state = EdgeState::kSearching;
+  }
+  if (edge->state != EdgeState::kSearching || edge->vertex->info->ignore_cache) {
     for (uint32_t i = 0; i < search.inputs.size(); ++i) SetWant(edge, i, Level::kNone);
   } else {
     WantByStage(edge);
