@@ -39,8 +39,8 @@ struct UsageList;
 // of the database. See DESIGN.md, Refs, for rows, states and the crash rule.
 //
 // Outlives every Ref, MutableRef and MountedTree that it hands out. Thread-safe; every method may
-// block on disk, except that dropping a handle never does: files of what nobody wants are removed
-// on a thread of the store.
+// block on disk, except that dropping a handle does not (a retained mutable's record may be
+// written, unsynced): files of what nobody wants are removed on a thread of the store.
 //
 // Cost: New and Commit O(layers) plus two mkdirs and one unsynced write, whatever the size of the
 // tree (native driver: New copies the parent). Get O(layers) for the first holder, O(1) later.
@@ -119,6 +119,8 @@ class LocalRefStore final : public RefStore {
   enum class Removal { kRemoved, kInUse, kHasChildren };
   void Release(const NodePtr& node);
   void ReleaseMutable(const NodePtr& node, bool retain);
+  absl::Status KeepMutable(const NodePtr& node);
+  void DiscardMutable(const NodePtr& node);
   void Settle(const NodePtr& node);
   void TouchUsage(const NodePtr& node);
   void EvictIdle();

@@ -32,59 +32,68 @@ void LocalRefStore::Release(const NodePtr& node) {
   reaper_.Post([this, node] { Settle(node); });
 }
 
+// A kept tree is there for the next Search and Reopen when this returns: whoever comes right after,
+// as the next step with the same cache mount does, must not find it locked or unknown and start
+// with an empty one. That takes one unsynced write, the first time. Everything else is left to the
+// reaper.
 void LocalRefStore::ReleaseMutable(const NodePtr& node, bool retain) {
-  reaper_.Post([this, node, retain] {
-    absl::Status status;
-    bool persisted;
-    {
-      MutexLock lock(&mu_);
-      persisted = node->persisted;
-    }
-    if (retain && !persisted) {
-      Batch batch;
-      RefRecord record;
+  if (retain) {
+    if (absl::Status kept = KeepMutable(node); kept.ok()) {
       {
         MutexLock lock(&mu_);
-        record = *node->record;
-      }
-      record.retained = true;
-      PutRecord(batch, node->id, record);
-      status = database_.Write(batch);
-      if (status.ok()) {
-        MutexLock lock(&mu_);
-        node->record = std::make_shared<const RefRecord>(std::move(record));
-        node->persisted = true;
-      }
-    }
-    if (retain && status.ok()) {
-      TouchUsage(node);
-      MutexLock lock(&mu_);
-      node->writer = false;
-      changed_.SignalAll();
-      return;
-    }
-    if (!status.ok()) spdlog::warn("keep mutable ref {}: {}", node->id, status.ToString());
-    uint64_t number = 0;
-    {
-      MutexLock lock(&mu_);
-      node->writer = false;
-      number = node->record->snapshot;
-      if (!node->persisted) {
-        node->gone = true;
-        nodes_.erase(node->id);
+        node->writer = false;
         changed_.SignalAll();
       }
-    }
-    if (!persisted) {
-      RemoveFolder(number);
+      reaper_.Post([this, node] { TouchUsage(node); });
       return;
+    } else {
+      spdlog::warn("keep mutable ref {}: {}", node->id, kept.ToString());
     }
-    std::vector<std::string> parents;
-    absl::StatusOr<Removal> removed = Remove(node->id, /*with_twin=*/true, &parents);
-    if (!removed.ok())
-      spdlog::warn("remove mutable ref {}: {}", node->id, removed.status().ToString());
-    RemoveUnwanted(std::move(parents));
-  });
+  }
+  reaper_.Post([this, node] { DiscardMutable(node); });
+}
+
+absl::Status LocalRefStore::KeepMutable(const NodePtr& node) {
+  RefRecord record;
+  {
+    MutexLock lock(&mu_);
+    if (node->persisted) return absl::OkStatus();
+    record = *node->record;
+  }
+  Batch batch;
+  record.retained = true;
+  PutRecord(batch, node->id, record);
+  KILN_RETURN_IF_ERROR(database_.Write(batch));
+  MutexLock lock(&mu_);
+  node->record = std::make_shared<const RefRecord>(std::move(record));
+  node->persisted = true;
+  return absl::OkStatus();
+}
+
+// Runs on the reaper.
+void LocalRefStore::DiscardMutable(const NodePtr& node) {
+  uint64_t number = 0;
+  bool persisted;
+  {
+    MutexLock lock(&mu_);
+    node->writer = false;
+    number = node->record->snapshot;
+    persisted = node->persisted;
+    if (!persisted) {
+      node->gone = true;
+      nodes_.erase(node->id);
+      changed_.SignalAll();
+    }
+  }
+  if (!persisted) {
+    RemoveFolder(number);
+    return;
+  }
+  std::vector<std::string> parents;
+  absl::StatusOr<Removal> removed = Remove(node->id, /*with_twin=*/true, &parents);
+  if (!removed.ok())
+    spdlog::warn("remove mutable ref {}: {}", node->id, removed.status().ToString());
+  RemoveUnwanted(std::move(parents));
 }
 
 // Runs on the reaper: notes the use, then drops what nobody keeps.
