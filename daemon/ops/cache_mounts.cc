@@ -150,8 +150,7 @@ absl::Status CacheMounts::Reset(absl::string_view id, const store::RefPtr& paren
   }
   KILN_ASSIGN_OR_RETURN(const std::vector<std::string> known, refs_->Search(key));
   for (const std::string& ref_id : known) {
-    KILN_RETURN_IF_ERROR(refs_->SetIndexKey(ref_id, ""));
-    // One in use goes when it is released; what a private user holds stays until GC.
+    // One in use goes when it is released; what a private user holds stays.
     absl::StatusOr<std::unique_ptr<store::MutableRef>> idle = refs_->Reopen(ref_id);
     if (idle.ok()) (*idle)->SetRetain(false);
   }
