@@ -107,9 +107,10 @@ class FakeClient : private moby::filesync::v1::FileSync::Service,
   std::map<std::string, std::string> uploads;  // path -> body
   std::string export_dir;                      // target of directory exports
   bool export_delete = false;
-  std::string received_file;                   // what file exports brought
-  absl::Status file_send_status;               // what FileSend answers
-  std::function<void(Headers&)> on_file_sync;  // called before the walk
+  std::string received_file;                    // what file exports brought
+  absl::Status file_send_status;                // what FileSend answers
+  fsutil::FileSource* custom_source = nullptr;  // sent in place of any directory
+  std::function<void(Headers&)> on_file_sync;   // called before the walk
 
  private:
   void Note(grpc::ServerContext* context) {
@@ -148,7 +149,8 @@ class FakeClient : private moby::filesync::v1::FileSync::Service,
     auto source = fsutil::DirectorySource::Create(dir->second, filter);
     if (!source.ok()) return ToGrpcStatus(source.status());
     MessagePacketStream<::fsutil::types::Packet> packets(context, stream);
-    return ToGrpcStatus(fsutil::Send(packets, **source));
+    return ToGrpcStatus(
+        fsutil::Send(packets, custom_source != nullptr ? *custom_source : **source));
   }
 
   grpc::Status DiffCopy(
