@@ -19,8 +19,13 @@ void ExporterTable::Add(std::string type, ExporterFactory factory) {
 absl::StatusOr<std::unique_ptr<Exporter>> ExporterTable::Create(
     absl::string_view type, const std::map<std::string, std::string>& attrs) const {
   const auto found = factories_.find(std::string(type));
-  if (found == factories_.end())
-    return absl::NotFoundError(absl::StrCat("exporter \"", type, "\" could not be found"));
+  if (found == factories_.end()) {
+    if (type == "image" || type == "oci" || type == "docker")
+      return absl::UnimplementedError(
+          absl::StrCat("exporter \"", type, "\" is not supported by this daemon yet"));
+    // Unknown, as upstream: clients would show another code before the text.
+    return absl::UnknownError(absl::StrCat("exporter \"", type, "\" could not be found"));
+  }
   return found->second(attrs);
 }
 

@@ -65,7 +65,8 @@ using ExporterFactory = std::function<absl::StatusOr<std::unique_ptr<Exporter>>(
 class ExporterTable {
  public:
   void Add(std::string type, ExporterFactory factory);
-  // kNotFound `exporter "x" could not be found` for an unknown type.
+  // `exporter "x" could not be found` for an unknown type; kUnimplemented for those of BuildKit
+  // that are not built.
   absl::StatusOr<std::unique_ptr<Exporter>> Create(
       absl::string_view type, const std::map<std::string, std::string>& attrs) const;
 

@@ -1,0 +1,141 @@
+#include "daemon/config/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "store/base/fd.h"
+#include "tests/daemon/rpc/temp_dir.h"
+
+namespace kiln::daemon {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// No file of the machine is read.
+class ConfigTest : public testing::Test {
+ protected:
+  absl::StatusOr<Config> Load(std::vector<std::string> args, const std::string& toml = "") {
+    const std::string path = dir_.File("buildkitd.toml");
+    EXPECT_TRUE(WriteFileAtomic(path, toml).ok());
+    args.insert(args.begin(), {"--config", path});
+    return LoadConfig(args);
+  }
+  TempDir dir_;
+};
+
+TEST_F(ConfigTest, FlagsInBothForms) {
+  const auto config =
+      Load({"--root", "/r", "--addr=unix:///a", "-addr", "tcp://:1", "--debug", "--group=docker",
+            "--allow-insecure-entitlement", "network.host", "--oci-worker=true",
+            "--oci-max-parallelism", "3", "--oci-worker-labels", "a=b,c=d"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->root, "/r");
+  EXPECT_THAT(config->addresses, ElementsAre("unix:///a", "tcp://:1"));
+  EXPECT_TRUE(config->debug);
+  EXPECT_EQ(config->group, "docker");
+  EXPECT_THAT(config->entitlements, ElementsAre("network.host"));
+  EXPECT_EQ(config->max_parallelism, 3);
+  EXPECT_EQ(config->labels.at("c"), "d");
+  EXPECT_THAT(config->warnings, testing::IsEmpty());
+  EXPECT_FALSE(Load({"--debug=false"}, "debug = true")->debug);
+}
+
+TEST_F(ConfigTest, FlagsWithoutEffectAreNamed) {
+  const auto config =
+      Load({"--containerd-worker=false", "--containerd-worker-addr", "/x", "--oci-worker-gc"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_THAT(config->warnings,
+              ElementsAre(HasSubstr("--containerd-worker "), HasSubstr("--containerd-worker-addr"),
+                          HasSubstr("--oci-worker-gc")));
+}
+
+TEST_F(ConfigTest, FileIsReadAndTheCommandLineWins) {
+  const char* toml = R"(
+debug = true
+root = "/from/file"
+insecure-entitlements = [ "network.host", "security.insecure" ]
+[grpc]
+  address = [ "unix:///one", "tcp://0.0.0.0:1234" ]
+  uid = 0
+  gid = 7
+  [grpc.tls]
+    cert = "/c"
+    key = "/k"
+    ca = "/a"
+[worker.oci]
+  snapshotter = "native"
+  max-parallelism = 4
+  gc = true
+  [worker.oci.labels]
+    "foo" = "bar"
+  [[worker.oci.gcpolicy]]
+    keepBytes = 512000000
+[worker.containerd]
+  enabled = true
+[registry."docker.io"]
+  mirrors = ["m"]
+[dns]
+  nameservers = ["1.1.1.1"]
+)";
+  const auto config = Load({"--root", "/r"}, toml);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->debug);
+  EXPECT_EQ(config->root, "/r");
+  EXPECT_THAT(config->addresses, ElementsAre("unix:///one", "tcp://0.0.0.0:1234"));
+  EXPECT_EQ(config->gid, 7u);
+  EXPECT_EQ(config->tls_ca, "/a");
+  EXPECT_EQ(config->snapshotter, "native");
+  EXPECT_EQ(config->max_parallelism, 4);
+  EXPECT_EQ(config->labels.at("foo"), "bar");
+  EXPECT_THAT(config->dns_nameservers, ElementsAre("1.1.1.1"));
+  ASSERT_EQ(config->warnings.size(), 1u);
+  EXPECT_THAT(config->warnings[0],
+              testing::AllOf(HasSubstr("registry.docker.io"), HasSubstr("worker.containerd"),
+                             HasSubstr("worker.oci.gc,"), HasSubstr("worker.oci.gcpolicy")));
+  // A list on the command line replaces the file's.
+  EXPECT_THAT(Load({"--addr", "unix:///x"}, toml)->addresses, ElementsAre("unix:///x"));
+}
+
+struct BadConfig {
+  const char* name;
+  std::vector<std::string> args;
+  const char* toml;
+  const char* text;
+};
+class ConfigRefuses : public ConfigTest, public testing::WithParamInterface<BadConfig> {};
+
+TEST_P(ConfigRefuses, NamesIt) {
+  const absl::Status status = Load(GetParam().args, GetParam().toml).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(GetParam().text));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Input, ConfigRefuses,
+    testing::ValuesIn<BadConfig>({
+        {"UnknownFlag", {"--rooot", "x"}, "", "flag provided but not defined: --rooot"},
+        {"NoValue", {"--root"}, "", "flag needs an argument: --root"},
+        {"BadBool", {"--debug=maybe"}, "", "maybe"},
+        {"Argument", {"stray"}, "", "stray"},
+        {"Entitlement", {"--allow-insecure-entitlement", "all"}, "", "\"all\""},
+        {"Snapshotter", {"--oci-worker-snapshotter=zfs"}, "", "zfs"},
+        {"CertWithoutKey", {"--tlscert", "/c"}, "", "certificate and its key"},
+        {"Mode", {"--socket-mode", "abc"}, "", "abc"},
+        {"TomlSyntax", {}, "debug = = true", "buildkitd.toml"},
+        {"TomlType", {}, "root = 3", "key root: must be a string"},
+    }),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(Config, AbsentFileIsAnErrorOnlyWhenNamed) {
+  const std::vector<std::string> args = {"--config", "/does/not/exist.toml"};
+  EXPECT_THAT(std::string(LoadConfig(args).status().message()), HasSubstr("/does/not/exist.toml"));
+}
+
+TEST(Config, HelpNamesTheFlags) {
+  for (const char* flag : {"--root", "--addr", "--group", "--tlscert"})
+    EXPECT_THAT(HelpText(), HasSubstr(flag));
+}
+
+}  // namespace
+}  // namespace kiln::daemon

@@ -1,0 +1,170 @@
+#pragma once
+
+#include <grpc/grpc.h>
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "daemon/control/control_service.h"
+#include "daemon/control/worker.h"
+#include "daemon/gateway/bridge_service.h"
+#include "daemon/ops/ref_result.h"
+#include "daemon/rpc/server.h"
+#include "daemon/rpc/status.h"
+#include "proto/buildkit/control.grpc.pb.h"
+#include "proto/buildkit/gateway.grpc.pb.h"
+#include "tests/daemon/control/fake_solver.h"
+#include "tests/daemon/rpc/temp_dir.h"
+
+namespace kiln::daemon {
+
+namespace pbc = moby::buildkit::v1;
+namespace pbf = moby::buildkit::v1::frontend;
+
+// A tree in a plain folder.
+class FolderRef : public store::Ref {
+ public:
+  explicit FolderRef(std::string dir) : dir_(std::move(dir)) {}
+  const std::string& id() const override { return dir_; }
+  absl::StatusOr<store::Layers> Materialize(const CancelToken&) const override {
+    return store::Layers{dir_};
+  }
+
+ private:
+  const std::string dir_;
+};
+
+// Remembers what it exported.
+class RecordingExporter : public Exporter {
+ public:
+  struct Log {
+    Mutex mu;
+    std::vector<ExportSource> sources ABSL_GUARDED_BY(mu);
+    std::vector<std::string> sessions ABSL_GUARDED_BY(mu);
+    std::map<std::string, std::string> attrs ABSL_GUARDED_BY(mu);
+  };
+  explicit RecordingExporter(Log* log) : log_(log) {}
+  const std::string& name() const override { return name_; }
+  absl::StatusOr<std::map<std::string, std::string>> Export(const ExportSource& source,
+                                                            const ExportContext& context) override {
+    MutexLock lock(&log_->mu);
+    log_->sources.push_back(source);
+    log_->sessions.push_back(context.session_id);
+    return std::map<std::string, std::string>{{"exported", "yes"}};
+  }
+
+ private:
+  Log* const log_;
+  const std::string name_ = "exporting to memory";
+};
+
+// Control and LLBBridge on a real socket over a fake solver.
+class ControlFixture : public testing::Test {
+ protected:
+  // Keeps gRPC up between tests: its shutdown may wait 10 s for a poller of its own.
+  static void SetUpTestSuite() { grpc_init(); }
+
+  ControlFixture() {
+    exporters_.Add("memory",
+                   [this](const std::map<std::string, std::string>& attrs)
+                       -> absl::StatusOr<std::unique_ptr<Exporter>> {
+                     MutexLock lock(&exported_.mu);
+                     exported_.attrs = attrs;
+                     return std::make_unique<RecordingExporter>(&exported_);
+                   });
+    ControlDeps deps;
+    deps.solve.solver = &solver_;
+    deps.solve.builds = &builds_;
+    deps.solve.sessions = &sessions_.registry();
+    deps.solve.exporters = &exporters_;
+    deps.solve.timers = &timers_;
+    deps.solve.entitlements = {"network.host"};
+    deps.session_host = &sessions_;
+    deps.builds = &pool_;
+    deps.calls = &pool_;
+    deps.worker = WorkerRecord({"w1", "native", "host", {}});
+    control_ = MakeControlService(deps);
+    BridgeServiceDeps bridge;
+    bridge.finder = &builds_;
+    bridge.pool = &pool_;
+    bridge.worker = deps.worker;
+    bridge.resolve_source = [](const Bridge&, absl::string_view, const CancelToken&) {
+      return SourceMeta();
+    };
+    bridge_ = MakeBridgeService(bridge);
+    RpcServerOptions options;
+    options.addresses = {*ParseListenAddress("unix://" + dir_.File("k.sock"))};
+    server_ = *RpcServer::Start(options, {control_.get(), bridge_.get()});
+    channel_ = grpc::CreateChannel(server_->names()[0], grpc::InsecureChannelCredentials());
+    control_stub_ = pbc::Control::NewStub(channel_);
+    bridge_stub_ = pbf::LLBBridge::NewStub(channel_);
+  }
+
+  ~ControlFixture() override {
+    builds_.CancelAll(absl::CancelledError("test is over"));
+    server_->Shutdown(absl::Now() + absl::Seconds(5));
+  }
+
+  // One call of LLBBridge for a build.
+  template <typename Request, typename Response>
+  absl::Status Call(grpc::Status (pbf::LLBBridge::Stub::*method)(grpc::ClientContext*,
+                                                                 const Request&, Response*),
+                    const std::string& build, const Request& request, Response* response) {
+    grpc::ClientContext context;
+    if (!build.empty()) context.AddMetadata("buildkit-controlapi-buildid", build);
+    return FromGrpc((bridge_stub_.get()->*method)(&context, request, response));
+  }
+
+  std::future<std::pair<absl::Status, pbc::SolveResponse>> StartSolve(pbc::SolveRequest request) {
+    return std::async(std::launch::async, [this, request] {
+      grpc::ClientContext context;
+      pbc::SolveResponse response;
+      const absl::Status status = FromGrpc(control_stub_->Solve(&context, request, &response));
+      return std::make_pair(status, response);
+    });
+  }
+
+  // Lets the build end with this result.
+  absl::Status Return(const std::string& build, const pbf::Result& result) {
+    pbf::ReturnRequest request;
+    *request.mutable_result() = result;
+    pbf::ReturnResponse response;
+    return Call(&pbf::LLBBridge::Stub::Return, build, request, &response);
+  }
+
+  // A lazy ref of a definition whose only op is `name`.
+  std::string AddRef(const std::string& build, const std::string& name) {
+    pbf::SolveRequest request;
+    request.set_allowresultreturn(true);
+    request.set_allowresultarrayref(true);
+    request.mutable_definition()->add_def(name);
+    pbf::SolveResponse response;
+    EXPECT_EQ(Call(&pbf::LLBBridge::Stub::Solve, build, request, &response), absl::OkStatus());
+    EXPECT_EQ(response.result().ref().def().def_size(), 1);
+    return response.result().ref().id();
+  }
+
+  TempDir dir_;
+  FakeSolver solver_;
+  SessionHost sessions_;
+  FdLoop timers_{"timers"};
+  ExporterTable exporters_;
+  RecordingExporter::Log exported_;
+  BuildTable builds_{{absl::Milliseconds(200), absl::Milliseconds(200)}};
+  ThreadPool pool_{"test", 32};
+  std::unique_ptr<grpc::Service> control_, bridge_;
+  std::unique_ptr<RpcServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<pbc::Control::Stub> control_stub_;
+  std::unique_ptr<pbf::LLBBridge::Stub> bridge_stub_;
+};
+
+}  // namespace kiln::daemon

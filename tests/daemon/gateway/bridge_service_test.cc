@@ -1,0 +1,226 @@
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "daemon/gateway/capabilities.h"
+#include "tests/daemon/control/control_fixture.h"
+
+namespace kiln::daemon {
+namespace {
+
+using testing::HasSubstr;
+
+// A build "b1" that waits for its frontend; its refs are the folder tree_.
+class BridgeServiceTest : public ControlFixture {
+ protected:
+  BridgeServiceTest() {
+    solver_.build = [this](const std::string&, const CancelToken&) {
+      ++evaluated_;
+      return MakeResult(std::make_shared<FolderRef>(tree_.path()));
+    };
+    pbc::SolveRequest request;
+    request.set_ref("b1");
+    request.mutable_frontendinputs()->insert({"ctx", pb::Definition()});
+    solve_ = StartSolve(request);
+  }
+  ~BridgeServiceTest() override {
+    Return("b1", pbf::Result()).IgnoreError();
+    solve_.get();
+  }
+
+  template <typename Request, typename Response>
+  absl::Status Ask(grpc::Status (pbf::LLBBridge::Stub::*method)(grpc::ClientContext*,
+                                                                const Request&, Response*),
+                   const Request& request, Response* response) {
+    return Call(method, "b1", request, response);
+  }
+
+  TempDir tree_;
+  std::atomic<int> evaluated_ = 0;
+  std::future<std::pair<absl::Status, pbc::SolveResponse>> solve_;
+};
+
+TEST_F(BridgeServiceTest, BuildMustBeNamedAndKnown) {
+  pbf::PongResponse pong;
+  const absl::Status unnamed = Call(&pbf::LLBBridge::Stub::Ping, "", pbf::PingRequest(), &pong);
+  EXPECT_THAT(std::string(unnamed.message()), HasSubstr("no buildid found in context"));
+  EXPECT_EQ(Call(&pbf::LLBBridge::Stub::Ping, "b2", pbf::PingRequest(), &pong),
+            absl::NotFoundError("forwarding Ping: no such job b2"));
+}
+
+TEST_F(BridgeServiceTest, PingWaitsForTheBuildAndListsCapabilities) {
+  pbc::SolveRequest request;
+  request.set_ref("late");
+  // The call may come before its build does.
+  auto ping = std::async(std::launch::async, [this] {
+    pbf::PongResponse pong;
+    absl::Status status;
+    do {
+      status = Call(&pbf::LLBBridge::Stub::Ping, "late", pbf::PingRequest(), &pong);
+    } while (absl::IsNotFound(status));
+    EXPECT_EQ(status, absl::OkStatus());
+    return pong;
+  });
+  auto solve = StartSolve(request);
+  const pbf::PongResponse pong = ping.get();
+  std::vector<std::string> frontend, llb;
+  for (const auto& cap : pong.frontendapicaps()) {
+    frontend.push_back(cap.id());
+    EXPECT_TRUE(cap.enabled());
+    EXPECT_EQ(cap.deprecated(), cap.id() == "solve.inlinereturn");
+  }
+  for (const auto& cap : pong.llbcaps()) llb.push_back(cap.id());
+  EXPECT_TRUE(std::is_sorted(frontend.begin(), frontend.end()));
+  EXPECT_TRUE(std::is_sorted(llb.begin(), llb.end()));
+  EXPECT_THAT(frontend, testing::IsSupersetOf({"solve.base", "return", "returnmap", "readfile",
+                                               "proto.refarray", "gateway.evaluate"}));
+  EXPECT_THAT(llb, testing::IsSupersetOf({"file.base", "exec.meta.base", "source.local", "mergeop",
+                                          "diffop", "platform"}));
+  EXPECT_THAT(frontend, testing::Not(testing::Contains("gateway.exec")));
+  EXPECT_THAT(llb, testing::Not(testing::Contains("source.policy")));
+  EXPECT_EQ(pong.workers_size(), 1);
+  EXPECT_EQ(Return("late", pbf::Result()), absl::OkStatus());
+  EXPECT_EQ(solve.get().first, absl::OkStatus());
+}
+
+TEST_F(BridgeServiceTest, SolveIsLazy) {
+  const std::string ref = AddRef("b1", "op");
+  EXPECT_EQ(evaluated_, 0);
+  pbf::EvaluateRequest evaluate;
+  evaluate.set_ref(ref);
+  pbf::EvaluateResponse done;
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::Evaluate, evaluate, &done), absl::OkStatus());
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::Evaluate, evaluate, &done), absl::OkStatus());
+  EXPECT_EQ(evaluated_, 1);
+
+  pbf::SolveRequest at_once;
+  at_once.set_evaluate(true);
+  at_once.mutable_definition()->add_def("op");
+  pbf::SolveResponse old_form;
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::Solve, at_once, &old_form), absl::OkStatus());
+  EXPECT_EQ(evaluated_, 2);
+  EXPECT_FALSE(old_form.ref().empty());
+  EXPECT_FALSE(old_form.has_result());
+}
+
+TEST_F(BridgeServiceTest, EmptyDefinitionIsAnEmptyRef) {
+  pbf::SolveRequest request;
+  request.set_allowresultreturn(true);
+  request.set_allowresultarrayref(true);
+  request.mutable_definition();
+  pbf::SolveResponse response;
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::Solve, request, &response), absl::OkStatus());
+  ASSERT_TRUE(response.result().has_ref());
+  EXPECT_EQ(response.result().ref().id(), "");
+}
+
+TEST_F(BridgeServiceTest, FrontendsAreRefusedByName) {
+  pbf::SolveRequest request;
+  request.set_frontend("gateway.v0");
+  pbf::SolveResponse response;
+  absl::Status status = Ask(&pbf::LLBBridge::Stub::Solve, request, &response);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("gateway.v0"));
+  request.set_frontend("x");
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::Solve, request, &response),
+            absl::InvalidArgumentError("invalid frontend: x"));
+  request.mutable_definition()->add_def("op");
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::Solve, request, &response),
+            absl::InvalidArgumentError("cannot solve with both Definition and Frontend specified"));
+}
+
+TEST_F(BridgeServiceTest, ReadsFilesOfARef) {
+  std::ofstream(tree_.File("f")) << "0123456789";
+  std::filesystem::create_directory(tree_.File("d"));
+  std::filesystem::create_symlink("/f", tree_.File("link"));
+  std::filesystem::create_symlink("../../../../etc/passwd", tree_.File("out"));
+  const std::string ref = AddRef("b1", "op");
+
+  pbf::ReadFileRequest read;
+  read.set_ref(ref);
+  read.set_filepath("link");
+  pbf::ReadFileResponse file;
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::ReadFile, read, &file), absl::OkStatus());
+  EXPECT_EQ(file.data(), "0123456789");
+  read.mutable_range()->set_offset(4);
+  read.mutable_range()->set_length(3);
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::ReadFile, read, &file), absl::OkStatus());
+  EXPECT_EQ(file.data(), "456");
+  read.set_filepath("d");
+  EXPECT_THAT(std::string(Ask(&pbf::LLBBridge::Stub::ReadFile, read, &file).message()),
+              HasSubstr("d is not a regular file"));
+  for (const char* missing : {"nothing", "out"}) {
+    read.set_filepath(missing);
+    EXPECT_THAT(std::string(Ask(&pbf::LLBBridge::Stub::ReadFile, read, &file).message()),
+                testing::EndsWith("no such file or directory"));
+  }
+
+  pbf::ReadDirRequest list;
+  list.set_ref(ref);
+  list.set_dirpath("/");
+  list.set_includepattern("l*");
+  pbf::ReadDirResponse entries;
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::ReadDir, list, &entries), absl::OkStatus());
+  ASSERT_EQ(entries.entries_size(), 1);
+  EXPECT_EQ(entries.entries(0).path(), "link");
+  EXPECT_EQ(entries.entries(0).linkname(), "/f");
+
+  pbf::StatFileRequest stat;
+  stat.set_ref(ref);
+  stat.set_path("link");
+  pbf::StatFileResponse found;
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::StatFile, stat, &found), absl::OkStatus());
+  EXPECT_EQ(found.stat().path(), "f");
+  EXPECT_EQ(found.stat().size(), 10);
+  EXPECT_EQ(evaluated_, 1);
+}
+
+TEST_F(BridgeServiceTest, UnknownRefsAreNamed) {
+  pbf::ReadFileRequest read;
+  read.set_ref("nope");
+  pbf::ReadFileResponse file;
+  EXPECT_THAT(std::string(Ask(&pbf::LLBBridge::Stub::ReadFile, read, &file).message()),
+              HasSubstr("no such ref: nope, all ["));
+  pbf::Result result;
+  result.mutable_ref()->set_id("nope");
+  EXPECT_EQ(Return("b1", result), absl::NotFoundError("return reference nope not found"));
+}
+
+TEST_F(BridgeServiceTest, ReturnTakesOneOfTwoOnce) {
+  pbf::ReturnResponse response;
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::Return, pbf::ReturnRequest(), &response),
+            absl::InvalidArgumentError("gateway return must be either result or err"));
+  EXPECT_EQ(Return("b1", pbf::Result()), absl::OkStatus());
+  const absl::Status second = Return("b1", pbf::Result());
+  EXPECT_FALSE(second.ok());
+}
+
+TEST_F(BridgeServiceTest, InputsAndSourceMeta) {
+  pbf::InputsResponse inputs;
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::Inputs, pbf::InputsRequest(), &inputs), absl::OkStatus());
+  EXPECT_TRUE(inputs.definitions().contains("ctx"));
+  pbf::ResolveSourceMetaRequest request;
+  pbf::ResolveSourceMetaResponse response;
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::ResolveSourceMeta, request, &response),
+            absl::InvalidArgumentError("source is required"));
+  request.mutable_source()->set_identifier("local://x");
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::ResolveSourceMeta, request, &response), absl::OkStatus());
+  EXPECT_EQ(response.source().identifier(), "local://x");
+}
+
+TEST_F(BridgeServiceTest, WhatIsNotBuiltIsNamed) {
+  pbf::NewContainerResponse container;
+  const absl::Status status =
+      Ask(&pbf::LLBBridge::Stub::NewContainer, pbf::NewContainerRequest(), &container);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("NewContainer"));
+  grpc::ClientContext context;
+  auto stream = bridge_stub_->ExecProcess(&context);
+  pbf::ExecMessage message;
+  EXPECT_FALSE(stream->Read(&message));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNIMPLEMENTED);
+}
+
+}  // namespace
+}  // namespace kiln::daemon
