@@ -4,6 +4,7 @@
 #include <grpcpp/impl/service_type.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -13,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/control/control_service.h"
+#include "daemon/control/gc.h"
 #include "daemon/control/worker.h"
 #include "daemon/executor/oci_executor.h"
 #include "daemon/exporter/exporter.h"
@@ -27,6 +29,7 @@
 #include "daemon/ops/runtime_folder.h"
 #include "daemon/rpc/server.h"
 #include "daemon/session/tunnel.h"
+#include "daemon/source/git_source.h"
 #include "daemon/source/http_source.h"
 #include "daemon/source/local_source.h"
 #include "solver/solver.h"
@@ -75,6 +78,13 @@ absl::StatusOr<gid_t> GroupId(const Config& config) {
       found == nullptr)
     return absl::InvalidArgumentError(absl::StrCat("--group: no group \"", config.group, "\""));
   return found->gr_gid;
+}
+
+// 0 when unknown.
+int64_t DiskBytes(const std::string& path) {
+  struct statvfs fs;
+  if (statvfs(path.c_str(), &fs) != 0) return 0;
+  return static_cast<int64_t>(fs.f_blocks) * static_cast<int64_t>(fs.f_frsize);
 }
 
 store::DriverKind Driver(const std::string& snapshotter) {
@@ -130,17 +140,22 @@ struct Daemon::Parts {
   std::unique_ptr<CacheMounts> cache_mounts;
   std::unique_ptr<LocalSource> local_source;
   std::unique_ptr<HttpSource> http_source;
+  std::unique_ptr<GitSource> git_source;
   std::unique_ptr<RefResultLoader> loader;
   std::unique_ptr<OpResolver> resolver;
   std::unique_ptr<solver::Solver> solver;
   ExporterTable exporters;
   BuildTable builds;
+  std::unique_ptr<GarbageCollector> gc;
 
   std::unique_ptr<grpc::Service> control, bridge, stats;
   // Joined before what their work uses is gone.
   std::unique_ptr<ThreadPool> build_pool, call_pool;
   std::unique_ptr<RpcServer> server;
 
+  std::vector<Source*> Sources() {
+    return {local_source.get(), http_source.get(), git_source.get()};
+  }
   absl::Status OpenStore(const Config& config);
   absl::Status OpenExecutor(const Config& config);
   void MakeSolver(const Config& config);
@@ -160,12 +175,17 @@ absl::Status Daemon::Parts::OpenStore(const Config& config) {
   ref_options.root = root.get();
   ref_options.database = database.get();
   ref_options.driver = Driver(config.snapshotter);
+  ref_options.on_removed = [this](absl::string_view id) {
+    const absl::Status status = index->Release(ResultId(id));
+    if (!status.ok()) spdlog::warn("forget {}: {}", std::string(id), std::string(status.message()));
+  };
   KILN_ASSIGN_OR_RETURN(refs, store::LocalRefStore::Open(ref_options));
   return database->RecoveryDone();
 }
 
 // Without an OCI runtime everything but RUN steps works.
 absl::Status Daemon::Parts::OpenExecutor(const Config& config) {
+  KILN_ASSIGN_OR_RETURN(runtime_folder, RuntimeFolder::Create(root->path() + "/runtime"));
   auto made = OciExecutor::Create(ExecutorOptions(config, root->path()));
   if (!made.ok()) {
     if (!config.runtime_binary.empty() || !absl::IsNotFound(made.status())) return made.status();
@@ -174,7 +194,6 @@ absl::Status Daemon::Parts::OpenExecutor(const Config& config) {
     return absl::OkStatus();
   }
   executor = *std::move(made);
-  KILN_ASSIGN_OR_RETURN(runtime_folder, RuntimeFolder::Create(root->path() + "/runtime"));
   cache_mounts = std::make_unique<CacheMounts>(refs.get());
   return absl::OkStatus();
 }
@@ -182,6 +201,8 @@ absl::Status Daemon::Parts::OpenExecutor(const Config& config) {
 void Daemon::Parts::MakeSolver(const Config& config) {
   local_source = std::make_unique<LocalSource>(refs.get(), &sessions.registry());
   http_source = std::make_unique<HttpSource>(refs.get(), &sessions.registry(), kHttpUserAgent);
+  git_source =
+      std::make_unique<GitSource>(refs.get(), &sessions.registry(), runtime_folder->path());
   ExecOpFactory make_exec = [why = no_executor](absl::string_view, const solver::VertexInfo&) {
     return absl::StatusOr<std::shared_ptr<solver::Op>>(why);
   };
@@ -197,14 +218,18 @@ void Daemon::Parts::MakeSolver(const Config& config) {
       return MakeExecOp(deps, op, vertex);
     };
   }
-  resolver = std::make_unique<OpResolver>(
-      refs.get(), std::vector<Source*>{local_source.get(), http_source.get()}, make_exec);
+  resolver = std::make_unique<OpResolver>(refs.get(), Sources(), make_exec);
   loader = std::make_unique<RefResultLoader>(refs.get());
   solver::SolverOptions options;
   options.max_parallelism = config.max_parallelism;
   solver = solver::Solver::Create(options, index.get(), loader.get(), resolver.get());
   exporters.Add("local", NewLocalExporter);
   exporters.Add("tar", NewTarExporter);
+  gc = std::make_unique<GarbageCollector>(refs.get(),
+                                          GcPolicies(config.gc, DiskBytes(root->path())), &timers);
+  builds.AddListener([this](const BuildPtr&, const BuildEnd* end) {
+    if (end != nullptr) gc->Nudge();
+  });
 }
 
 absl::Status Daemon::Parts::Serve(const Config& config) {
@@ -233,7 +258,7 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   bridge_deps.finder = &builds;
   bridge_deps.pool = call_pool.get();
   bridge_deps.worker = worker;
-  bridge_deps.resolve_source = MakeSourceResolver({local_source.get(), http_source.get()});
+  bridge_deps.resolve_source = MakeSourceResolver(Sources());
   bridge = MakeBridgeService(std::move(bridge_deps));
   stats = MakeStatsService({solver.get(), &builds, &sessions.registry(), started_at});
 

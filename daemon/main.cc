@@ -20,7 +20,7 @@ namespace {
 using kiln::daemon::Config;
 using kiln::daemon::Daemon;
 
-constexpr absl::Duration kDrainTime = absl::Seconds(60);
+constexpr absl::Duration kDrainTime = absl::Seconds(45);
 constexpr absl::Duration kSignalPoll = absl::Milliseconds(200);
 
 void SetUpLog(const Config& config) {

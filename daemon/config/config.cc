@@ -71,6 +71,20 @@ absl::Status SetParallelism(const std::string& value, Config* config) {
   return absl::OkStatus();
 }
 
+absl::Status SetGc(const std::string& value, Config* config) {
+  config->gc.enabled = value == "true";
+  return absl::OkStatus();
+}
+
+// Megabytes, or an amount with its unit.
+absl::Status SetKeepStorage(const std::string& value, Config* config) {
+  int64_t megabytes = 0;
+  const std::string text =
+      absl::SimpleAtoi(value, &megabytes) ? absl::StrCat(megabytes, "MB") : value;
+  KILN_ASSIGN_OR_RETURN(config->gc.reserved, ParseDiskSpace(text));
+  return absl::OkStatus();
+}
+
 absl::Status SetMode(const std::string& value, Config* config) {
   char* end = nullptr;
   const unsigned long mode = strtoul(value.c_str(), &end, 8);
@@ -120,6 +134,8 @@ const std::vector<Flag>& Flags() {
       {"oci-worker-binary", Kind::kValue, "OCI runtime (default: crun, else runc)",
        Text(&Config::runtime_binary)},
       {"oci-max-parallelism", Kind::kValue, "steps that run at a time, or num-cpu", SetParallelism},
+      {"oci-worker-gc", Kind::kBool, "remove old cache (default true)", SetGc},
+      {"oci-worker-gc-keepstorage", Kind::kValue, "cache kept in any case, MB", SetKeepStorage},
       // Accepted, named in a warning.
       {"rootless", Kind::kBool, "", nullptr},
       {"debugaddr", Kind::kValue, "", nullptr},
@@ -135,8 +151,6 @@ const std::vector<Flag>& Flags() {
       {"oci-worker-selinux", Kind::kBool, "", nullptr},
       {"oci-worker-rootless", Kind::kBool, "", nullptr},
       {"oci-worker-no-process-sandbox", Kind::kBool, "", nullptr},
-      {"oci-worker-gc", Kind::kBool, "", nullptr},
-      {"oci-worker-gc-keepstorage", Kind::kValue, "", nullptr},
       {"containerd-worker", Kind::kValue, "", nullptr},
       {"containerd-worker-addr", Kind::kValue, "", nullptr},
       {"containerd-worker-labels", Kind::kValue, "", nullptr},

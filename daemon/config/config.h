@@ -7,9 +7,26 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "daemon/config/sizes.h"
 
 namespace kiln::daemon {
+
+// One rule of what to remove from the cache ([[worker.oci.gcpolicy]]).
+struct GcPolicyConfig {
+  bool all = false;
+  std::vector<std::string> filters;
+  absl::Duration keep_duration = absl::ZeroDuration();
+  DiskSpace reserved, max_used, min_free;
+};
+
+// When the cache is too large. Without rules the defaults apply, with these limits if any is set.
+struct GcConfig {
+  bool enabled = true;
+  DiskSpace reserved, max_used, min_free;
+  std::vector<GcPolicyConfig> policies;
+};
 
 // What the daemon was told, by its command line and a buildkitd.toml. A value.
 struct Config {
@@ -32,6 +49,7 @@ struct Config {
   std::string cni_config_path, cni_binary_dir, bridge_name, bridge_subnet;
   std::string cgroup_parent;
   int max_parallelism = 0;  // 0 = unlimited
+  GcConfig gc;
   std::vector<std::string> dns_nameservers, dns_options, dns_search;
 
   // What was given and has no effect, each a sentence for the log.

@@ -87,6 +87,91 @@ Reader MustBeTrue(const char* warning) {
   };
 }
 
+absl::Status ReadSpace(const toml::node& node, DiskSpace* space) {
+  std::string text;
+  if (node.is_integer()) {
+    text = absl::StrCat(node.as_integer()->get());
+  } else if (node.is_string()) {
+    text = node.as_string()->get();
+  } else {
+    return Wrong("a number of bytes or a text like \"20GB\"");
+  }
+  absl::StatusOr<DiskSpace> parsed = ParseDiskSpace(text);
+  if (!parsed.ok()) return parsed.status();
+  *space = *parsed;
+  return absl::OkStatus();
+}
+
+Reader Space(DiskSpace GcConfig::*member) {
+  return [member](const toml::node& node, Config* config) {
+    return ReadSpace(node, &(config->gc.*member));
+  };
+}
+
+// The old name of the reserved space, which the new one overrules.
+Reader KeepStorage() {
+  return [](const toml::node& node, Config* config) {
+    DiskSpace space;
+    const absl::Status status = ReadSpace(node, &space);
+    if (config->gc.reserved.empty()) config->gc.reserved = space;
+    return status;
+  };
+}
+
+Reader GcEnabled() {
+  return [](const toml::node& node, Config* config) {
+    if (!node.is_boolean()) return Wrong("true or false");
+    config->gc.enabled = node.as_boolean()->get();
+    return absl::OkStatus();
+  };
+}
+
+absl::Status ReadPolicyKey(absl::string_view key, const toml::node& node, GcPolicyConfig* policy) {
+  if (key == "reservedSpace" || key == "keepBytes") return ReadSpace(node, &policy->reserved);
+  if (key == "maxUsedSpace") return ReadSpace(node, &policy->max_used);
+  if (key == "minFreeSpace") return ReadSpace(node, &policy->min_free);
+  if (key == "all") {
+    if (!node.is_boolean()) return Wrong("true or false");
+    policy->all = node.as_boolean()->get();
+    return absl::OkStatus();
+  }
+  if (key == "keepDuration") {
+    std::string text;
+    if (node.is_integer()) text = absl::StrCat(node.as_integer()->get());
+    if (node.is_string()) text = node.as_string()->get();
+    const absl::StatusOr<absl::Duration> parsed = ParseConfigDuration(text);
+    if (!parsed.ok()) return parsed.status();
+    policy->keep_duration = *parsed;
+    return absl::OkStatus();
+  }
+  if (key == "filters") {
+    if (!node.is_array()) return Wrong("an array of strings");
+    for (const toml::node& item : *node.as_array()) {
+      if (!item.is_string()) return Wrong("an array of strings");
+      policy->filters.push_back(item.as_string()->get());
+    }
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError("is not known");
+}
+
+Reader Policies() {
+  return [](const toml::node& node, Config* config) {
+    if (!node.is_array()) return Wrong("an array of tables");
+    for (const toml::node& item : *node.as_array()) {
+      if (!item.is_table()) return Wrong("an array of tables");
+      GcPolicyConfig policy;
+      for (const auto& [key, value] : *item.as_table()) {
+        const absl::Status status = ReadPolicyKey(KeyText(key), value, &policy);
+        if (!status.ok())
+          return absl::InvalidArgumentError(absl::StrCat(KeyText(key), ": ", status.message()));
+      }
+      config->gc.policies.push_back(std::move(policy));
+    }
+    return absl::OkStatus();
+  };
+}
+
 const std::map<std::string, Reader>& Readers() {
   static const auto* const readers = new std::map<std::string, Reader>{
       {"debug", Bool(&Config::debug)},
@@ -116,6 +201,12 @@ const std::map<std::string, Reader>& Readers() {
       {"worker.oci.bridgeSubnet", String(&Config::bridge_subnet)},
       {"worker.oci.defaultCgroupParent", String(&Config::cgroup_parent)},
       {"worker.oci.max-parallelism", Parallelism()},
+      {"worker.oci.gc", GcEnabled()},
+      {"worker.oci.gckeepstorage", KeepStorage()},
+      {"worker.oci.reservedSpace", Space(&GcConfig::reserved)},
+      {"worker.oci.maxUsedSpace", Space(&GcConfig::max_used)},
+      {"worker.oci.minFreeSpace", Space(&GcConfig::min_free)},
+      {"worker.oci.gcpolicy", Policies()},
   };
   return *readers;
 }

@@ -3,10 +3,12 @@
 #include <grpcpp/server_context.h>
 
 #include <deque>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "daemon/control/status_stream.h"
 #include "daemon/control/wire_time.h"
 #include "daemon/control/worker.h"
@@ -14,6 +16,7 @@
 #include "daemon/rpc/unary.h"
 #include "proto/buildkit/control.grpc.pb.h"
 #include "store/base/status_macros.h"
+#include "store/filter.h"
 
 namespace kiln::daemon {
 
@@ -44,6 +47,18 @@ std::vector<std::string> Filters(const Field& field) {
   for (const std::string& filter : field)
     if (!filter.empty()) filters.push_back(filter);
   return filters;
+}
+
+// Fields of a worker that filters may name: id and labels."key".
+bool Matches(const store::Filter& filter, const pbc::types::WorkerRecord& record) {
+  return filter.Matches([&](absl::Span<const std::string> path) -> std::optional<std::string> {
+    if (path.empty()) return std::nullopt;
+    if (path[0] == "id") return record.id();
+    if (path[0] != "labels") return std::nullopt;
+    const auto label = record.labels().find(absl::StrJoin(path.subspan(1), "."));
+    if (label == record.labels().end()) return std::nullopt;
+    return label->second;
+  });
 }
 
 // Streams what a pool thread produces. Memory is bounded by the number of removed records.
@@ -126,10 +141,11 @@ class ControlService : public pbc::Control::CallbackService {
 
   grpc::ServerUnaryReactor* ListWorkers(Context* context, const pbc::ListWorkersRequest* request,
                                         pbc::ListWorkersResponse* response) override {
+    const auto filter = store::Filter::Parse(Filters(request->filter()));
+    if (!filter.ok()) return AnswerNow(context, filter.status());
     auto* record = response->add_record();
     record->ParseFromString(deps_.worker);
-    const auto filters = Filters(request->filter());
-    if (!filters.empty() && !MatchesWorker(filters, *record)) response->clear_record();
+    if (!Matches(*filter, *record)) response->clear_record();
     return AnswerNow(context, absl::OkStatus());
   }
 
@@ -187,20 +203,8 @@ class ControlService : public pbc::Control::CallbackService {
         context, absl::UnimplementedError("this daemon keeps no records of finished builds yet"));
   }
 
-  // containerd filters over id and labels.<key>; elements are alternatives.
-  static bool MatchesWorker(const std::vector<std::string>& filters,
-                            const pbc::types::WorkerRecord& record);
-
   const ControlDeps deps_;
 };
-
-bool ControlService::MatchesWorker(const std::vector<std::string>& filters,
-                                   const pbc::types::WorkerRecord& record) {
-  for (const std::string& filter : filters) {
-    if (filter == absl::StrCat("id==", record.id())) return true;
-  }
-  return false;
-}
 
 }  // namespace
 

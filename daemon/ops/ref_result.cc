@@ -15,7 +15,9 @@ constexpr absl::string_view kPrefix = "kiln::";
 
 }  // namespace
 
-std::string RefResult::Id() const { return absl::StrCat(kPrefix, ref_ ? ref_->id() : ""); }
+std::string ResultId(absl::string_view ref_id) { return absl::StrCat(kPrefix, ref_id); }
+
+std::string RefResult::Id() const { return ResultId(ref_ ? ref_->id() : ""); }
 
 solver::ResultPtr MakeResult(store::RefPtr ref) {
   return std::make_shared<RefResult>(std::move(ref));

@@ -23,6 +23,8 @@ class RefResult : public solver::Result {
   const store::RefPtr ref_;
 };
 
+// Id() of the result that is the tree `ref_id`.
+std::string ResultId(absl::string_view ref_id);
 solver::ResultPtr MakeResult(store::RefPtr ref);
 // The tree of a result of ours; nullptr for the empty tree and for a null result.
 store::RefPtr RefOf(const solver::ResultPtr& result);

@@ -43,11 +43,11 @@ TEST_F(ConfigTest, FlagsInBothForms) {
 
 TEST_F(ConfigTest, FlagsWithoutEffectAreNamed) {
   const auto config =
-      Load({"--containerd-worker=false", "--containerd-worker-addr", "/x", "--oci-worker-gc"});
+      Load({"--containerd-worker=false", "--containerd-worker-addr", "/x", "--rootless"});
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_THAT(config->warnings,
               ElementsAre(HasSubstr("--containerd-worker "), HasSubstr("--containerd-worker-addr"),
-                          HasSubstr("--oci-worker-gc")));
+                          HasSubstr("--rootless")));
 }
 
 TEST_F(ConfigTest, FileIsReadAndTheCommandLineWins) {
@@ -67,10 +67,12 @@ insecure-entitlements = [ "network.host", "security.insecure" ]
   snapshotter = "native"
   max-parallelism = 4
   gc = true
+  maxUsedSpace = "20GB"
   [worker.oci.labels]
     "foo" = "bar"
   [[worker.oci.gcpolicy]]
     keepBytes = 512000000
+    keepDuration = "48h"
 [worker.containerd]
   enabled = true
 [registry."docker.io"]
@@ -92,7 +94,12 @@ insecure-entitlements = [ "network.host", "security.insecure" ]
   ASSERT_EQ(config->warnings.size(), 1u);
   EXPECT_THAT(config->warnings[0],
               testing::AllOf(HasSubstr("registry.docker.io"), HasSubstr("worker.containerd"),
-                             HasSubstr("worker.oci.gc,"), HasSubstr("worker.oci.gcpolicy")));
+                             testing::Not(HasSubstr("worker.oci"))));
+  EXPECT_TRUE(config->gc.enabled);
+  EXPECT_EQ(config->gc.max_used.bytes, 20'000'000'000);
+  ASSERT_EQ(config->gc.policies.size(), 1u);
+  EXPECT_EQ(config->gc.policies[0].reserved.bytes, 512000000);
+  EXPECT_EQ(config->gc.policies[0].keep_duration, absl::Hours(48));
   // A list on the command line replaces the file's.
   EXPECT_THAT(Load({"--addr", "unix:///x"}, toml)->addresses, ElementsAre("unix:///x"));
 }
@@ -123,6 +130,7 @@ INSTANTIATE_TEST_SUITE_P(
         {"CertWithoutKey", {"--tlscert", "/c"}, "", "certificate and its key"},
         {"Mode", {"--socket-mode", "abc"}, "", "abc"},
         {"TomlSyntax", {}, "debug = = true", "buildkitd.toml"},
+        {"TomlSize", {}, "[worker.oci]\nmaxUsedSpace = \"much\"", "maxUsedSpace: \"much\""},
         {"TomlType", {}, "root = 3", "key root: must be a string"},
     }),
     [](const auto& test) { return std::string(test.param.name); });
