@@ -273,10 +273,19 @@ Daemon::~Daemon() { Shutdown(); }
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   auto parts = std::make_unique<Parts>();
+  absl::Time last = parts->started_at;
+  const auto told = [&last](const char* what) {
+    const absl::Time now = absl::Now();
+    spdlog::debug("start: {} took {} ms", what, absl::ToInt64Milliseconds(now - last));
+    last = now;
+  };
   KILN_RETURN_IF_ERROR(parts->OpenStore(config));
+  told("store");
   KILN_RETURN_IF_ERROR(parts->OpenExecutor(config));
+  told("executor");
   parts->MakeSolver(config);
   KILN_RETURN_IF_ERROR(parts->Serve(config));
+  told("server");
   // Off the path of the start: what earlier runs left.
   parts->call_pool->Post([root = parts->root.get()] {
     const absl::Status status = root->SweepTmp();
