@@ -79,7 +79,11 @@ class CniNetwork final : public NetworkProvider {
     const std::string path = absl::StrCat(state_dir_, "/", id);
     KILN_RETURN_IF_ERROR(MakeNamespace(path));
     auto network = std::make_unique<Step>(this, id, path, hostname);
-    KILN_RETURN_IF_ERROR(Annotate(Add(*network, cancel), "CNI setup error"));
+    KILN_ASSIGN_OR_RETURN(const json result, Annotate(Add(*network, cancel), "CNI setup error"));
+    // Taking down needs it, also after a restart.
+    const std::string file = ResultFile(id);
+    KILN_ASSIGN_OR_RETURN(Fd out, OpenFile(file, O_WRONLY | O_CREAT | O_TRUNC, 0600));
+    KILN_RETURN_IF_ERROR(Annotate(WriteAll(out.get(), result.dump()), file));
     return network;
   }
 
@@ -155,23 +159,32 @@ class CniNetwork final : public NetworkProvider {
     return answer.is_object() ? answer : json();
   }
 
-  absl::Status Add(const Step& step, const CancelToken& cancel) {
+  std::string ResultFile(const std::string& id) const {
+    return absl::StrCat(state_dir_, "-results/", id);
+  }
+
+  absl::StatusOr<json> Add(const Step& step, const CancelToken& cancel) {
     KILN_RETURN_IF_ERROR(
         RunPlugin("ADD", step, {{"type", "loopback"}}, nullptr, "lo", cancel).status());
     json result;
     for (const json& plugin : list_["plugins"]) {
       KILN_ASSIGN_OR_RETURN(result, RunPlugin("ADD", step, plugin, &result, "eth0", cancel));
     }
-    return absl::OkStatus();
+    return result;
   }
 
   // In reverse order, all of them, whatever fails (CNI specification, "Deleting").
   void Delete(const Step& step) {
     const json& plugins = list_["plugins"];
+    const std::string file = ResultFile(step.id());
+    const json result =
+        json::parse(ReadFileToString(file).value_or(""), nullptr, /*allow_exceptions=*/false);
+    const json* const previous = result.is_object() ? &result : nullptr;
     for (auto it = plugins.rbegin(); it != plugins.rend(); ++it) {
-      absl::StatusOr<json> done = RunPlugin("DEL", step, *it, nullptr, "eth0", CancelToken());
+      absl::StatusOr<json> done = RunPlugin("DEL", step, *it, previous, "eth0", CancelToken());
       if (!done.ok()) spdlog::warn("network of step {}: {}", step.id(), done.status().ToString());
     }
+    (void)::unlink(file.c_str());  // absent when adding failed
   }
 
   const json list_;
@@ -195,18 +208,21 @@ absl::StatusOr<json> LoadConfig(const std::string& path) {
 }
 
 json BridgeConfig(const NetworkOptions& options, const std::string& state_dir) {
-  return {{"name", "buildkit"},
-          {"cniVersion", "0.4.0"},
-          {"plugins", json::array({{{"type", "bridge"},
-                                    {"bridge", options.bridge_name},
-                                    {"isDefaultGateway", true},
-                                    {"ipMasq", true},
-                                    {"hairpinMode", true},
-                                    {"ipam",
-                                     {{"type", "host-local"},
-                                      {"dataDir", absl::StrCat(state_dir, "-addresses")},
-                                      {"ranges", {{{{"subnet", options.bridge_subnet}}}}}}}},
-                                   {{"type", "firewall"}}})}};
+  return {
+      {"name", "buildkit"},
+      {"cniVersion", "0.4.0"},
+      {"plugins",
+       json::array(
+           {{{"type", "bridge"},
+             {"bridge", options.bridge_name},
+             {"isDefaultGateway", true},
+             {"ipMasq", true},
+             {"hairpinMode", true},
+             {"ipam",
+              {{"type", "host-local"},
+               {"dataDir", absl::StrCat(state_dir, "-addresses")},
+               {"ranges", json::array({json::array({json{{"subnet", options.bridge_subnet}}})})}}}},
+            {{"type", "firewall"}}})}};
 }
 
 }  // namespace
@@ -232,6 +248,7 @@ absl::StatusOr<std::unique_ptr<NetworkProvider>> MakeNetworkProvider(const Netwo
   }
   std::error_code error;
   fs::create_directories(state_dir, error);
+  if (!error) fs::create_directories(absl::StrCat(state_dir, "-results"), error);
   if (error) return absl::UnknownError(absl::StrCat("make ", state_dir, ": ", error.message()));
   auto provider = std::make_unique<CniNetwork>(std::move(config), binaries, state_dir);
   provider->CleanOld();

@@ -153,7 +153,8 @@ TEST_F(OciExecutorTest, HostilePasswdNeitherHangsNorLeadsOut) {
   ProcessSpec spec = Shell("true");
   spec.user = "bob";
   EXPECT_EQ(Run(spec).exit.status().code(), absl::StatusCode::kNotFound);
-  spec = Shell("echo $HOME; grep ^Uid: /proc/self/status");  // id would read the fifo itself
+  spec = Shell("echo $HOME; grep ^Uid: /proc/self/status");  // id would read the
+                                                             // fifo itself
   spec.user = "1234";
   EXPECT_EQ(Run(spec).out, "/\nUid:\t1234\t1234\t1234\t1234\n");
 
@@ -189,7 +190,9 @@ TEST_F(OciExecutorTest, NamesAndHostFiles) {
   EXPECT_THAT(outcome.out, HasSubstr("buildkitsandbox\n127.0.0.1\tlocalhost buildkitsandbox\n"
                                      "::1\tlocalhost ip6-localhost ip6-loopback\n"
                                      "10.1.2.3\tdb\nfd00::1\tsix\nread-only\n"));
-  spec = Shell("hostname; grep -c mine /etc/hosts; grep -c nameserver /etc/resolv.conf >/dev/null");
+  spec = Shell(
+      "hostname; grep -c mine /etc/hosts; grep -c nameserver "
+      "/etc/resolv.conf >/dev/null");
   spec.hostname = "mine";
   outcome = Run(spec);
   ASSERT_TRUE(outcome.exit.ok());
@@ -226,8 +229,9 @@ TEST_F(OciExecutorTest, NetworkModes) {
   fs::create_symlink("busybox", scratch_.Path("/bin/readlink"));
   spec.network = NetworkMode::kHost;
   EXPECT_THAT(Run(spec).out, HasSubstr(HostNetwork()));
-  spec =
-      Shell("readlink /proc/self/ns/net; ip -o link | grep -c . ; ip -o link | grep -c 'lo:.*UP'");
+  spec = Shell(
+      "readlink /proc/self/ns/net; ip -o link | grep -c . ; ip -o "
+      "link | grep -c 'lo:.*UP'");
   spec.network = NetworkMode::kNone;
   const Outcome none = Run(spec);
   EXPECT_THAT(none.out, Not(HasSubstr(HostNetwork())));
@@ -242,10 +246,12 @@ std::string Field(const std::string& text, const std::string& name) {
 
 TEST_F(OciExecutorTest, SandboxConfines) {
   ProcessSpec spec = Shell(
-      "cat /proc/self/status; cat /proc/kcore | wc -c; echo 1 >/proc/sys/kernel/domainname;"
+      "cat /proc/self/status; cat /proc/kcore | wc -c; echo 1 "
+      ">/proc/sys/kernel/domainname;"
       "mkdir /sys/fs/cgroup/x /sys/fs/cgroup/memory/x;"
       "mount -t tmpfs t /tmp; unshare -m true; unshare -U true;"
-      "mknod /tmp/disk b 1 0 && cat /tmp/disk; mknod /tmp/mem c 1 1 && cat /tmp/mem; true");
+      "mknod /tmp/disk b 1 0 && cat /tmp/disk; mknod /tmp/mem c 1 1 && "
+      "cat /tmp/mem; true");
   const Outcome outcome = Run(spec);
   ASSERT_TRUE(outcome.exit.ok()) << outcome.exit.status();
   EXPECT_EQ(Field(outcome.out, "Seccomp:"), "2");
@@ -269,7 +275,8 @@ TEST_F(OciExecutorTest, SeccompAllowsToolsAndHidesClone3) {
 
 TEST_F(OciExecutorTest, InsecureOpensUp) {
   ProcessSpec spec = Shell(
-      "cat /proc/self/status; mount -t tmpfs t /tmp && echo mounted; mkdir /sys/fs/cgroup/*/x "
+      "cat /proc/self/status; mount -t tmpfs t /tmp && "
+      "echo mounted; mkdir /sys/fs/cgroup/*/x "
       "2>/dev/null; ls /dev/kmsg");
   spec.security = SecurityMode::kInsecure;
   const Outcome outcome = Run(spec);
@@ -292,7 +299,8 @@ TEST_F(OciExecutorTest, MountsAndReadOnlyRoot) {
   fs::create_directories(scratch_.folder() + "/data/sub");
   std::ofstream(scratch_.folder() + "/data/file") << "content";
   ProcessSpec spec = Shell(
-      "cat /m/file; echo; echo new >/m/made; touch /m/ro/x; touch /root/x; touch /t/x && echo t;"
+      "cat /m/file; echo; echo new >/m/made; touch "
+      "/m/ro/x; touch /root/x; touch /t/x && echo t;"
       "stat -f -c %T /t");
   spec.mounts = {{"/m", scratch_.folder() + "/data", "bind", {"rw"}},
                  {"/m/ro", scratch_.folder() + "/data/sub", "bind", {"ro"}},
@@ -340,8 +348,9 @@ TEST_F(OciExecutorTest, Llb6_84_StubsLeaveNoTrace) {
 TEST_F(OciExecutorTest, Llb6_84_WhatTheStepWroteStays) {
   fs::create_directories(scratch_.Path("/etc"));
   fs::create_symlink("busybox", scratch_.Path("/bin/umount"));
-  ProcessSpec spec =
-      Shell("umount /etc/hosts && echo kept >/etc/hosts; umount /target && echo x >/target/inside");
+  ProcessSpec spec = Shell(
+      "umount /etc/hosts && echo kept >/etc/hosts; umount "
+      "/target && echo x >/target/inside");
   spec.security = SecurityMode::kInsecure;
   spec.mounts = {{"/target", "", "tmpfs", {}}};
   const Outcome outcome = Run(spec);
@@ -372,7 +381,8 @@ TEST_F(OciExecutorTest, HostileMountTargetsStayInTheRoot) {
   for (const char* target : {"/absolute/new", "/dots/new", "/absolute"}) {
     ProcessSpec spec = Shell("true");
     spec.mounts = {{target, "", "tmpfs", {}}};
-    (void)Run(spec);  // whether it runs is the runtime's choice; what matters is the host
+    (void)Run(spec);  // whether it runs is the runtime's choice; what matters is
+                      // the host
     EXPECT_TRUE(fs::is_empty(scratch_.folder() + "/victim")) << target;
   }
   ProcessSpec spec = Shell("true");
@@ -412,7 +422,8 @@ Census Count(const std::string& state_dir) {
   census.fds = CountEntries("/proc/self/fd", false);
   for (absl::string_view line : absl::StrSplit(*ReadFileToString("/proc/self/mountinfo"), '\n'))
     census.mounts += !line.empty();
-  // Other daemons' steps may come and go meanwhile: ours are told by their names.
+  // Other daemons' steps may come and go meanwhile: ours are told by their
+  // names.
   for (const CgroupLayout::Hierarchy& one : CgroupLayout::Detect().hierarchies) {
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(one.mount_point + "/buildkit", error))
@@ -425,7 +436,8 @@ Census Count(const std::string& state_dir) {
           .size();
   census.files = CountEntries(state_dir + "/bundles", true) +
                  CountEntries(state_dir + "/runtime", true) +
-                 CountEntries(state_dir + "/networks", true);
+                 CountEntries(state_dir + "/networks", true) +
+                 CountEntries(state_dir + "/networks-results", true);
   return census;
 }
 
@@ -518,11 +530,11 @@ TEST_F(OciExecutorTest, Llb6_94_OutOfMemoryIsTold) {
 
 TEST_F(OciExecutorTest, CpuLimitsApply) {
   const CgroupLayout layout = CgroupLayout::Detect();
-  ProcessSpec spec =
-      layout.unified ? Shell("cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpuset.cpus")
-                     : Shell(
-                           "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.shares "
-                           "/sys/fs/cgroup/cpuset/cpuset.cpus");
+  ProcessSpec spec = layout.unified ? Shell("cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpuset.cpus")
+                                    : Shell(
+                                          "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us "
+                                          "/sys/fs/cgroup/cpu/cpu.shares "
+                                          "/sys/fs/cgroup/cpuset/cpuset.cpus");
   spec.resources = LinuxResources{
       .cpu_shares = 512, .cpu_period_us = 100000, .cpu_quota_us = 50000, .cpuset_cpus = "0"};
   const Outcome outcome = Run(spec);
@@ -594,6 +606,50 @@ TEST_F(OciExecutorTest, RuncGivesTheSame) {
   EXPECT_EQ(Run(Shell("sleep 100"), source.token()).exit.status().code(),
             absl::StatusCode::kCancelled);
   canceller.join();
+}
+
+// A network of the machine's own plugins, without what needs a firewall.
+TEST_F(OciExecutorTest, CniNetworkIsMadeAndTakenDown) {
+  if (::access("/usr/lib/cni/bridge", X_OK) != 0)
+    GTEST_SKIP() << "needs the package containernetworking-plugins";
+  const std::string bridge = absl::StrCat("kt", ::getpid() % 100000);
+  const std::string config = scratch_.folder() + "/cni.json";
+  std::ofstream(config) << absl::StrCat(
+      R"({"cniVersion":"0.4.0","name":"t","plugins":[{"type":"bridge","bridge":")", bridge,
+      R"(","isDefaultGateway":true,"ipam":{"type":"host-local","dataDir":")", scratch_.folder(),
+      R"(/addresses","ranges":[[{"subnet":"10.98.76.0/24"}]]}}]})");
+  OciExecutorOptions options;
+  options.state_dir = scratch_.folder() + "/state";
+  options.network.cni_config_path = config;
+  options.network.cni_binary_dir = "/usr/lib/cni";
+  executor_.reset();
+  executor_ = *OciExecutor::Create(options);
+  EXPECT_STREQ(executor_->default_network(), "cni");
+  const auto links = [] { return CountEntries("/sys/class/net", false); };
+  (void)Run(Shell("true"));  // makes the bridge
+  const Census before = Count(options.state_dir);
+  const size_t links_before = links();
+  const Outcome outcome = Run(Shell("ip -4 -o addr show eth0; ip route; ip -o link | wc -l"));
+  ASSERT_TRUE(outcome.exit.ok()) << outcome.exit.status();
+  EXPECT_THAT(outcome.out, HasSubstr("inet 10.98.76."));
+  EXPECT_THAT(outcome.out, HasSubstr("default via 10.98.76.1"));
+  EXPECT_TRUE(absl::EndsWith(outcome.out, "\n2\n")) << outcome.out;
+  EXPECT_EQ(Count(options.state_dir), before);
+  EXPECT_EQ(links(), links_before);
+  size_t addresses = 0;
+  for (const auto& entry : fs::directory_iterator(scratch_.folder() + "/addresses/t"))
+    addresses += absl::StartsWith(entry.path().filename().string(), "10.");
+  EXPECT_EQ(addresses, 0u);
+  // A plugin that fails is the step's failure, and leaves nothing.
+  std::ofstream(config) << R"({"cniVersion":"0.4.0","name":"t","type":"nosuchplugin"})";
+  executor_.reset();
+  executor_ = *OciExecutor::Create(options);
+  EXPECT_THAT(std::string(Run(Shell("true")).exit.status().message()),
+              HasSubstr("CNI setup error"));
+  EXPECT_EQ(Count(options.state_dir), before);
+  ProcessOptions remove;
+  remove.args = {"ip", "link", "del", bridge};
+  EXPECT_TRUE(RunCommandForOutput(remove, CancelToken()).ok());
 }
 
 TEST(FindRuntimeTest, NamesWhatIsMissing) {
