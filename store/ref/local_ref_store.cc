@@ -122,19 +122,16 @@ absl::StatusOr<std::unique_ptr<MutableRef>> LocalRefStore::New(RefPtr parent,
   KILN_ASSIGN_OR_RETURN(record.snapshot, CreateSnapshot(below));
   record.layers.push_back(record.snapshot);
   NodePtr node = std::make_shared<Node>(internal::NewId());
-  if (options.retain) {
-    Batch batch;
-    PutRecord(batch, node->id, record);
-    if (absl::Status status = database_.Write(batch); !status.ok()) {
-      RemoveFolder(record.snapshot);
-      return Annotate(status, absl::StrCat("new ref ", options.description));
-    }
-    node->persisted = true;
-  }
-  node->record = std::make_shared<const RefRecord>(std::move(record));
   node->writer = true;
   node->used = true;
-  {
+  const uint64_t number = record.snapshot;
+  if (options.retain) {
+    if (absl::Status status = Enter(node, std::move(record)); !status.ok()) {
+      RemoveFolder(number);
+      return status;
+    }
+  } else {
+    node->record = std::make_shared<const RefRecord>(std::move(record));
     MutexLock lock(&mu_);
     nodes_.emplace(node->id, node);
   }
@@ -264,17 +261,27 @@ absl::StatusOr<RefPtr> LocalRefStore::CommitPair(const NodePtr& node) {
   Batch batch;
   PutRecord(batch, node->id, record);
   PutRecord(batch, twin->id, of_twin);
+  twin->record = std::make_shared<const RefRecord>(std::move(of_twin));
+  twin->persisted = true;
+  twin->busy = true;
+  {
+    // In the table before its row can be seen, as in Enter.
+    MutexLock lock(&mu_);
+    nodes_.emplace(twin->id, twin);
+  }
   const absl::Status status = database_.Write(batch);
   MutexLock lock(&mu_);
   node->busy = false;
+  twin->busy = false;
   changed_.SignalAll();
-  KILN_RETURN_IF_ERROR(Annotate(status, absl::StrCat("commit ref ", record.description)));
+  if (!status.ok()) {
+    twin->gone = true;
+    nodes_.erase(twin->id);
+    return Annotate(status, absl::StrCat("commit ref ", record.description));
+  }
   node->record = std::make_shared<const RefRecord>(std::move(record));
   node->persisted = true;
   node->writer = false;
-  twin->record = std::make_shared<const RefRecord>(std::move(of_twin));
-  twin->persisted = true;
-  nodes_.emplace(twin->id, twin);
   unsized_.insert(node->id);
   reaper_.Post([this, node] { TouchUsage(node); });
   return HandleLocked(twin);

@@ -109,6 +109,9 @@ class LocalRefStore final : public RefStore {
   // Changes the record, and its row when it has one; `edit` may add rows of its own.
   absl::Status Update(const NodePtr& node, const std::function<void(RefRecord&, Batch&)>& edit);
   void EndChange(const NodePtr& node);
+  // A new record with its row. The node is in the table, busy, before the row can be seen: whoever
+  // finds the id must find this node and no second one.
+  absl::Status Enter(const NodePtr& node, RefRecord record);
   RefPtr HandleLocked(const NodePtr& node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void PutRecord(Batch& batch, const std::string& id, const RefRecord& record);
   void EraseRecord(Batch& batch, const std::string& id, const RefRecord& record);

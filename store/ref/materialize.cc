@@ -52,16 +52,12 @@ absl::StatusOr<RefPtr> LocalRefStore::NewLazy(RefRecord record, const RefOptions
   record.created_at = absl::Now();
   if (!options.index_key.empty()) record.index_keys = {options.index_key};
   NodePtr node = std::make_shared<Node>(internal::NewId());
-  Batch batch;
-  PutRecord(batch, node->id, record);
-  KILN_RETURN_IF_ERROR(
-      Annotate(database_.Write(batch), absl::StrCat("new ref ", options.description)));
-  node->record = std::make_shared<const RefRecord>(std::move(record));
-  node->persisted = true;
+  node->holds = 1;  // against a removal before the handle exists
+  KILN_RETURN_IF_ERROR(Enter(node, std::move(record)));
   MutexLock lock(&mu_);
-  nodes_.emplace(node->id, node);
-  unsized_.insert(node->id);
-  return HandleLocked(node);
+  RefPtr ref = HandleLocked(node);
+  --node->holds;
+  return ref;
 }
 
 absl::StatusOr<RefPtr> LocalRefStore::Merge(absl::Span<const RefPtr> inputs,

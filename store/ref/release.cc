@@ -134,7 +134,9 @@ void LocalRefStore::EvictIdle() {
   if (nodes_.size() <= kIdleRecords) return;
   absl::erase_if(nodes_, [](const auto& item) {
     const Node& node = *item.second;
-    return node.holds == 0 && node.persisted && !node.busy && !node.making && !node.writer;
+    // Whoever has the node would otherwise work on another one than those who look the id up.
+    return item.second.use_count() == 1 && node.holds == 0 && node.persisted && !node.busy &&
+           !node.making && !node.writer;
   });
 }
 

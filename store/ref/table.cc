@@ -131,6 +131,30 @@ absl::Status LocalRefStore::Update(const NodePtr& node,
   return Annotate(status, absl::StrCat("ref ", node->id));
 }
 
+absl::Status LocalRefStore::Enter(const NodePtr& node, RefRecord record) {
+  Batch batch;
+  PutRecord(batch, node->id, record);
+  const std::string description = record.description;
+  node->record = std::make_shared<const RefRecord>(std::move(record));
+  node->persisted = true;
+  node->busy = true;
+  {
+    MutexLock lock(&mu_);
+    nodes_.emplace(node->id, node);
+  }
+  const absl::Status status = database_.Write(batch);
+  MutexLock lock(&mu_);
+  node->busy = false;
+  if (status.ok()) {
+    unsized_.insert(node->id);
+  } else {
+    node->gone = true;
+    nodes_.erase(node->id);
+  }
+  changed_.SignalAll();
+  return Annotate(status, absl::StrCat("new ref ", description));
+}
+
 void LocalRefStore::PutRecord(Batch& batch, const std::string& id, const RefRecord& record) {
   batch.Put(Family::kRefs, RecordKey(id), internal::EncodeRecord(record));
   for (const std::string& parent : record.parents)

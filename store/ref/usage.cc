@@ -122,6 +122,7 @@ void LocalRefStore::NoteSizeChange(const std::string& id, const RefRecord& befor
 absl::StatusOr<UsageList> LocalRefStore::ListUsage() {
   // Which records are held is looked at first: what is released meanwhile counts as in use.
   absl::flat_hash_map<std::string, bool> held;  // to: it is immutable
+  absl::flat_hash_set<std::string> listed;      // without a row
   UsageList list;
   {
     MutexLock lock(&mu_);
@@ -131,6 +132,7 @@ absl::StatusOr<UsageList> LocalRefStore::ListUsage() {
       held.emplace(id, !node->record->is_mutable);
       if (node->persisted) continue;
       // A mutable that nobody asked to keep has no row.
+      listed.insert(id);
       list.items.push_back({InfoOf(id, *node->record), 0});
       list.items.back().info.in_use = true;
       list.items.back().info.size_bytes = 0;
@@ -141,7 +143,8 @@ absl::StatusOr<UsageList> LocalRefStore::ListUsage() {
   for (; rows.Valid(); rows.Next()) {
     std::string id(internal::IdOfKey(rows.key()));
     absl::StatusOr<RefRecord> record = internal::DecodeRecord(rows.value());
-    if (!record.ok()) continue;  // Get says what is wrong with it
+    if (listed.contains(id)) continue;  // committed just now
+    if (!record.ok()) continue;         // Get says what is wrong with it
     auto hold = held.find(id);
     const bool in_use = hold != held.end();
     // Two halves on the same files are listed once: the one that is held, else the mutable.
