@@ -99,7 +99,7 @@ void Driver::Stop() {
 bool Driver::Post(Event event) {
   MutexLock lock(&mu_);
   if (stopped_) return false;
-  inbox_.push_back(std::move(event));
+  inbox_.emplace_back(std::move(event));
   if (inbox_.size() == 1) changed_.Signal();
   return true;
 }
@@ -107,7 +107,7 @@ bool Driver::Post(Event event) {
 bool Driver::Post(std::vector<Event> events) {
   MutexLock lock(&mu_);
   if (stopped_) return false;
-  for (Event& event : events) inbox_.push_back(std::move(event));
+  for (Event& event : events) inbox_.emplace_back(std::move(event));
   changed_.Signal();
   return true;
 }
@@ -115,7 +115,7 @@ bool Driver::Post(std::vector<Event> events) {
 bool Driver::PostTask(Task task) {
   MutexLock lock(&mu_);
   if (stopped_) return false;
-  tasks_.push_back(std::move(task));
+  inbox_.emplace_back(std::move(task));
   changed_.Signal();
   return true;
 }
@@ -142,8 +142,7 @@ bool Driver::Ask(absl::AnyInvocable<void()> ask) {
 
 void Driver::Loop() {
   ::pthread_setname_np(::pthread_self(), "kiln-solver");
-  std::vector<Event> events;
-  std::vector<Task> tasks;
+  std::vector<Item> items;
   bool cancelled_all = false;
   for (;;) {
     bool stopping = false;
@@ -151,21 +150,23 @@ void Driver::Loop() {
       MutexLock lock(&mu_);
       stats_ = engine_.stats();
       const bool over = cancelled_all && engine_.Idle();
-      while (inbox_.empty() && tasks_.empty() && !over && (!stopping_ || cancelled_all))
-        changed_.Wait(&mu_);
+      while (inbox_.empty() && !over && (!stopping_ || cancelled_all)) changed_.Wait(&mu_);
       stopping = stopping_;
-      if (inbox_.empty() && tasks_.empty() && over) {
+      if (inbox_.empty() && over) {
         stopped_ = true;
         return;
       }
-      events.swap(inbox_);
-      tasks.swap(tasks_);
+      items.swap(inbox_);
     }
     now_ = absl::Now();
-    for (Task& task : tasks) task();
-    tasks.clear();
-    for (Event& event : events) Feed(std::move(event));
-    events.clear();
+    for (Item& item : items) {
+      if (auto* event = std::get_if<Event>(&item)) {
+        Feed(std::move(*event));
+      } else {
+        std::get<Task>(item)();
+      }
+    }
+    items.clear();
     if (stopping && !cancelled_all) {
       cancelled_all = true;
       std::vector<JobId> jobs;

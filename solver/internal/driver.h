@@ -6,6 +6,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -71,6 +72,7 @@ class Driver {
     Done done;
   };
   using Task = absl::AnyInvocable<void()>;
+  using Item = std::variant<Event, Task>;
 
   // False once the loop has ended.
   bool Post(Event event);
@@ -117,8 +119,7 @@ class Driver {
 
   mutable Mutex mu_;
   CondVar changed_;
-  std::vector<Event> inbox_ ABSL_GUARDED_BY(mu_);
-  std::vector<Task> tasks_ ABSL_GUARDED_BY(mu_);  // before the events that are in the inbox
+  std::vector<Item> inbox_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<RequestId, PendingRequest> requests_ ABSL_GUARDED_BY(mu_);
   SolverStats stats_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;

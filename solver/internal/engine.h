@@ -147,8 +147,8 @@ class Engine {
   void On(event::NestedLoaded& event);
   void On(event::SaveDone& event);
 
-  // engine_priority.cc
-  void UpdatePaths();
+  // engine_priority.cc: which ready execution is on the longest way.
+  void UpdatePathsIfWorthwhile();
 
   absl::flat_hash_map<JobId, std::unique_ptr<JobState>> jobs_;
   absl::flat_hash_map<Digest, std::unique_ptr<Vertex>> vertices_;  // by identity
@@ -163,9 +163,10 @@ class Engine {
   std::vector<Vertex*> doomed_;
   std::vector<Execution*> held_;  // until the step is over
 
-  uint64_t clock_ = 1;  // the look-up clock: counts saves
-  uint64_t tombs_ = 0;  // saves remembered of executions that are gone
-  size_t twins_ = 0;    // ignore_cache twins in the graph
+  uint64_t clock_ = 1;         // the look-up clock: counts saves
+  uint64_t tombs_ = 0;         // saves remembered of executions that are gone
+  uint64_t path_changes_ = 0;  // vertices and executions since paths were computed
+  size_t twins_ = 0;           // ignore_cache twins in the graph
   absl::Time now_;
   std::vector<Action>* actions_ = nullptr;  // of this step
   SolverStats stats_;

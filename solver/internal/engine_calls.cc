@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "solver/internal/engine.h"
@@ -9,6 +10,8 @@ namespace kiln::solver {
 namespace {
 
 constexpr uint32_t kMaxRetries = 16;
+// What a step is taken to last while nothing is known of it.
+constexpr absl::Duration kUnknownMean = absl::Milliseconds(1);
 
 }  // namespace
 
@@ -101,7 +104,7 @@ void Engine::On(event::CacheMapDone& event) {
     Tell(vertex, action::Mark::kCompleted, error.message());
     return FailVertex(vertex, error);
   }
-  vertex->mean = event.mean;
+  vertex->mean = vertex->op->TakesSlot() ? std::max(event.mean, kUnknownMean) : event.mean;
   vertex->maps.push_back(*std::move(event.map));
   wake();
 }

@@ -123,6 +123,7 @@ void Engine::Lead(Edge* edge) {
                              [](const auto& a, const auto& b) { return a.name == b.name; }),
                  x->locks.end());
   Wait(edge, x);
+  if (x->takes_slot) UpdatePathsIfWorthwhile();
   scheduler_.Enqueue(x, JobsOf(x));
 }
 

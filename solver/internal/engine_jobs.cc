@@ -160,6 +160,7 @@ Vertex* Engine::FindOrMake(const LoadedVertex& loaded, const std::vector<Vertex*
     if (is_twin) ++twins_;
   }
   ++stats_.vertices_loaded;
+  ++path_changes_;
   vertex->info = loaded.info;
   vertex->op = loaded.op;
   vertex->op_status = loaded.op_status;

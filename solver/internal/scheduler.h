@@ -36,9 +36,8 @@ class Scheduler {
   // What may start now; the caller takes it.
   std::vector<Execution*> TakeStarted();
 
-  // True while an execution could not start for want of a slot.
-  bool contended() const { return ready_ > 0; }
-  uint32_t used() const { return used_; }
+  // True when one more execution would have to wait for a slot.
+  bool Full() const { return slots_ > 0 && used_ >= slots_; }
 
  private:
   struct Lock {

@@ -1,0 +1,761 @@
+// The solver's rules one by one, in an exact order of answers. Numbers are those of llb.md 6.
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "store/memory_cache_index.h"
+#include "tests/solver/graph_text.h"
+#include "tests/solver/step_driver.h"
+#include "tests/solver/test_ops.h"
+
+namespace kiln::solver {
+namespace {
+
+using testing::ElementsAre;
+using Kind = StepDriver::Kind;
+
+class SolverRules : public testing::Test {
+ protected:
+  explicit SolverRules(uint32_t slots = 0) : driver_(&world_, &index_, slots) {}
+
+  // One job that builds the graph from beginning to end.
+  std::string BuildAlone(absl::string_view graph) {
+    const JobId job = driver_.NewJob();
+    const RequestId request = driver_.Build(job, graph);
+    driver_.DoAll();
+    const std::string outcome = driver_.Outcome(request);
+    driver_.EndJob(job);
+    driver_.DoAll();
+    return outcome;
+  }
+  std::vector<ProgressEventPtr> EventsOf(JobId job) {
+    bool ended = false;
+    return driver_.progress(job).Read(0, 100000, &ended);
+  }
+  // The last state of each vertex by name: "cached", "done", "error", "started" or "announced".
+  std::map<std::string, std::string> ShownTo(JobId job) {
+    std::map<std::string, std::string> shown;
+    for (const ProgressEventPtr& event : EventsOf(job)) {
+      const auto* update = std::get_if<VertexUpdate>(event.get());
+      if (update == nullptr) continue;
+      std::string& state = shown[update->name];
+      state = "announced";
+      if (update->started != absl::InfinitePast()) state = "started";
+      if (update->completed != absl::InfinitePast()) state = "done";
+      if (update->cached) state = "cached";
+      if (!update->error.empty()) state = "error";
+    }
+    return shown;
+  }
+  std::vector<std::string> LogsOf(JobId job) {
+    std::vector<std::string> lines;
+    for (const ProgressEventPtr& event : EventsOf(job))
+      if (const auto* log = std::get_if<VertexLogUpdate>(event.get()))
+        lines.push_back(log->log.data);
+    return lines;
+  }
+
+  TestWorld world_;
+  store::MemoryCacheIndex index_;
+  StepDriver driver_;
+};
+
+TEST_F(SolverRules, Llb6_01_TwoJobsOneRun) {
+  const RequestId one = driver_.Build(driver_.NewJob(), "a:\n");
+  driver_.DoAll("a");
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  const RequestId two = driver_.Build(driver_.NewJob(), "a:\n");
+  driver_.DoAll();
+  EXPECT_EQ(world_.calls("a").runs, 1);
+  ASSERT_TRUE(driver_.ResultOf(one).ok() && driver_.ResultOf(two).ok());
+  EXPECT_EQ((*driver_.ResultOf(one))->Id(), (*driver_.ResultOf(two))->Id());
+}
+
+TEST_F(SolverRules, Llb6_02_HeldResultIsGivenAtOnce) {
+  driver_.Build(driver_.NewJob(), "a:\nb: a\n");
+  driver_.DoAll();
+  world_.ResetCounts();
+  const RequestId later = driver_.Build(driver_.NewJob(), "a:\nb: a\n");
+  EXPECT_EQ(driver_.Outcome(later), "b(a())");
+  EXPECT_EQ(world_.calls("b").maps, 0);
+  EXPECT_EQ(world_.total_runs() + world_.loads(), 0);
+}
+
+TEST_F(SolverRules, Llb6_03_ReleasedVertexIsLoaded) {
+  EXPECT_EQ(BuildAlone("a:\n"), "a()");
+  EXPECT_TRUE(driver_.engine().Idle());
+  EXPECT_EQ(BuildAlone("a:\n"), "a()");
+  EXPECT_EQ(world_.calls("a").maps, 2);
+  EXPECT_EQ(world_.calls("a").runs, 1);
+  EXPECT_EQ(world_.loads(), 1);
+}
+
+TEST_F(SolverRules, Llb6_04_EqualKeyOfAnotherVertexIsLoaded) {
+  BuildAlone("a: key=k\n");
+  EXPECT_EQ(BuildAlone("b: key=k\n"), "k()");
+  EXPECT_EQ(world_.calls("b").runs, 0);
+  EXPECT_EQ(world_.loads(), 1);
+}
+
+TEST_F(SolverRules, Llb6_05_EqualKeysRunOnceAtOnce) {
+  const RequestId one = driver_.Build(driver_.NewJob(), "a: key=k\n");
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  const RequestId two = driver_.Build(driver_.NewJob(), "b: key=k\n");
+  driver_.DoAll("a");
+  EXPECT_FALSE(driver_.IsOver(two));
+  driver_.DoAll();
+  EXPECT_EQ(world_.total_runs(), 1);
+  ASSERT_TRUE(driver_.ResultOf(one).ok() && driver_.ResultOf(two).ok());
+  EXPECT_EQ((*driver_.ResultOf(one))->Id(), (*driver_.ResultOf(two))->Id());
+}
+
+TEST_F(SolverRules, Llb6_06_EachLevelOfEqualGraphsRunsOnce) {
+  driver_.Build(driver_.NewJob(), "a: key=k\nb: a key=l\n");
+  driver_.Build(driver_.NewJob(), "c: key=k\nd: c key=l\n");
+  driver_.DoAll();
+  EXPECT_EQ(world_.total_runs(), 2);
+}
+
+TEST_F(SolverRules, Llb6_08_GraphsThatJoinInOppositeOrder) {
+  const RequestId one = driver_.Build(driver_.NewJob(), "s:\na1: s key=x\nb1: a1 key=y\n");
+  const RequestId two = driver_.Build(driver_.NewJob(), "s:\nb2: s key=y\na2: b2 key=x\n");
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(one), "y(x(s()))");
+  EXPECT_EQ(driver_.Outcome(two), "x(y(s()))");
+}
+
+TEST_F(SolverRules, Llb6_09_NotJoinedWithWhatItDependsOn) {
+  EXPECT_EQ(BuildAlone("s:\nx: s key=k content=0 value=v\ny: x key=k content=0 value=v\n"), "v");
+}
+
+TEST_F(SolverRules, Llb6_10_FollowerSurvivesTheLeadersJob) {
+  const JobId first = driver_.NewJob();
+  driver_.Build(first, "a: key=k\n");
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  const JobId second = driver_.NewJob();
+  const RequestId followed = driver_.Build(second, "b: key=k\n");
+  driver_.DoAll("a");
+  driver_.EndJob(first);
+  ASSERT_TRUE(driver_.IsPending(Kind::kRun, "a"));
+  EXPECT_FALSE(driver_.pending()[static_cast<size_t>(driver_.Find(Kind::kRun, "a"))].cancelled);
+  world_.SetOnRun("a", [](OpContext& context, ExecResult made) -> absl::StatusOr<ExecResult> {
+    context.progress().Log({1, "after the cancel", absl::Now()});
+    EXPECT_THAT(context.SessionIds(), ElementsAre("session2"));
+    return made;
+  });
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(followed), "k()");
+  EXPECT_EQ(world_.total_runs(), 1);
+  EXPECT_THAT(LogsOf(second), ElementsAre("after the cancel"));
+}
+
+TEST_F(SolverRules, Llb6_11_InputsOfTheLeaderStayAlive) {
+  const JobId first = driver_.NewJob();
+  driver_.Build(first, "a: key=k\nb: a key=l\n");
+  while (!driver_.IsPending(Kind::kRun, "b")) driver_.Do(0);
+  const RequestId followed = driver_.Build(driver_.NewJob(), "a: key=k\nc: a key=l\n");
+  driver_.DoAll("b");
+  driver_.EndJob(first);
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(followed), "l(k())");
+  EXPECT_EQ(world_.total_runs(), 2);
+}
+
+TEST_F(SolverRules, Llb6_12_ThousandVerticesThenOneLoad) {
+  std::string graph;
+  for (int i = 0; i < 1000; ++i) {
+    absl::StrAppend(&graph, "v", i, ":");
+    if (i > 0) absl::StrAppend(&graph, " v", i - 1);
+    if (i > 7) absl::StrAppend(&graph, " v", i * 7 % (i - 1));
+    absl::StrAppend(&graph, " value=", i, "\n");
+  }
+  EXPECT_EQ(BuildAlone(graph), "999");
+  for (int i = 0; i < 1000; ++i) EXPECT_EQ(world_.calls(absl::StrCat("v", i)).maps, 1);
+  world_.ResetCounts();
+  EXPECT_EQ(BuildAlone(graph), "999");
+  EXPECT_EQ(world_.total_runs(), 0);
+  EXPECT_EQ(world_.loads(), 1);
+}
+
+TEST_F(SolverRules, Llb6_13_NestedSolveSharesAndIsReleased) {
+  const std::string inner = DefinitionOf("a:\nb: a\n");
+  world_.SetOnRun("n", [&](OpContext&, ExecResult) -> absl::StatusOr<ExecResult> {
+    return ExecResult{{}, inner};
+  });
+  EXPECT_EQ(BuildAlone("a:\nn: a noslot\ntop: n\n"), "top(b(a()))");
+  EXPECT_EQ(world_.calls("a").runs, 1);
+  EXPECT_TRUE(driver_.engine().Idle());
+}
+
+TEST_F(SolverRules, NestedDefinitionThatNeedsItselfIsRefused) {
+  world_.SetOnRun("n", [&](OpContext&, ExecResult) -> absl::StatusOr<ExecResult> {
+    return ExecResult{{}, DefinitionOf("a:\nn: a noslot\nb: n\n")};
+  });
+  EXPECT_EQ(BuildAlone("a:\nn: a noslot\n"), "error: nested definition depends on itself");
+}
+
+TEST_F(SolverRules, Llb6_14_TwoOutputsOneRun) {
+  EXPECT_EQ(BuildAlone("a: out=2\nb: a.0\nc: a.1\nd: b c\n"), "d(b(a()),c(a().1))");
+  EXPECT_EQ(world_.calls("a").runs, 1);
+  world_.ResetCounts();
+  EXPECT_EQ(BuildAlone("a: out=2\ne: a.1\n"), "e(a().1)");
+  EXPECT_EQ(BuildAlone("a: out=2\nf: a.0\n"), "f(a())");
+  EXPECT_EQ(world_.calls("a").runs, 0);
+}
+
+TEST_F(SolverRules, Llb6_15_OutputIndexTooHigh) {
+  const RequestId good = driver_.Build(driver_.NewJob(), "a: out=2\nb: a.1\n");
+  const RequestId bad = driver_.Build(driver_.NewJob(), "a: out=2\nb: a.5\n");
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(good), "b(a().1)");
+  EXPECT_EQ(driver_.Outcome(bad),
+            "error: invalid response from exec need 5 index but 2 results received");
+}
+
+TEST_F(SolverRules, Llb6_16_17_IndependentInputsRunAtOnce) {
+  driver_.Build(driver_.NewJob(), "a:\nb:\nc:\nd:\ntop: a b c d\n");
+  for (bool more = true; more;) {
+    more = false;
+    for (size_t i = 0; i < driver_.pending().size() && !more; ++i) {
+      more = driver_.pending()[i].kind != Kind::kRun;
+      if (more) driver_.Do(i);
+    }
+  }
+  EXPECT_EQ(driver_.pending().size(), 4u);
+}
+
+class SolverSlots : public SolverRules {
+ protected:
+  SolverSlots() : SolverRules(1) {}
+};
+
+TEST_F(SolverSlots, Llb6_18_OneSlotNeverOverlapsAndNestingGoesOn) {
+  const std::string inner = DefinitionOf("x:\ny: x\n");
+  world_.SetOnRun("n", [&](OpContext&, ExecResult) -> absl::StatusOr<ExecResult> {
+    return ExecResult{{}, inner};
+  });
+  const RequestId request = driver_.Build(driver_.NewJob(), "a:\nb:\nn: a noslot\ntop: n b\n");
+  while (!driver_.pending().empty()) {
+    EXPECT_LE(std::count_if(driver_.pending().begin(), driver_.pending().end(),
+                            [](const auto& p) { return p.kind == Kind::kRun && p.name != "n"; }),
+              1);
+    driver_.Do(driver_.pending().size() - 1);
+  }
+  EXPECT_EQ(driver_.Outcome(request), "top(y(x()),b())");
+}
+
+TEST_F(SolverSlots, Llb6_19_WaitingForASlotEndsWithItsJob) {
+  driver_.Build(driver_.NewJob(), "a:\n");
+  const JobId waiting = driver_.NewJob();
+  driver_.Build(waiting, "b:\n");
+  const RequestId third = driver_.Build(driver_.NewJob(), "c:\n");
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  driver_.DoAll("a");
+  driver_.EndJob(waiting);
+  driver_.DoAll();
+  EXPECT_EQ(world_.calls("b").runs, 0);
+  EXPECT_EQ(driver_.Outcome(third), "c()");
+}
+
+TEST_F(SolverSlots, SlotsAreSharedFairlyBetweenJobs) {
+  driver_.Build(driver_.NewJob(), "a:\nb:\nc:\nd:\ntop: a b c d\n");
+  driver_.Build(driver_.NewJob(), "e:\n");
+  std::vector<std::string> order;
+  while (!driver_.pending().empty()) {
+    size_t i = 0;
+    while (i < driver_.pending().size() && driver_.pending()[i].kind == Kind::kRun) ++i;
+    if (i == driver_.pending().size()) order.push_back(driver_.pending()[i = 0].name);
+    driver_.Do(i);
+  }
+  // The second job does not wait until the first has had all its turns.
+  EXPECT_LE(std::find(order.begin(), order.end(), "e") - order.begin(), 2);
+}
+
+TEST_F(SolverSlots, LongestWayGoesFirst) {
+  index_.RecordDuration(Digest::Of("long").ToString(), absl::Seconds(100));
+  driver_.Build(driver_.NewJob(),
+                "busy:\nshort1:\nshort2:\nbefore:\nlong: before\ntop: busy short1 short2 long\n");
+  std::vector<std::string> order;
+  while (!driver_.pending().empty()) {
+    size_t i = 0;
+    while (i < driver_.pending().size() && driver_.pending()[i].kind == Kind::kRun) ++i;
+    if (i == driver_.pending().size()) order.push_back(driver_.pending()[i = 0].name);
+    driver_.Do(i);
+  }
+  const auto at = [&](const char* name) {
+    return std::find(order.begin(), order.end(), name) - order.begin();
+  };
+  // One takes the free slot before anything is known of the others; while the result of `before` is
+  // being saved the slot goes to a short one.
+  EXPECT_LE(at("before"), 1);
+  EXPECT_LE(at("long"), 3);
+  EXPECT_EQ(order.size(), 6u);
+}
+
+TEST_F(SolverRules, Llb6_81_LockedResourcesInAnyOrder) {
+  const RequestId one = driver_.Build(driver_.NewJob(), "x: locks=a,b\n");
+  const RequestId two = driver_.Build(driver_.NewJob(), "y: locks=b,a\n");
+  const JobId gone = driver_.NewJob();
+  driver_.Build(gone, "z: locks=b\n");
+  while (!driver_.IsPending(Kind::kRun, "x")) driver_.Do(0);
+  driver_.DoAll("x");
+  EXPECT_FALSE(driver_.IsPending(Kind::kRun, "y"));
+  driver_.EndJob(gone);
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(one), "x()");
+  EXPECT_EQ(driver_.Outcome(two), "y()");
+  EXPECT_EQ(world_.calls("z").runs, 0);
+}
+
+TEST_F(SolverRules, Llb6_20_CancelDuringCacheMap) {
+  const JobId job = driver_.NewJob();
+  const RequestId request = driver_.Build(job, "a:\n");
+  driver_.CancelJob(job);
+  EXPECT_EQ(driver_.Outcome(request), "error: cancelled by test");
+  EXPECT_TRUE(driver_.pending()[0].cancelled);
+  driver_.DoAll();
+  EXPECT_EQ(BuildAlone("a:\n"), "a()");
+}
+
+TEST_F(SolverRules, Llb6_21_RunAgainOnlyAfterTheCancelledRunEnded) {
+  const JobId first = driver_.NewJob();
+  driver_.Build(first, "a:\n");
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  driver_.EndJob(first);
+  const RequestId again = driver_.Build(driver_.NewJob(), "a:\n");
+  for (int i = driver_.Find(Kind::kMap, "a"); i >= 0; i = driver_.Find(Kind::kMap, "a"))
+    driver_.Do(static_cast<size_t>(i));
+  while (driver_.IsPending(Kind::kRecords, "a")) driver_.Do(Kind::kRecords, "a");
+  ASSERT_EQ(driver_.pending().size(), 1u);  // the old run, and no new one beside it
+  EXPECT_TRUE(driver_.pending()[0].cancelled);
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(again), "a()");
+}
+
+TEST_F(SolverRules, Llb6_22_OneOfTwoCancelled) {
+  const JobId first = driver_.NewJob();
+  const RequestId one = driver_.Build(first, "a:\n");
+  const RequestId two = driver_.Build(driver_.NewJob(), "a:\n");
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  driver_.CancelJob(first);
+  EXPECT_EQ(driver_.Outcome(one), "error: cancelled by test");
+  EXPECT_FALSE(driver_.pending()[0].cancelled);
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(two), "a()");
+  EXPECT_EQ(world_.calls("a").runs, 1);
+}
+
+TEST_F(SolverRules, Llb6_23_BothCancelled) {
+  const JobId first = driver_.NewJob(), second = driver_.NewJob();
+  driver_.Build(first, "a:\n");
+  driver_.Build(second, "a:\n");
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  driver_.CancelJob(first);
+  EXPECT_FALSE(driver_.pending()[0].cancelled);
+  driver_.CancelJob(second);
+  EXPECT_TRUE(driver_.pending()[0].cancelled);
+}
+
+// BuildKit issue 3628: the request of the second start stayed open for ever.
+TEST_F(SolverRules, Issue3628_StartCancelStart) {
+  for (int finished = 0; finished < 2; ++finished) {
+    const std::string graph = absl::StrCat("a", finished, ":\n");
+    const std::string name = absl::StrCat("a", finished);
+    const JobId job = driver_.NewJob();
+    const RequestId first = driver_.Build(job, graph);
+    while (!driver_.IsPending(Kind::kRun, name)) driver_.Do(0);
+    driver_.CancelRequest(job, first);
+    const RequestId again = driver_.Build(job, graph);
+    while (driver_.IsPending(Kind::kRecords, name)) driver_.Do(Kind::kRecords, name);
+    // The old call may end with its cancellation or have been faster.
+    driver_.Do(Kind::kRun, name, /*anyway=*/finished == 1);
+    driver_.DoAll();
+    EXPECT_EQ(driver_.Outcome(again), absl::StrCat(name, "()"));
+    EXPECT_EQ(world_.calls(name).runs, 1);
+  }
+}
+
+TEST_F(SolverRules, Llb6_24_StartCancelStartAThousandTimes) {
+  JobId job = driver_.NewJob();
+  for (int i = 0; i < 1000; ++i) {
+    driver_.Build(job, "a:\nb: a\n");
+    for (int n = 0; n < i % 9 && !driver_.pending().empty(); ++n) driver_.Do(0);
+    driver_.EndJob(job);
+    job = driver_.NewJob();
+  }
+  const RequestId last = driver_.Build(job, "a:\nb: a\n");
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(last), "b(a())");
+}
+
+TEST_F(SolverRules, Llb6_25_CacheMapErrorIsTriedAgainByTheNextJob) {
+  world_.SetOnMap("a", [](OpContext&, int) { return absl::NotFoundError("no such tag"); });
+  EXPECT_EQ(BuildAlone("a:\n"), "error: failed to load cache key: no such tag");
+  EXPECT_EQ(BuildAlone("a:\n"), "error: failed to load cache key: no such tag");
+  EXPECT_EQ(world_.calls("a").maps, 2);
+}
+
+TEST_F(SolverRules, Llb6_26_EveryWaiterGetsTheSameError) {
+  world_.SetOnRun("a", [](OpContext&, ExecResult) -> absl::StatusOr<ExecResult> {
+    absl::Status status = absl::UnknownError("exit code: 3");
+    status.SetPayload("test/detail", absl::Cord("x"));
+    return status;
+  });
+  const JobId first = driver_.NewJob();
+  const RequestId one = driver_.Build(first, "a:\n");
+  const RequestId two = driver_.Build(driver_.NewJob(), "a:\nb: a\n");
+  driver_.DoAll();
+  EXPECT_EQ(driver_.ResultOf(one).status(), driver_.ResultOf(two).status());
+  EXPECT_EQ(driver_.Outcome(one), "error: exit code: 3");
+  EXPECT_TRUE(driver_.ResultOf(one).status().GetPayload("test/detail").has_value());
+  EXPECT_EQ(world_.calls("a").runs, 1);
+  // The same job is told at once; one that comes later may have more luck.
+  const RequestId again = driver_.Build(first, "a:\n");
+  EXPECT_EQ(driver_.Outcome(again), "error: exit code: 3");
+  world_.SetOnRun("a", nullptr);
+  EXPECT_EQ(BuildAlone("a:\n"), "a()");
+}
+
+TEST_F(SolverRules, Llb6_27_CancellationReturnedByTheOpItself) {
+  world_.SetOnRun("a", [](OpContext&, ExecResult) -> absl::StatusOr<ExecResult> {
+    return absl::CancelledError("context canceled");
+  });
+  EXPECT_EQ(BuildAlone("a:\n"), "error: context canceled");
+  EXPECT_EQ(world_.calls("a").runs, 1);
+}
+
+TEST_F(SolverRules, Llb6_28_OtherBranchesOfAFailedJobAreCancelled) {
+  world_.SetOnRun("bad", [](OpContext&, ExecResult) -> absl::StatusOr<ExecResult> {
+    return absl::UnknownError("bad");
+  });
+  for (const bool other : {false, true}) {
+    const RequestId failing = driver_.Build(driver_.NewJob(), "bad:\nslow:\ntop: bad slow\n");
+    const RequestId needs = other ? driver_.Build(driver_.NewJob(), "slow:\n") : 0;
+    while (!driver_.IsPending(Kind::kRun, "slow") || !driver_.IsPending(Kind::kRun, "bad")) {
+      size_t i = 0;
+      while (driver_.pending()[i].kind == Kind::kRun) ++i;
+      driver_.Do(i);
+    }
+    driver_.Do(Kind::kRun, "bad");
+    EXPECT_EQ(driver_.Outcome(failing), "error: bad");
+    EXPECT_EQ(driver_.pending()[0].cancelled, !other);
+    driver_.DoAll();
+    if (other) {
+      EXPECT_EQ(driver_.Outcome(needs), "slow()");
+    }
+  }
+}
+
+TEST_F(SolverRules, Llb6_30_ContentKeyFailureFailsEvenWithAHit) {
+  BuildAlone("a:\nb: a content=0\n");
+  world_.SetOnContent("b", [](OpContext&, int) { return absl::NotFoundError("/x: not found"); });
+  EXPECT_EQ(BuildAlone("other:\nb: other content=0\n"),
+            "error: failed to compute cache key: /x: not found");
+}
+
+TEST_F(SolverRules, Llb6_32_33_LostResultIsMadeAgain) {
+  for (const bool silently : {true, false}) {
+    BuildAlone("a:\nb: a\n");
+    world_.DropResults(silently);
+    world_.ResetCounts();
+    EXPECT_EQ(BuildAlone("a:\nb: a\n"), "b(a())");
+    EXPECT_EQ(world_.total_runs(), 2);
+    world_.ResetCounts();
+    EXPECT_EQ(BuildAlone("a:\nb: a\n"), "b(a())");  // saved again
+    EXPECT_EQ(world_.total_runs(), 0);
+  }
+}
+
+TEST_F(SolverRules, Llb6_34_35_SelectorsAndContent) {
+  BuildAlone("a: value=v\nb: a key=k sel=0:/x content=0\n");
+  world_.ResetCounts();
+  EXPECT_EQ(BuildAlone("a: value=v\nc: a key=k sel=0:/y content=0\n"), "k(v)");
+  EXPECT_EQ(world_.calls("c").runs, 1);  // another part is read
+  EXPECT_EQ(BuildAlone("a2: value=v\nd: a2 key=k sel=0:/x content=0\n"), "k(v)");
+  EXPECT_EQ(world_.calls("d").runs, 0);  // equal content of the same part
+}
+
+TEST_F(SolverRules, Llb6_36_ContentHitTeachesTheDefinitionKey) {
+  BuildAlone("a: value=v\nb: a content=0\n");
+  world_.ResetCounts();
+  BuildAlone("a2: value=v\nb: a2 content=0\n");
+  EXPECT_EQ(world_.calls("b").runs, 0);
+  EXPECT_EQ(world_.calls("b").contents, 1);
+  BuildAlone("a2: value=v\nb: a2 content=0\n");
+  EXPECT_EQ(world_.calls("b").contents, 1);
+}
+
+TEST_F(SolverRules, Llb6_38_DefinitionMatchComputesNothing) {
+  BuildAlone("a:\nb:\nc: a b content=0,1\n");
+  world_.ResetCounts();
+  BuildAlone("a:\nb:\nc: a b content=0,1\n");
+  EXPECT_EQ(world_.calls("c").contents, 0);
+  EXPECT_EQ(world_.loads(), 1);
+}
+
+TEST_F(SolverRules, Llb6_39_OnlyTheInputWithoutMatchIsCompleted) {
+  BuildAlone("a:\nb: value=v\nc: a b content=0,1\n");
+  world_.ResetCounts();
+  EXPECT_EQ(BuildAlone("a:\nb2: value=v\nc: a b2 content=0,1\n"), "c(a(),v)");
+  EXPECT_EQ(world_.calls("c").contents, 1);
+  EXPECT_EQ(world_.calls("c").runs, 0);
+  EXPECT_EQ(world_.calls("b2").runs, 1);
+  EXPECT_EQ(world_.calls("a").runs, 0);
+  EXPECT_EQ(world_.loads(), 1);  // of c alone
+}
+
+TEST_F(SolverRules, Llb6_40_InputsCompleteWithoutWaitingForContentKeys) {
+  driver_.Build(driver_.NewJob(), "a:\nb:\nc: a b content=0,1\n");
+  driver_.DoAll("b");
+  while (!driver_.IsPending(Kind::kRun, "b")) driver_.Do(0);
+  EXPECT_EQ(world_.calls("a").runs, 1);
+}
+
+TEST_F(SolverRules, Llb6_41_SecondKeyOfASource) {
+  BuildAlone("a: keys=k1,k2\n");
+  EXPECT_EQ(world_.calls("a").maps, 2);
+  world_.ResetCounts();
+  EXPECT_EQ(BuildAlone("a: keys=k1,k2\n"), "k2()");
+  EXPECT_EQ(world_.calls("a").maps, 1);
+  EXPECT_EQ(BuildAlone("b: keys=other,k2\n"), "k2()");
+  EXPECT_EQ(world_.calls("b").maps, 2);
+  EXPECT_EQ(world_.total_runs(), 0);
+}
+
+TEST_F(SolverRules, Llb6_42_SecondKeyOfAnInput) {
+  BuildAlone("a: keys=k1,k2\nc: a\n");
+  world_.ResetCounts();
+  BuildAlone("a: keys=k1,k2\nc: a\n");
+  EXPECT_EQ(world_.calls("a").maps, 1);
+  EXPECT_EQ(BuildAlone("b: keys=other,k2\nc: b\n"), "c(k2())");
+  EXPECT_EQ(world_.calls("b").maps, 2);
+  EXPECT_EQ(world_.total_runs(), 0);
+  EXPECT_EQ(world_.loads(), 2);
+}
+
+TEST_F(SolverRules, Llb6_61_IgnoreCacheRunsEachTime) {
+  for (int i = 1; i <= 3; ++i) {
+    EXPECT_EQ(BuildAlone("a:\nb: a ignore\n"), "b(a())");
+    EXPECT_EQ(world_.calls("b").runs, i);
+    EXPECT_EQ(world_.calls("a").runs, 1);
+  }
+}
+
+TEST_F(SolverRules, Llb6_62_ConsumerOfIgnoreCache) {
+  BuildAlone("a: value=v\nwith: a content=0\nwithout: a\ntop: with without\n");
+  world_.ResetCounts();
+  BuildAlone("a: value=v ignore\nwith: a content=0\nwithout: a\ntop: with without\n");
+  EXPECT_EQ(world_.calls("with").runs, 0);
+  EXPECT_EQ(world_.calls("without").runs, 1);
+}
+
+TEST_F(SolverRules, Llb6_63_NormalJobJoinsIgnoreCache) {
+  const RequestId one = driver_.Build(driver_.NewJob(), "a: ignore\n");
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  const RequestId two = driver_.Build(driver_.NewJob(), "a:\n");
+  driver_.DoAll();
+  EXPECT_EQ(world_.calls("a").runs, 1);
+  EXPECT_EQ(driver_.Outcome(one), driver_.Outcome(two));
+}
+
+TEST_F(SolverRules, Llb6_64_IgnoreCacheDoesNotTouchItsTwin) {
+  const JobId normal = driver_.NewJob();
+  const RequestId first = driver_.Build(normal, "a:\n");
+  driver_.DoAll();
+  const std::string held = (*driver_.ResultOf(first))->Id();
+  const JobId ignoring = driver_.NewJob();
+  const RequestId second = driver_.Build(ignoring, "a: ignore\n");
+  driver_.DoAll();
+  EXPECT_EQ(world_.calls("a").runs, 2);
+  EXPECT_NE((*driver_.ResultOf(second))->Id(), held);
+  driver_.EndJob(ignoring);
+  const RequestId third = driver_.Build(driver_.NewJob(), "a:\n");
+  ASSERT_TRUE(driver_.IsOver(third));
+  EXPECT_EQ((*driver_.ResultOf(third))->Id(), held);
+}
+
+TEST_F(SolverRules, Llb6_65_TwoIgnoreCacheJobsOneRun) {
+  driver_.Build(driver_.NewJob(), "a: ignore\n");
+  driver_.Build(driver_.NewJob(), "a: ignore\n");
+  driver_.DoAll();
+  EXPECT_EQ(world_.calls("a").runs, 1);
+}
+
+// BuildKit issue 4674: a consumer that subscribed after completion got no keys.
+TEST_F(SolverRules, Llb6_66_Issue4674_ConsumerOfAHeldBase) {
+  BuildAlone("base:\nc: base\n");
+  driver_.Build(driver_.NewJob(), "base:\n");
+  driver_.DoAll();
+  world_.ResetCounts();
+  EXPECT_EQ(BuildAlone("base:\nc: base\n"), "c(base())");
+  EXPECT_EQ(world_.total_runs(), 0);
+}
+
+TEST_F(SolverRules, Llb6_66_ConsumerOfAHeldIgnoreCacheBaseRuns) {
+  BuildAlone("base:\nc: base\n");
+  driver_.Build(driver_.NewJob(), "base: ignore\n");
+  driver_.DoAll();
+  world_.ResetCounts();
+  EXPECT_EQ(BuildAlone("base:\nc: base\n"), "c(base())");
+  EXPECT_EQ(world_.calls("c").runs, 1);
+}
+
+TEST_F(SolverRules, Llb6_67_IgnoreCacheResultIsAHitLater) {
+  BuildAlone("a:\nb: a ignore\n");
+  EXPECT_EQ(BuildAlone("a:\nb: a\n"), "b(a())");
+  EXPECT_EQ(world_.calls("b").runs, 1);
+}
+
+TEST_F(SolverRules, Llb6_69_LateJoinerGetsTheWholeLog) {
+  const JobId first = driver_.NewJob(), second = driver_.NewJob(), third = driver_.NewJob();
+  driver_.Build(first, "a: key=k\n");
+  world_.SetOnRun("a", [&](OpContext& context, ExecResult made) -> absl::StatusOr<ExecResult> {
+    context.progress().Log({1, "one", absl::Now()});
+    driver_.Build(second, "a: key=k\n");  // joins the vertex
+    context.progress().Log({1, "two", absl::Now()});
+    return made;
+  });
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  driver_.Build(third, "b: key=k\n");  // follows the execution
+  driver_.DoAll("a");
+  driver_.DoAll();
+  for (JobId job : {first, second, third}) EXPECT_THAT(LogsOf(job), ElementsAre("one", "two"));
+}
+
+TEST_F(SolverRules, Llb6_71_CachedIffNothingRan) {
+  BuildAlone("a:\nb: a\nc: b\n");
+  const JobId job = driver_.NewJob();
+  driver_.Build(job, "a:\nb: a\nd: b\n");
+  driver_.DoAll();
+  driver_.EndJob(job);
+  const auto shown = ShownTo(job);
+  EXPECT_EQ(shown.at("a"), "cached");
+  EXPECT_EQ(shown.at("b"), "cached");
+  EXPECT_EQ(shown.at("d"), "done");
+}
+
+TEST_F(SolverRules, Llb6_71_EveryStartedVertexIsCompleted) {
+  const JobId job = driver_.NewJob();
+  driver_.Build(job, "a:\nb: a\n");
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  driver_.EndJob(job);
+  EXPECT_EQ(ShownTo(job).at("a"), "error");
+  EXPECT_EQ(ShownTo(job).at("b"), "announced");
+  for (const ProgressEventPtr& event : EventsOf(job)) {
+    const auto* update = std::get_if<VertexUpdate>(event.get());
+    if (update != nullptr && update->completed != absl::InfinitePast()) {
+      EXPECT_LE(update->started, update->completed);
+    }
+  }
+}
+
+TEST_F(SolverRules, Llb6_73_LostClientIsReplaced) {
+  const JobId first = driver_.NewJob();
+  driver_.Build(first, "a:\n");
+  const RequestId two = driver_.Build(driver_.NewJob(), "a:\n");
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  driver_.EndJob(first);
+  int calls = 0;
+  world_.SetOnRun("a", [&](OpContext& context, ExecResult made) -> absl::StatusOr<ExecResult> {
+    EXPECT_THAT(context.SessionIds(), ElementsAre("session2"));
+    if (++calls == 1) return absl::UnavailableError("session closed");
+    return made;
+  });
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(two), "a()");
+  EXPECT_EQ(calls, 2);
+}
+
+TEST_F(SolverRules, LostClientWithoutAnotherFails) {
+  world_.SetOnRun("a", [&](OpContext&, ExecResult) -> absl::StatusOr<ExecResult> {
+    return absl::UnavailableError("session closed");
+  });
+  EXPECT_EQ(BuildAlone("a:\n"), "error: session closed");
+  EXPECT_EQ(world_.calls("a").runs, 1);
+}
+
+// BuildKit issues 2303 and 4285: an edge merged into one that was itself merged away.
+TEST_F(SolverRules, Issue2303_ThreeEqualOnes) {
+  std::vector<RequestId> requests;
+  std::vector<JobId> jobs;
+  for (const char* name : {"a", "b", "c"}) {
+    jobs.push_back(driver_.NewJob());
+    requests.push_back(driver_.Build(jobs.back(), absl::StrCat(name, ": key=k\n")));
+  }
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  driver_.DoAll("a");
+  driver_.EndJob(jobs[0]);
+  driver_.EndJob(jobs[1]);
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(requests[2]), "k()");
+  EXPECT_EQ(world_.total_runs(), 1);
+}
+
+// BuildKit issue 4347: progress was lost after a merge.
+TEST_F(SolverRules, Issue4347_FollowerIsShownStartedAndDone) {
+  driver_.Build(driver_.NewJob(), "a: key=k\n");
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  const JobId second = driver_.NewJob();
+  driver_.Build(second, "b: key=k\n");
+  driver_.DoAll("a");
+  EXPECT_EQ(ShownTo(second).at("b"), "started");
+  driver_.DoAll();
+  EXPECT_EQ(ShownTo(second).at("b"), "done");
+}
+
+// BuildKit issue 4559: three vertices merged into an ownership cycle.
+TEST_F(SolverRules, Issue4559_ThreeVerticesJoinedPairwise) {
+  const char* const graphs[] = {"s1: key=s\na1: s1 key=a\nb1: a1 key=b\nc1: b1 key=c\n",
+                                "s2: key=s\na2: s2 key=a\nb2: a2 key=b\nc2: b2 key=c\n",
+                                "s3: key=s\na3: s3 key=a\nb3: a3 key=b\nc3: b3 key=c\n"};
+  std::vector<RequestId> requests;
+  for (const char* graph : graphs) requests.push_back(driver_.Build(driver_.NewJob(), graph));
+  while (!driver_.pending().empty()) driver_.Do(driver_.pending().size() * 2 / 3);
+  for (RequestId request : requests) EXPECT_EQ(driver_.Outcome(request), "c(b(a(s())))");
+  EXPECT_EQ(world_.total_runs(), 4);
+}
+
+// BuildKit issue 4733: a job that joined while another was being dropped.
+TEST_F(SolverRules, Issue4733_JoinWhileTheLastHolderLeaves) {
+  const JobId first = driver_.NewJob();
+  driver_.Build(first, "a:\nb: a\n");
+  while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
+  driver_.EndJob(first);
+  const RequestId request = driver_.Build(driver_.NewJob(), "a:\nb: a\n");
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(request), "b(a())");
+}
+
+// BuildKit issue 4887: the target of a merge had just been released, and sessions of the jobs of
+// its ancestors were missing.
+TEST_F(SolverRules, Issue4887_FollowerOfAReleasedVertexBringsItsSession) {
+  const JobId first = driver_.NewJob();
+  driver_.Build(first, "a: key=k\nb: a key=l\n");
+  while (!driver_.IsPending(Kind::kRun, "b")) driver_.Do(0);
+  const RequestId request = driver_.Build(driver_.NewJob(), "c: key=k\nd: c key=l\ne: d\n");
+  driver_.DoAll("b");
+  driver_.EndJob(first);
+  world_.SetOnRun("b", [](OpContext& context, ExecResult made) -> absl::StatusOr<ExecResult> {
+    EXPECT_THAT(context.SessionIds(), ElementsAre("session2"));
+    return made;
+  });
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(request), "e(l(k()))");
+}
+
+// BuildKit issue 4278: a request was left open when an input's keys came in late.
+TEST_F(SolverRules, Issue4278_LateKeysOfOneInput) {
+  BuildAlone("a:\nb:\nc: a b\n");
+  const RequestId request = driver_.Build(driver_.NewJob(), "a:\nb:\nc: a b\n");
+  driver_.DoAll("b");
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(request), "c(a(),b())");
+}
+
+}  // namespace
+}  // namespace kiln::solver
