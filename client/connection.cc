@@ -127,7 +127,7 @@ std::string DefaultAddress() {
   for (const std::string& path : paths) {
     if (access(path.c_str(), F_OK) == 0) return absl::StrCat("unix://", path);
   }
-  return absl::StrCat("unix://", paths.front());
+  return absl::StrCat("unix://", paths.back());  // kilnd's default too: it takes buildkitd's place
 }
 
 absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ConnectOptions& options) {

@@ -34,7 +34,7 @@ struct ConnectOptions {
 };
 
 // $KILN_HOST, else $BUILDKIT_HOST, else the first of the usual sockets that exists (the user's own
-// $XDG_RUNTIME_DIR/kiln/kilnd.sock unless root; /run/kiln/kilnd.sock; BuildKit's), else the first.
+// $XDG_RUNTIME_DIR/kiln/kilnd.sock unless root; /run/kiln/kilnd.sock; BuildKit's), else BuildKit's.
 std::string DefaultAddress();
 
 // A connection to one daemon, kilnd or buildkitd. Thread-safe.

@@ -243,8 +243,15 @@ absl::StatusOr<Mount> Mount::Tmpfs(std::string target, absl::string_view options
 
 absl::Status Mount::Close() {
   if (target_.empty()) return absl::OkStatus();
-  if (::umount2(target_.c_str(), UMOUNT_NOFOLLOW) != 0)
-    return ErrnoStatus(errno, absl::StrCat("unmount ", target_));
+  // A process that another thread is starting holds copies of our descriptors until its exec, also
+  // of those below this mount: busy is final only when it stays so.
+  constexpr int kTries = 100;
+  for (int tries = 1; ::umount2(target_.c_str(), UMOUNT_NOFOLLOW) != 0; ++tries) {
+    const int error = errno;
+    if (error != EBUSY || tries == kTries)
+      return ErrnoStatus(error, absl::StrCat("unmount ", target_));
+    ::usleep(2000);
+  }
   target_.clear();
   return absl::OkStatus();
 }

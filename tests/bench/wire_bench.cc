@@ -1,0 +1,282 @@
+// Runs the same LLB builds against any daemons that speak BuildKit's API, in turn (A B A B), and
+// prints each one's median and the ratio to the first:
+//
+//   wire_bench --rounds 3 kilnd=unix:///run/kilnd.sock buildkitd=unix:///run/buildkitd.sock
+//
+// A time is that of a whole client: connect, session, build, end of progress. The base is a busybox
+// sent as a local directory; no registry is used.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "client/connection.h"
+#include "client/llb/exec.h"
+#include "client/llb/file_action.h"
+#include "client/llb/source.h"
+#include "client/llb/state.h"
+#include "client/random_id.h"
+#include "client/solve/solve.h"
+#include "store/base/fd.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::client {
+namespace {
+
+constexpr int kStages = 400;
+constexpr int kExecs = 20;
+constexpr int kFiles = 20000;
+constexpr int kFilesPerDir = 100;
+constexpr int kSameClients = 20;
+constexpr int kOwnClients = 40;
+constexpr int kCachedSteps = 30;
+
+[[noreturn]] void Die(const absl::Status& status, absl::string_view doing) {
+  std::fprintf(stderr, "wire_bench: %s: %s\n", std::string(doing).c_str(),
+               std::string(status.message()).c_str());
+  std::exit(1);
+}
+
+// The folders that builds read.
+class Folders {
+ public:
+  Folders() {
+    std::string pattern = "/var/tmp/wire-bench.XXXXXX";
+    root_ = mkdtemp(pattern.data());
+    MakeBase();
+    MakeContext();
+  }
+  ~Folders() { std::system(("rm -rf " + root_).c_str()); }
+
+  std::map<std::string, std::string> dirs() const {
+    return {{"base", root_ + "/base"}, {"context", root_ + "/context"}};
+  }
+
+  void ChangeOneFile() { Write(root_ + "/context/d7/f7", absl::StrCat("changed ", NewId(), "\n")); }
+
+ private:
+  static void Write(const std::string& path, absl::string_view data) {
+    const absl::Status status = WriteFileAtomic(path, data, 0644);
+    if (!status.ok()) Die(status, path);
+  }
+  void MakeBase() {
+    const auto busybox = ReadFileToString("/bin/busybox");
+    if (!busybox.ok()) Die(busybox.status(), "busybox-static is needed");
+    mkdir((root_ + "/base").c_str(), 0755);
+    mkdir((root_ + "/base/bin").c_str(), 0755);
+    const std::string path = root_ + "/base/bin/busybox";
+    Write(path, *busybox);
+    chmod(path.c_str(), 0755);
+    for (const char* applet : {"sh", "true", "sleep"}) {
+      (void)!symlink("busybox", (root_ + "/base/bin/" + applet).c_str());
+    }
+  }
+  void MakeContext() {
+    mkdir((root_ + "/context").c_str(), 0755);
+    for (int i = 0; i < kFiles; ++i) {
+      const std::string dir = absl::StrCat(root_, "/context/d", i / kFilesPerDir);
+      if (i % kFilesPerDir == 0) mkdir(dir.c_str(), 0755);
+      const auto fd = OpenFile(absl::StrCat(dir, "/f", i % kFilesPerDir), O_WRONLY | O_CREAT, 0644);
+      if (!fd.ok()) Die(fd.status(), dir);
+      (void)WriteAll(fd->get(), absl::StrCat("file ", i, "\n", std::string(100, 'x'), "\n"));
+    }
+  }
+
+  std::string root_;
+};
+
+llb::CopyInfo Contents() {
+  llb::CopyInfo info;
+  info.create_dest_path = info.dir_contents_only = true;
+  return info;
+}
+
+llb::State Base() {
+  llb::LocalInfo info;
+  info.shared_key_hint = "wire-bench-base";
+  return llb::State().File(llb::Copy(llb::Local("base", info), "/", "/", Contents()));
+}
+
+// One build as a client of its own; returns how long it took.
+absl::Duration Build(const std::string& address, const Folders& folders, const llb::State& state) {
+  SolveOptions options;
+  const auto definition = state.Marshal();
+  if (!definition.ok()) Die(definition.status(), "graph");
+  options.definition = definition->Serialize();
+  options.local_dirs = folders.dirs();
+  const absl::Time begin = absl::Now();
+  ConnectOptions connect;
+  connect.address = address;
+  const auto connection = Connection::Open(connect);
+  if (!connection.ok()) Die(connection.status(), address);
+  const auto result = Solve(**connection, options, nullptr);
+  if (!result.ok()) Die(result.status(), address);
+  return absl::Now() - begin;
+}
+
+// `count` clients at once; returns when the last is done.
+absl::Duration BuildMany(const std::string& address, const Folders& folders,
+                         const std::vector<llb::State>& states) {
+  const absl::Time begin = absl::Now();
+  std::vector<std::thread> clients;
+  for (const llb::State& state : states) {
+    clients.emplace_back([&address, &folders, &state] { Build(address, folders, state); });
+  }
+  for (std::thread& client : clients) client.join();
+  return absl::Now() - begin;
+}
+
+llb::State FileStages(const std::string& salt) {
+  llb::State previous = llb::State().File(llb::Mkfile("/f", 0644, salt));
+  for (int i = 1; i < kStages; ++i) {
+    previous = llb::State().File(
+        llb::Mkfile(absl::StrCat("/own", i), 0644, salt).Copy(previous, "/f", "/f"));
+  }
+  return previous;
+}
+
+llb::State Execs(const std::string& salt, int count) {
+  llb::State state = Base().AddEnv("SALT", salt);
+  for (int i = 0; i < count; ++i) {
+    state = state.AddEnv("STEP", absl::StrCat(i)).Run(llb::Args({"/bin/true"}));
+  }
+  return state;
+}
+
+llb::State Mixed(const std::string& salt) {
+  llb::State state = Base().AddEnv("SALT", salt);
+  for (int i = 0; i < kCachedSteps; ++i) {
+    const std::string path = absl::StrCat("/file", i);
+    state = i % 2 == 0 ? llb::State(state.Run(llb::Args({"/bin/sh", "-c", "echo > " + path})))
+                       : state.File(llb::Mkfile(path, 0644, salt));
+  }
+  return state;
+}
+
+llb::State Context(const std::string& hint) {
+  llb::LocalInfo info;
+  info.shared_key_hint = hint;
+  return llb::State().File(llb::Copy(llb::Local("context", info), "/", "/", Contents()));
+}
+
+// What is measured: a scenario may prepare (unmeasured) before the build that counts.
+struct Scenario {
+  const char* name;
+  std::function<absl::Duration(const std::string& address, Folders& folders)> run;
+};
+
+std::vector<Scenario> Scenarios() {
+  const auto again = [](auto make) {
+    return [make](const std::string& address, Folders& folders) {
+      const llb::State state = make(NewId());
+      Build(address, folders, state);
+      return Build(address, folders, state);
+    };
+  };
+  const auto cold = [](auto make) {
+    return [make](const std::string& address, Folders& folders) {
+      return Build(address, folders, make(NewId()));
+    };
+  };
+  const auto execs = [](const std::string& salt) { return Execs(salt, kExecs); };
+  return {
+      {"400 stages of file ops, cold", cold(FileStages)},
+      {"400 stages of file ops, cached", again(FileStages)},
+      {"20 sequential execs of true, cold", cold(execs)},
+      {"context of 20,000 files, first", cold(Context)},
+      {"context of 20,000 files, one changed",
+       [](const std::string& address, Folders& folders) {
+         const llb::State state = Context(NewId());
+         Build(address, folders, state);
+         folders.ChangeOneFile();
+         return Build(address, folders, state);
+       }},
+      {"20 clients, same new step of 1 s",
+       [](const std::string& address, Folders& folders) {
+         const llb::State state =
+             Base().AddEnv("SALT", NewId()).Run(llb::Args({"/bin/sleep", "1"}));
+         return BuildMany(address, folders, std::vector<llb::State>(kSameClients, state));
+       }},
+      {"40 clients, a step of its own each",
+       [](const std::string& address, Folders& folders) {
+         std::vector<llb::State> states;
+         for (int i = 0; i < kOwnClients; ++i) states.push_back(Execs(NewId(), 1));
+         return BuildMany(address, folders, states);
+       }},
+      {"30 steps, everything cached", again(Mixed)},
+  };
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+int Main(int argc, char** argv) {
+  setenv("GRPC_VERBOSITY", "NONE", 0);
+  int rounds = 3;
+  std::string only;
+  std::vector<std::pair<std::string, std::string>> daemons;  // name, address
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    const size_t equals = argument.find('=');
+    if (argument == "--rounds" && i + 1 < argc && absl::SimpleAtoi(argv[i + 1], &rounds)) {
+      ++i;
+    } else if (argument == "--only" && i + 1 < argc) {
+      only = argv[++i];
+    } else if (equals != std::string::npos && equals > 0) {
+      daemons.emplace_back(argument.substr(0, equals), argument.substr(equals + 1));
+    } else {
+      daemons.clear();
+      break;
+    }
+  }
+  if (daemons.empty() || rounds < 1) {
+    std::fputs("usage: wire_bench [--rounds N] [--only TEXT] NAME=ADDRESS...\n", stderr);
+    return 2;
+  }
+  Folders folders;
+  for (const auto& [name, address] : daemons) Build(address, folders, Execs("warm-up", 1));
+  std::printf("%-40s", "seconds, median");
+  for (const auto& [name, address] : daemons) std::printf(" %12s", name.c_str());
+  for (size_t i = 1; i < daemons.size(); ++i)
+    std::printf("   %s/%s", daemons[0].first.c_str(), daemons[i].first.c_str());
+  std::printf("\n");
+  for (const Scenario& scenario : Scenarios()) {
+    if (!absl::StrContains(scenario.name, only)) continue;
+    std::vector<std::vector<double>> times(daemons.size());
+    for (int round = 0; round < rounds; ++round) {
+      for (size_t i = 0; i < daemons.size(); ++i) {
+        times[i].push_back(absl::ToDoubleSeconds(scenario.run(daemons[i].second, folders)));
+      }
+    }
+    std::printf("%-40s", scenario.name);
+    for (const auto& each : times) std::printf(" %12.3f", Median(each));
+    for (size_t i = 1; i < daemons.size(); ++i) {
+      std::printf("   %12.2f", Median(times[0]) / Median(times[i]));
+    }
+    std::printf("\n");
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace kiln::client
+
+int main(int argc, char** argv) { return kiln::client::Main(argc, argv); }
