@@ -59,6 +59,7 @@ class ExecOp final : public solver::Op {
   absl::StatusOr<solver::ExecResult> Execute(solver::OpContext& context,
                                              absl::Span<const solver::ResultPtr> inputs) override;
   bool TakesSlot() const override { return true; }
+  bool CheapCacheMap() const override;
   std::vector<Resource> Resources() const override;
 
  private:
@@ -104,6 +105,13 @@ absl::StatusOr<std::string> ExecOp::ContentDigest(solver::OpContext& context, in
     checksums.push_back(checksum);
   }
   return CombineContentDigests(checksums);
+}
+
+// The keys were made with the op; only resetting cache directories takes work.
+bool ExecOp::CheapCacheMap() const {
+  for (const ExecPlan::Mount& mount : plan_.mounts)
+    if (mount.type == ExecPlan::MountType::kCache) return false;
+  return true;
 }
 
 std::vector<solver::Op::Resource> ExecOp::Resources() const {
