@@ -46,7 +46,7 @@ class Loader {
     if (terminal.inputs.empty()) return Invalid("invalid LLB with no inputs on last vertex");
     const uint32_t root = terminal.inputs[0];
     if (root == terminal_) return MissingInput(terminal.op->inputs(0));
-    KILN_RETURN_IF_ERROR(IndexMetadata());
+    IndexMetadata();
     for (uint32_t entry : InOrder(root)) KILN_RETURN_IF_ERROR(Place(entry));
     graph_.root = entries_[root].vertex;
     graph_.root_output = static_cast<int32_t>(terminal.op->inputs(0).index());
@@ -61,8 +61,8 @@ class Loader {
 
   absl::Status ParseEntries() {
     if (definition_.def_size() == 0) return Invalid("invalid empty definition");
-    if (definition_.def_size() > kMaxOps)
-      return Invalid("definition of ", definition_.def_size(), " ops, limit ", kMaxOps);
+    if (definition_.def_size() - 1 > kMaxOps)
+      return Invalid("definition of ", definition_.def_size() - 1, " ops, limit ", kMaxOps);
     entries_.reserve(definition_.def_size());
     by_received_.reserve(definition_.def_size());
     for (const std::string& bytes : definition_.def()) {
@@ -100,7 +100,7 @@ class Loader {
     return absl::OkStatus();
   }
 
-  absl::Status IndexMetadata() {
+  void IndexMetadata() {
     metadata_.assign(entries_.size(), nullptr);
     for (const auto& [text, metadata] : definition_.metadata()) {
       const absl::StatusOr<Digest> digest = Digest::Parse(text);
@@ -108,7 +108,6 @@ class Loader {
       const auto found = by_received_.find(*digest);
       if (found != by_received_.end()) metadata_[found->second] = &metadata;
     }
-    return absl::OkStatus();
   }
 
   // What `root` needs, inputs first. A loop would need a hash collision, but would end as well.
