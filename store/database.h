@@ -56,8 +56,6 @@ class Batch {
  public:
   void Put(Family family, absl::string_view key, absl::string_view value);
   void Delete(Family family, absl::string_view key);
-  // Every key in [begin, end).
-  void DeleteRange(Family family, absl::string_view begin, absl::string_view end);
 
   // Says that the object named by this row has files which were just written and that a power loss
   // before the next barrier may take. Database::unsettled() lists it at the start after such a
@@ -70,12 +68,12 @@ class Batch {
 
  private:
   friend class Database;
-  enum class Kind : uint8_t { kPut, kDelete, kDeleteRange };
+  enum class Kind : uint8_t { kPut, kDelete };
   struct Change {
     Kind kind;
     Family family;
     std::string key;
-    std::string value;  // kPut: the value; kDeleteRange: the end
+    std::string value;  // of kPut
   };
   enum class Mark : uint8_t { kUnsettled = 1, kCommitted = 2 };
 
@@ -84,7 +82,8 @@ class Batch {
 };
 
 // A forward scan over the rows of one family whose keys start with a prefix; sees the state at its
-// creation. Not thread-safe. Must not outlive the database.
+// creation. Not thread-safe. Must not outlive the database, nor be kept while waiting for
+// something: a failed write cannot be made good meanwhile.
 class Cursor {
  public:
   ~Cursor();
@@ -160,8 +159,9 @@ class Database {
   // shares the filtered prefix. The caller checks the row it gets.
   Cursor Probe(Family family) const;
 
-  // Applies `batch` whole. kResourceExhausted: the disk is full; writes work again once there is
-  // room. Each later write then tries to resume first.
+  // Applies `batch` whole. kResourceExhausted: the disk is full; kUnavailable: it fails. Each later
+  // write then tries to open the index anew first, so writes work again once the disk does;
+  // look-ups go on all the time. A write that failed may turn out to be done, whole, after that.
   absl::Status Write(const Batch& batch, Durability durability = Durability::kLogged);
 
   // Everything written before this call, and the files that go with it, survives a power loss
@@ -194,7 +194,9 @@ class Database {
   absl::Status Load();
   absl::Status PrepareFormat();
   absl::Status Apply(const Batch& batch, Durability durability);
-  absl::Status ResumeAfterFailure();
+  absl::Status TrimDeltas(uint64_t from, uint64_t to, Batch* batch) const;
+  absl::Status ProbeDisk() const;
+  absl::Status ReopenAfterFailure();
   void RunTicker();
 
   const std::unique_ptr<Impl> impl_;

@@ -113,10 +113,6 @@ TEST_F(DatabaseTest, ScanKeepsToItsPrefix) {
   EXPECT_THAT(Keys(db->Scan(Family::kLinks, x + "2")), ElementsAre(x + "2"));
   EXPECT_THAT(Keys(db->Scan(Family::kLinks, "x")), ElementsAre(x + "1", x + "2"));
   EXPECT_THAT(Keys(db->Scan(Family::kLinks, "")), ElementsAre(x + "1", x + "2", y + "1"));
-  Batch range;
-  range.DeleteRange(Family::kRefs, "b", "c");
-  ASSERT_TRUE(db->Write(range).ok());
-  EXPECT_THAT(Keys(db->Scan(Family::kRefs, "")), ElementsAre("a", "c", "\xff", "\xff\xff"));
 }
 
 TEST_F(DatabaseTest, SameBootTrustsEverything) {
