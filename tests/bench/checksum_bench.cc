@@ -17,9 +17,9 @@ namespace {
 class Scratch {
  public:
   Scratch() {
-    char name[] = "/tmp/kiln-bench-XXXXXX";
-    if (::mkdtemp(name) == nullptr) std::abort();
-    path_ = name;
+    // TMPDIR chooses the file system.
+    path_ = std::filesystem::temp_directory_path() / "kiln-bench-XXXXXX";
+    if (::mkdtemp(path_.data()) == nullptr) std::abort();
   }
   ~Scratch() { std::filesystem::remove_all(path_); }
   std::string layer() const {
