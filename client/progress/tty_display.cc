@@ -17,6 +17,10 @@ constexpr int kLogTail = 6;  // lines of output under a running step
 
 constexpr char kHideCursor[] = "\x1b[?25l";
 constexpr char kShowCursor[] = "\x1b[?25h";
+// Without wrapping, a line drawn for an old width stays one row: multiplexers shrink the screen a
+// moment before they tell the program.
+constexpr char kWrapOff[] = "\x1b[?7l";
+constexpr char kWrapOn[] = "\x1b[?7h";
 constexpr char kEraseLine[] = "\x1b[K";   // from the cursor to the line's end
 constexpr char kEraseBelow[] = "\x1b[J";  // from the cursor to the screen's end
 
@@ -36,12 +40,11 @@ const char* Color(Step::State state) {
   return "";
 }
 
-// `left` and `right` at the two ends of a line of `columns`.
-std::string Columns(absl::string_view left, absl::string_view right, int columns) {
-  const int room = std::max(0, columns - DisplayWidth(right) - 1);
-  std::string line = ToDisplay(left, room);
-  line.append(std::max(1, columns - DisplayWidth(line) - DisplayWidth(right)), ' ');
-  return ToDisplay(absl::StrCat(line, right), columns);
+// The time stands before the text: a line is no longer than it must be, so that few are wrapped
+// when the terminal becomes narrower, and the frame is not pushed off its top.
+std::string TimedLine(absl::string_view lead, absl::Duration time, absl::string_view text,
+                      int columns) {
+  return ToDisplay(absl::StrFormat("%s%7s %s", lead, FormatSeconds(time), text), columns);
 }
 
 }  // namespace
@@ -75,11 +78,11 @@ void TtyDisplay::Finish(const absl::Status& outcome) {
   MutexLock lock(&mu_);
   finished_ = true;
   // The whole list stays in the terminal's history, above what comes next.
-  std::string out = "\r";
+  std::string out = absl::StrCat(kWrapOff, "\r");
   for (const std::string& line : Frame(output_.size(), true)) {
     absl::StrAppend(&out, line, kEraseLine, "\n");
   }
-  absl::StrAppend(&out, kEraseBelow, kShowCursor);
+  absl::StrAppend(&out, kEraseBelow, kWrapOn, kShowCursor);
   absl::StrAppend(&out, DescribeWarnings(model_));
   if (!outcome.ok()) absl::StrAppend(&out, DescribeFailedSteps(model_, kTtyFailureLines));
   output_.write(out);
@@ -101,8 +104,8 @@ std::string TtyDisplay::StepLine(const Step& step, int columns, absl::Time now) 
                      : step.state == Step::State::kFailed   ? "ERROR "
                      : step.state == Step::State::kCanceled ? "CANCELED "
                                                             : "";
-  const std::string line = Columns(absl::StrCat(" => ", mark, step.name),
-                                   FormatSeconds(step.Elapsed(model_.DaemonNow(now))), columns);
+  const std::string line =
+      TimedLine(" =>", step.Elapsed(model_.DaemonNow(now)), absl::StrCat(mark, step.name), columns);
   const char* color = output_.color ? Color(step.state) : "";
   return *color == '\0' ? line : absl::StrCat(color, line, "\x1b[0m");
 }
@@ -123,8 +126,7 @@ std::vector<std::string> TtyDisplay::Frame(const TerminalSize& size, bool all) {
       const absl::Time end = part.event.completed.value_or(model_.DaemonNow(now));
       StatusEvent untimed = part.event;
       untimed.started.reset();  // the time has its own column
-      block.push_back(Columns(absl::StrCat(" => => ", PartText(untimed)),
-                              FormatSeconds(end - *part.event.started), columns));
+      block.push_back(TimedLine(" => =>", end - *part.event.started, PartText(untimed), columns));
     }
     if (open && !all) {
       const size_t tail = std::min<size_t>(kLogTail, step->tail.size());
@@ -170,9 +172,9 @@ void TtyDisplay::Draw() {
   const std::string key = absl::StrCat(size.columns, "x", size.rows, "\n", frame);
   if (key == last_frame_) return;
   last_frame_ = key;
-  std::string out = absl::StrCat("\r", frame);
+  std::string out = absl::StrCat(kWrapOff, "\r", frame);
   if (lines.size() > 1) absl::StrAppend(&out, "\x1b[", lines.size() - 1, "A");
-  absl::StrAppend(&out, "\r");
+  absl::StrAppend(&out, "\r", kWrapOn);
   output_.write(out);
 }
 

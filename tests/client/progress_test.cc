@@ -11,6 +11,7 @@
 #include "client/progress/plain_display.h"
 #include "client/progress/raw_json_display.h"
 #include "client/progress/text.h"
+#include "client/progress/tty_display.h"
 #include "proto/status_details.h"
 
 namespace kiln::client {
@@ -161,6 +162,61 @@ TEST(PlainDisplayTest, FailureRepeatsTheLastLines) {
   EXPECT_THAT(screen.text, HasSubstr("------\n > step a:\nline 2\n"));
   EXPECT_THAT(screen.text, HasSubstr("line 11\n------\n"));
   EXPECT_THAT(screen.text, testing::Not(HasSubstr("line 1\n")));
+}
+
+// The visible rows of the last frame, and how far up the cursor went after it.
+struct FrameRows {
+  std::vector<std::string> rows;
+  int up = 0;
+};
+FrameRows LastFrame(const std::string& text) {
+  FrameRows frame;
+  std::string last = text.substr(text.rfind("\x1b[?7l"));
+  for (absl::string_view row : absl::StrSplit(last, '\n')) {
+    frame.rows.push_back(ToDisplay(row, 1000));
+  }
+  const size_t end = last.rfind('A');
+  const size_t begin = last.rfind("\x1b[", end);
+  if (end != std::string::npos) frame.up = std::atoi(last.c_str() + begin + 2);
+  return frame;
+}
+
+TEST(TtyDisplayTest, AFrameFitsAndEndsOnItsFirstLine) {
+  Screen screen;
+  TtyDisplay display(screen.Output());
+  for (int i = 0; i < 40; ++i) {
+    const std::string name = absl::StrCat("s", i, std::string(200, 'x'));
+    display.OnUpdate(Of({i < 30 ? Done(name, 0, 1, i % 2 == 0) : Started(name, 1)}));
+    display.OnUpdate(Log(name, absl::StrCat(std::string(300, 'y'), "\n"), 1));
+  }
+  for (const TerminalSize size : {TerminalSize{80, 24}, TerminalSize{20, 5}, TerminalSize{1, 1}}) {
+    screen.size = size;
+    screen.now += absl::Seconds(1);
+    display.Tick();
+    const FrameRows frame = LastFrame(screen.text);
+    EXPECT_LE(static_cast<int>(frame.rows.size()), std::max(1, size.rows - 1));
+    EXPECT_EQ(frame.up, static_cast<int>(frame.rows.size()) - 1);
+    for (const std::string& row : frame.rows) {
+      EXPECT_LE(DisplayWidth(row), std::max(1, size.columns - 1)) << row;
+    }
+  }
+}
+
+TEST(TtyDisplayTest, ShowsRunningStepsWithTimeAndOutputAndCachedMarks) {
+  Screen screen;
+  screen.now = absl::Now();  // the daemon's clock is ours plus a constant
+  TtyDisplay display(screen.Output());
+  display.OnUpdate(Of({Started("a", 0), Done("b", 0, 0, true), Vertex("c")}));
+  display.OnUpdate(Log("a", "compiling\n", 1));
+  screen.now += absl::Seconds(2);
+  display.Tick();
+  EXPECT_THAT(screen.text, HasSubstr("(1/3)  1 cached"));
+  EXPECT_THAT(screen.text, HasSubstr("s step a"));
+  EXPECT_THAT(screen.text, HasSubstr(" => => # compiling"));
+  EXPECT_THAT(screen.text, HasSubstr("CACHED step b"));
+  display.Finish(absl::OkStatus());
+  EXPECT_THAT(screen.text, HasSubstr("FINISHED"));
+  EXPECT_THAT(screen.text, testing::EndsWith("\x1b[?25h"));  // the cursor is back
 }
 
 TEST(RawJsonTest, EqualsBuildkitsLines) {
