@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_join.h"
+#include "absl/synchronization/mutex.h"
 #include "daemon/config/config.h"
 #include "daemon/control/worker.h"
 #include "daemon/daemon.h"
@@ -55,6 +56,8 @@ bool AnotherSignal(const sigset_t& signals) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Debian's Abseil is built to look for lock cycles on every lock, under one global lock.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const auto config = kiln::daemon::LoadConfig(std::vector<std::string>(argv + 1, argv + argc));
   if (!config.ok()) {
     fprintf(stderr, "kilnd: %s\n", std::string(config.status().message()).c_str());

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "proto/buildkit/ops.pb.h"
 #include "proto/digest.h"
 #include "proto/op_bytes.h"
@@ -169,6 +170,8 @@ void BM_Engine(benchmark::State& state) {
     KILN_CHECK(done);
     state.PauseTiming();
     engine.reset();
+    graph.reset();
+    job_log.reset();
     state.ResumeTiming();
   }
   state.SetItemsProcessed(state.iterations() * state.range(0));
@@ -218,4 +221,10 @@ BENCHMARK(BM_Solver)
 }  // namespace
 }  // namespace kiln::solver
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  // Debian's Abseil looks for lock cycles on every lock; kilnd turns that off as well.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
