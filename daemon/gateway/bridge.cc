@@ -39,6 +39,26 @@ absl::StatusOr<Bridge::Ref*> Bridge::FindLocked(absl::string_view ref_id) {
       absl::StrCat("no such ref: ", ref_id, ", all [", absl::StrJoin(all, " "), "]"));
 }
 
+void Bridge::SkipCacheImport(absl::string_view type,
+                             const std::map<std::string, std::string>& attrs) {
+  std::string source(type);
+  for (const char* key : {"ref", "src", "name"}) {
+    const auto found = attrs.find(key);
+    if (found == attrs.end()) continue;
+    source = found->second;
+    break;
+  }
+  const std::string name = absl::StrCat("importing cache manifest from ", source);
+  // The step fails, the build does not (BuildKit, cache imports).
+  options_.job
+      ->RunStep(name, name,
+                [type](solver::ProgressSink&) {
+                  return absl::UnimplementedError(absl::StrCat(
+                      "cache import of type ", type, " is not supported by this daemon yet"));
+                })
+      .IgnoreError();
+}
+
 absl::StatusOr<std::string> Bridge::DefinitionOf(absl::string_view ref_id) {
   MutexLock lock(&mu_);
   KILN_ASSIGN_OR_RETURN(const Ref* ref, FindLocked(ref_id));

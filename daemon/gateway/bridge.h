@@ -48,6 +48,9 @@ class Bridge {
   // "" for a definition without ops.
   absl::StatusOr<std::string> AddDefinition(std::string definition, bool has_ops);
 
+  // Tells in the status stream that a remote cache is not read: the build goes on without it.
+  void SkipCacheImport(absl::string_view type, const std::map<std::string, std::string>& attrs);
+
   // The definition a ref came from.
   absl::StatusOr<std::string> DefinitionOf(absl::string_view ref_id);
 

@@ -164,16 +164,18 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
 
   grpc::ServerUnaryReactor* Solve(Context* context, const pbf::SolveRequest* request,
                                   pbf::SolveResponse* response) override {
-    return Run(context, "Solve",
-               [request, response](Bridge& bridge, const CancelToken& cancel) -> absl::Status {
-                 KILN_RETURN_IF_ERROR(RefuseUnsupported(*request));
-                 KILN_ASSIGN_OR_RETURN(
-                     std::string id, bridge.AddDefinition(request->definition().SerializeAsString(),
-                                                          request->definition().def_size() > 0));
-                 if (request->evaluate())
-                   KILN_RETURN_IF_ERROR(bridge.Evaluate(id, cancel).status());
-                 return FillRef(*request, std::move(id), response);
-               });
+    return Run(
+        context, "Solve",
+        [request, response](Bridge& bridge, const CancelToken& cancel) -> absl::Status {
+          KILN_RETURN_IF_ERROR(RefuseUnsupported(*request));
+          for (const auto& entry : request->cacheimports())
+            bridge.SkipCacheImport(entry.type(), {entry.attrs().begin(), entry.attrs().end()});
+          KILN_ASSIGN_OR_RETURN(std::string id,
+                                bridge.AddDefinition(request->definition().SerializeAsString(),
+                                                     request->definition().def_size() > 0));
+          if (request->evaluate()) KILN_RETURN_IF_ERROR(bridge.Evaluate(id, cancel).status());
+          return FillRef(*request, std::move(id), response);
+        });
   }
 
   grpc::ServerUnaryReactor* Evaluate(Context* context, const pbf::EvaluateRequest* request,

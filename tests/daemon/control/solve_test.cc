@@ -118,6 +118,24 @@ TEST_F(SolveTest, DefinitionInTheRequestNeedsNoFrontend) {
   EXPECT_EQ(built, 1);
 }
 
+TEST_F(SolveTest, CacheImportIsToldAndDoesNotFailTheBuild) {
+  pbc::SolveRequest request = Request("b1");
+  request.mutable_definition();
+  auto* entry = request.mutable_cache()->add_imports();
+  entry->set_type("registry");
+  (*entry->mutable_attrs())["ref"] = "example.com/cache";
+  EXPECT_EQ(StartSolve(request).get().first, absl::OkStatus());
+  std::string name, error;
+  for (const auto& message : ReadStatus("b1").messages) {
+    for (const auto& vertex : message.vertexes()) {
+      name = vertex.name();
+      error = vertex.error();
+    }
+  }
+  EXPECT_EQ(name, "importing cache manifest from example.com/cache");
+  EXPECT_THAT(error, HasSubstr("registry"));
+}
+
 TEST_F(SolveTest, ErrorsOfTheClientComeBackWhole) {
   auto solve = StartSolve(Request("b1"));
   absl::Status error = absl::UnknownError("failed");
