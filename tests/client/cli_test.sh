@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# The kiln program against a real kilnd: exit codes, outputs, plain progress, cache.
+# cli_test.sh KILN KILND KILN_EXAMPLE SOURCE_FOLDER; needs root for containers.
+set -euo pipefail
+kiln=$1 kilnd=$2 example=$3 source=$4
+work=$(mktemp -d /var/tmp/kiln-cli-test.XXXXXX)
+daemon=
+stop() {
+  if [ -n "$daemon" ]; then kill "$daemon" 2>/dev/null || true; wait "$daemon" || true; fi
+  rm -rf "$work"
+}
+trap stop EXIT
+fail() { echo "FAILED: $*"; cat "$work"/*.log 2>/dev/null || true; exit 1; }
+expect_code() { # code command...
+  local want=$1 got=0
+  shift
+  "$@" >"$work/out.log" 2>&1 || got=$?
+  [ "$got" = "$want" ] || fail "exit code $got instead of $want: $*"
+}
+
+export KILN_HOST=unix://$work/d.sock
+expect_code 2 "$kiln" no-such-command
+expect_code 3 "$kiln" info
+"$kilnd" --root "$work/root" --addr "$KILN_HOST" >"$work/kilnd.log" 2>&1 &
+daemon=$!
+expect_code 0 timeout 30 "$kiln" --wait info
+
+bash "$source/deploy/example/make-base.sh" "$work/base"
+cp -r "$source/deploy/example/src" "$work/src"
+"$example" >"$work/example.llb"
+build=("$kiln" build "$work/example.llb" --local "base=$work/base" --local "src=$work/src"
+  --progress plain)
+expect_code 0 "${build[@]}" --output "$work/dir"
+grep -q 'checked 3 files' "$work/out.log" || fail "no output of the last step"
+[ -x "$work/dir/bin/orbit" ] || fail "no exported program"
+expect_code 0 "${build[@]}" --output "type=tar,dest=$work/out.tar" --metadata-file "$work/meta.json"
+[ "$(grep -c CACHED "$work/out.log")" = 5 ] || fail "the second build is not cached"
+tar -tf "$work/out.tar" | grep 'bin/orbit$' >/dev/null || fail "no program in the archive"
+grep -q buildx.build.ref "$work/meta.json" || fail "no metadata"
+echo 'int broken(' >>"$work/src/app/energy.c"
+expect_code 1 "${build[@]}"
+grep -q 'energy.c.*error' "$work/out.log" || fail "the failing step's output is not shown"
+expect_code 1 "$kiln" build "$work/example.llb" --local "base=$work/none" --local "src=$work/src"
+expect_code 0 "$kiln" du -v
+expect_code 0 "$kiln" stats
+kill "$daemon"; wait "$daemon" || true
+daemon=
+! grep -q "$work" /proc/mounts || fail "a mount is left"
