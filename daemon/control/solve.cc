@@ -175,9 +175,11 @@ class SolveRun {
 
   // What the frontend returned; a definition given in the request is a frontend of its own.
   absl::StatusOr<BridgeResult> Answer(const CancelToken& cancel) {
-    if (ClientDrives(request_)) return build_.bridge->WaitForReturn(cancel);
+    // Also for builds that the client drives: it sends no other copy, as Ping lists no
+    // importcaches.
     for (const auto& entry : request_.cache().imports())
       build_.bridge->SkipCacheImport(entry.type(), ToMap(entry.attrs()));
+    if (ClientDrives(request_)) return build_.bridge->WaitForReturn(cancel);
     BridgeResult result;
     KILN_ASSIGN_OR_RETURN(result.ref,
                           build_.bridge->AddDefinition(request_.definition().SerializeAsString(),
