@@ -7,8 +7,6 @@
 namespace kiln::store {
 namespace {
 
-constexpr int64_t kUnknownDiskBytes = 2'000'000'000;
-
 // Position of each rank among the distinct values of one kind, over the number of positions, which
 // both start at one (BuildKit counts the place before the first as well).
 template <typename Key>
@@ -60,35 +58,6 @@ std::vector<size_t> DeletionOrder(absl::Span<const PruneRank> ranks) {
   };
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return key(a) < key(b); });
   return order;
-}
-
-int64_t DiskPercent(int64_t disk_bytes, int64_t percent) {
-  if (disk_bytes < 0) return kUnknownDiskBytes;
-  return (disk_bytes * percent / 100 / (int64_t{1} << 30) + 1) * 1'000'000'000;
-}
-
-SpaceLimits DefaultSpaceLimits(int64_t disk_bytes) {
-  SpaceLimits limits;
-  limits.reserved_bytes = std::min<int64_t>(DiskPercent(disk_bytes, 10), 10'000'000'000);
-  limits.max_used_bytes = std::min<int64_t>(DiskPercent(disk_bytes, 80), 100'000'000'000);
-  limits.min_free_bytes = DiskPercent(disk_bytes, 20);
-  return limits;
-}
-
-std::vector<PruneOptions> DefaultGcPolicies(const SpaceLimits& limits) {
-  PruneOptions cheap;  // easily made again, and large
-  cheap.filters = {"type==source.local", "type==exec.cachemount", "type==source.git.checkout"};
-  cheap.keep_duration = absl::Hours(48);
-  cheap.max_used_bytes = 512'000'000;
-  PruneOptions rest;
-  rest.reserved_bytes = limits.reserved_bytes;
-  rest.max_used_bytes = limits.max_used_bytes;
-  rest.min_free_bytes = limits.min_free_bytes;
-  PruneOptions old = rest;
-  old.keep_duration = absl::Hours(60 * 24);
-  PruneOptions all = rest;
-  all.all = true;
-  return {cheap, old, rest, all};
 }
 
 }  // namespace kiln::store

@@ -29,15 +29,4 @@ struct PruneRank {
 // of positions, plus the same for the use count; equal ones the older first. O(n log n).
 std::vector<size_t> DeletionOrder(absl::Span<const PruneRank> ranks);
 
-// The daemon's settings when the configuration names none, for a disk of that size (-1: unknown).
-struct SpaceLimits {
-  int64_t reserved_bytes = 0, max_used_bytes = 0, min_free_bytes = 0;
-};
-SpaceLimits DefaultSpaceLimits(int64_t disk_bytes);
-// `percent` of the disk as BuildKit rounds it.
-int64_t DiskPercent(int64_t disk_bytes, int64_t percent);
-
-// BuildKit's four default policies, to be run in order.
-std::vector<PruneOptions> DefaultGcPolicies(const SpaceLimits& limits);
-
 }  // namespace kiln::store

@@ -70,29 +70,5 @@ TEST(DeletionOrderTest, EqualValuesShareAPosition) {
   EXPECT_THAT(DeletionOrder({Rank(10, 2), Rank(10, 1), Rank(20, 1)}), ElementsAre(1, 0, 2));
 }
 
-TEST(DefaultLimitsTest, AsBuildKitRounds) {
-  // Whole GiB, plus one, taken for 10^9 each.
-  EXPECT_EQ(DiskPercent(int64_t{99} << 30, 10), 10'000'000'000);
-  EXPECT_EQ(DiskPercent(int64_t{100} << 30, 10), 11'000'000'000);
-  EXPECT_EQ(DiskPercent(-1, 10), 2'000'000'000);
-  const SpaceLimits limits = DefaultSpaceLimits(int64_t{1} << 40);
-  EXPECT_EQ(limits.reserved_bytes, 10'000'000'000);
-  EXPECT_EQ(limits.max_used_bytes, 100'000'000'000);
-  EXPECT_EQ(limits.min_free_bytes, 205'000'000'000);
-}
-
-TEST(DefaultPoliciesTest, FourInOrder) {
-  const auto policies = DefaultGcPolicies({1, 2, 3});
-  ASSERT_EQ(policies.size(), 4u);
-  EXPECT_EQ(policies[0].keep_duration, absl::Hours(48));
-  EXPECT_EQ(policies[0].max_used_bytes, 512'000'000);
-  EXPECT_THAT(policies[0].filters, testing::SizeIs(3));
-  EXPECT_EQ(policies[1].keep_duration, absl::Hours(24 * 60));
-  EXPECT_EQ(policies[1].min_free_bytes, 3);
-  EXPECT_EQ(policies[2].keep_duration, absl::ZeroDuration());
-  EXPECT_FALSE(policies[2].all);
-  EXPECT_TRUE(policies[3].all);
-}
-
 }  // namespace
 }  // namespace kiln::store
