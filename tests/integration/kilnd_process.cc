@@ -99,6 +99,11 @@ absl::StatusOr<std::unique_ptr<KilndProcess>> KilndProcess::Start(const Options&
   daemon->socket_ = pattern + "/kilnd.sock";
   daemon->log_ = pattern + "/kilnd.log";
   daemon->extra_args_ = options.extra_args;
+  // Cgroups of its own: other daemons may run at the same time.
+  daemon->cgroup_parent_ = fs::path(pattern).filename();
+  KILN_RETURN_IF_ERROR(WriteFileAtomic(
+      pattern + "/kilnd.toml",
+      absl::StrCat("[worker.oci]\ndefaultCgroupParent = \"/", daemon->cgroup_parent_, "\"\n")));
   KILN_RETURN_IF_ERROR(daemon->Launch());
   return daemon;
 }
@@ -106,7 +111,9 @@ absl::StatusOr<std::unique_ptr<KilndProcess>> KilndProcess::Start(const Options&
 absl::Status KilndProcess::Launch() {
   KILN_ASSIGN_OR_RETURN(Fd log, OpenFile(log_, O_WRONLY | O_CREAT | O_APPEND, 0600));
   ProcessOptions options;
-  options.args = {KILND_BINARY, "--root", root_, "--addr", address(), "--debug"};
+  options.args = {
+      KILND_BINARY, "--root", root_, "--addr", address(), "--config", folder_ + "/kilnd.toml",
+      "--debug"};
   options.args.insert(options.args.end(), extra_args_.begin(), extra_args_.end());
   options.stdout_fd = log.get();
   options.stderr_fd = log.get();
@@ -122,6 +129,10 @@ absl::Status KilndProcess::Launch() {
 
 KilndProcess::~KilndProcess() {
   if (process_.running()) Stop().IgnoreError();
+  for (const std::string& group : OwnCgroups()) {
+    ::rmdir((group + "/buildkit").c_str());
+    ::rmdir(group.c_str());
+  }
   std::error_code error;  // best effort: a mount left behind is what the leak test is for
   fs::remove_all(folder_, error);
 }
@@ -150,6 +161,17 @@ void KilndProcess::Kill() {
 
 absl::Status KilndProcess::Restart() { return Launch(); }
 
+std::vector<std::string> KilndProcess::OwnCgroups() const {
+  std::vector<std::string> groups;
+  for (const std::string& hierarchy : Entries("/sys/fs/cgroup")) {
+    const std::string group = absl::StrCat(hierarchy, "/", cgroup_parent_);
+    if (fs::is_directory(group)) groups.push_back(group);
+  }
+  const std::string unified = "/sys/fs/cgroup/" + cgroup_parent_;
+  if (fs::is_directory(unified)) groups.push_back(unified);
+  return groups;
+}
+
 Holdings KilndProcess::Count() const {
   Holdings held;
   held.processes = CountDescendants(pid());
@@ -159,13 +181,9 @@ Holdings KilndProcess::Count() const {
     const std::vector<std::string> fields = absl::StrSplit(line, ' ');
     if (fields.size() > 4 && absl::StartsWith(fields[4], root_)) held.mounts.push_back(fields[4]);
   }
-  std::error_code error;
-  for (auto it = fs::recursive_directory_iterator("/sys/fs/cgroup", error);
-       it != fs::recursive_directory_iterator(); it.increment(error)) {
-    const std::string name = it->path().filename();
-    if (it->is_directory(error) && it.depth() > 0 &&
-        absl::StrContains(it->path().string(), "/buildkit/"))
-      held.cgroups.push_back(it->path());
+  for (const std::string& group : OwnCgroups()) {
+    for (const std::string& step : Entries(group + "/buildkit"))
+      if (fs::is_directory(step)) held.cgroups.push_back(step);
   }
   held.temporary = Entries(root_ + "/tmp");
   for (const std::string& entry : Entries(root_ + "/run")) held.temporary.push_back(entry);

@@ -55,9 +55,11 @@ class KilndProcess {
  private:
   KilndProcess() = default;
   absl::Status Launch();
+  // Of this daemon's steps, one in each hierarchy.
+  std::vector<std::string> OwnCgroups() const;
 
   std::string folder_;  // holds socket and log; and the root when it is ours
-  std::string root_, socket_, log_;
+  std::string root_, socket_, log_, cgroup_parent_;
   std::vector<std::string> extra_args_;
   Process process_;
 };
