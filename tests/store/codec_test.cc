@@ -63,7 +63,8 @@ TEST(Codec, OrderedTextsCompareAsTexts) {
   for (size_t i = 0; i < texts.size(); ++i) {
     std::string bytes;
     AppendOrderedText(&bytes, texts[i]);
-    Decoder in(bytes + "rest");
+    const std::string followed = bytes + "rest";
+    Decoder in(followed);
     EXPECT_EQ(in.OrderedText(), texts[i]) << i;
     EXPECT_EQ(in.Rest(), "rest") << i;
     if (i == 0) continue;
