@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace kiln::daemon::dockerfile {
+
+// The patterns of a .dockerignore file, cleaned and in order, for PatternMatcher and for
+// `local.excludepatterns`. They are not compiled here: "!" alone passes and fails there.
+// kInvalidArgument for a line of 64 KiB or more.
+absl::StatusOr<std::vector<std::string>> ParseIgnoreFile(absl::string_view data);
+
+}  // namespace kiln::daemon::dockerfile
