@@ -20,6 +20,8 @@
 #include "daemon/exporter/exporter.h"
 #include "daemon/exporter/local_exporter.h"
 #include "daemon/exporter/tar_exporter.h"
+#include "daemon/frontend/frontend_table.h"
+#include "daemon/gateway/bridge_client.h"
 #include "daemon/gateway/bridge_service.h"
 #include "daemon/gateway/source_meta.h"
 #include "daemon/ops/cache_mounts.h"
@@ -145,6 +147,8 @@ struct Daemon::Parts {
   std::unique_ptr<OpResolver> resolver;
   std::unique_ptr<solver::Solver> solver;
   ExporterTable exporters;
+  FrontendTable frontends;
+  BridgeParts bridge_parts;
   BuildTable builds;
   std::unique_ptr<GarbageCollector> gc;
 
@@ -240,11 +244,15 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   build_pool = std::make_unique<ThreadPool>("kiln-build", kMaxBuilds);
   call_pool = std::make_unique<ThreadPool>("kiln-call", kMaxCalls);
 
+  bridge_parts.frontends = &frontends;
+  bridge_parts.resolve_source = MakeSourceResolver(Sources());
+  bridge_parts.worker = worker;
   ControlDeps control_deps;
   control_deps.solve.solver = solver.get();
   control_deps.solve.builds = &builds;
   control_deps.solve.sessions = &sessions.registry();
   control_deps.solve.exporters = &exporters;
+  control_deps.solve.bridge_parts = &bridge_parts;
   control_deps.solve.timers = &timers;
   control_deps.solve.entitlements.insert(config.entitlements.begin(), config.entitlements.end());
   control_deps.session_host = &sessions;
@@ -257,8 +265,7 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   BridgeServiceDeps bridge_deps;
   bridge_deps.finder = &builds;
   bridge_deps.pool = call_pool.get();
-  bridge_deps.worker = worker;
-  bridge_deps.resolve_source = MakeSourceResolver(Sources());
+  bridge_deps.parts = &bridge_parts;
   bridge = MakeBridgeService(std::move(bridge_deps));
   stats = MakeStatsService({solver.get(), &builds, &sessions.registry(), started_at});
 

@@ -37,11 +37,8 @@ absl::Status RefuseUnsupported(const SolveRequest& request) {
     return absl::UnimplementedError(absl::StrCat(what, " is not supported by this daemon yet"));
   };
   if (request.ref().empty()) return absl::InvalidArgumentError("solve without a ref");
-  const std::string& frontend = request.frontend();
-  if (frontend == "dockerfile.v0" || frontend == "gateway.v0")
-    return refuse(absl::StrCat("frontend ", frontend));
-  if (!frontend.empty())
-    return absl::InvalidArgumentError(absl::StrCat("invalid frontend: ", frontend));
+  if (!request.frontend().empty() && request.definition().def_size() > 0)
+    return absl::InvalidArgumentError("cannot solve with both Definition and Frontend specified");
   const auto& cache = request.cache();
   if (!cache.exportrefdeprecated().empty() || cache.exports_size() > 0)
     return refuse(absl::StrCat("cache export to ",
@@ -164,22 +161,26 @@ class SolveRun {
   std::shared_ptr<Bridge> MakeBridge(const std::vector<std::string>& session_ids) {
     BridgeOptions options;
     options.job = build_.job;
-    options.session_ids = session_ids;
+    options.opts = build_.frontend_attrs;
     for (const auto& [name, definition] : request_.frontendinputs())
       options.inputs[name] = definition.SerializeAsString();
+    options.session_ids = session_ids;
     options.warn = [warnings = build_.warnings](const Digest& vertex, solver::Warning warning) {
       warnings->Add({vertex, std::move(warning)});
     };
     return std::make_shared<Bridge>(std::move(options));
   }
 
-  // What the frontend returned; a definition given in the request is a frontend of its own.
+  // What the frontend returned; a definition in the request is an answer by itself.
   absl::StatusOr<BridgeResult> Answer(const CancelToken& cancel) {
     // Also for builds that the client drives: it sends no other copy, as Ping lists no
     // importcaches.
     for (const auto& entry : request_.cache().imports())
       build_.bridge->SkipCacheImport(entry.type(), ToMap(entry.attrs()));
     if (ClientDrives(request_)) return build_.bridge->WaitForReturn(cancel);
+    if (!request_.frontend().empty())
+      return RunFrontend(*deps_.bridge_parts, *build_.bridge, request_.frontend(),
+                         build_.bridge->options().opts, build_.bridge->options().inputs, cancel);
     BridgeResult result;
     KILN_ASSIGN_OR_RETURN(result.ref,
                           build_.bridge->AddDefinition(request_.definition().SerializeAsString(),

@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "daemon/control/build.h"
 #include "daemon/exporter/exporter.h"
+#include "daemon/gateway/bridge_client.h"
 #include "daemon/rpc/fd_loop.h"
 #include "daemon/session/session.h"
 #include "solver/solver.h"
@@ -25,6 +26,7 @@ struct SolveDeps {
   BuildTable* builds = nullptr;
   SessionFinder* sessions = nullptr;
   const ExporterTable* exporters = nullptr;
+  const BridgeParts* bridge_parts = nullptr;
   FdLoop* timers = nullptr;
   // What clients may be granted ("network.host", "security.insecure").
   absl::flat_hash_set<std::string> entitlements;
@@ -32,8 +34,8 @@ struct SolveDeps {
   absl::Duration keep_ended = absl::Seconds(10);
 };
 
-// Control.Solve (wire.md 1.2): waits for the frontend's answer or solves the definition, builds
-// every ref of the result, exports. Blocks for the whole build.
+// Control.Solve (wire.md 1.2): waits for the client's answer, runs the frontend or solves the
+// definition; builds every ref of the result; exports. Blocks for the whole build.
 absl::Status Solve(const SolveDeps& deps, const moby::buildkit::v1::SolveRequest& request,
                    const CancelToken& cancel, moby::buildkit::v1::SolveResponse* response);
 

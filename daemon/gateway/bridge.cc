@@ -96,15 +96,38 @@ absl::StatusOr<store::RefPtr> Bridge::Tree(absl::string_view ref_id, const Cance
   return tree;
 }
 
+std::vector<std::string> Bridge::RefIds(const BridgeResult& result) {
+  std::vector<std::string> ids;
+  if (!result.ref.empty()) ids.push_back(result.ref);
+  for (const auto& [platform, id] : result.refs)
+    if (!id.empty()) ids.push_back(id);
+  return ids;
+}
+
+absl::Status Bridge::Adopt(Bridge& nested, const BridgeResult& result) {
+  absl::flat_hash_map<std::string, Ref> taken;
+  {
+    MutexLock lock(&nested.mu_);
+    for (const std::string& id : RefIds(result)) {
+      const auto found = nested.refs_.find(id);
+      if (found == nested.refs_.end())
+        return absl::NotFoundError(absl::StrCat("return reference ", id, " not found"));
+      taken.insert(*found);
+    }
+  }
+  MutexLock lock(&mu_);
+  if (!closed_.ok()) return closed_;
+  for (auto& [id, ref] : taken) refs_.try_emplace(id, std::move(ref));
+  return absl::OkStatus();
+}
+
 absl::Status Bridge::Return(absl::StatusOr<BridgeResult> result) {
   MutexLock lock(&mu_);
   if (!closed_.ok()) return closed_;
   if (answer_.has_value()) return absl::FailedPreconditionError("gateway result is already set");
   if (result.ok()) {
-    std::vector<std::string> ids = {result->ref};
-    for (const auto& [platform, id] : result->refs) ids.push_back(id);
-    for (const std::string& id : ids) {
-      if (!id.empty() && !refs_.contains(id))
+    for (const std::string& id : RefIds(*result)) {
+      if (!refs_.contains(id))
         return absl::NotFoundError(absl::StrCat("return reference ", id, " not found"));
     }
   }
@@ -130,11 +153,14 @@ absl::StatusOr<BridgeResult> Bridge::WaitForReturn(const CancelToken& cancel) {
 
 void Bridge::Close(absl::Status why) {
   absl::flat_hash_map<std::string, Ref> dropped;  // released after the lock is gone
-  MutexLock lock(&mu_);
-  if (!closed_.ok()) return;
-  closed_ = std::move(why);
-  dropped.swap(refs_);
-  returned_.SignalAll();
+  {
+    MutexLock lock(&mu_);
+    if (!closed_.ok()) return;
+    closed_ = why;
+    dropped.swap(refs_);
+    returned_.SignalAll();
+  }
+  closing_.Cancel(std::move(why));
 }
 
 }  // namespace kiln::daemon

@@ -29,15 +29,17 @@ struct BridgeResult {
 
 struct BridgeOptions {
   std::shared_ptr<solver::Job> job;
+  // SolveRequest.FrontendAttrs, or FrontendOpt of a nested solve.
+  std::map<std::string, std::string> opts = {};
   // SolveRequest.FrontendInputs: name -> serialized pb.Definition.
-  std::map<std::string, std::string> inputs;
+  std::map<std::string, std::string> inputs = {};
   std::vector<std::string> session_ids;
   // Takes warnings that the frontend raises for a vertex.
   std::function<void(const Digest& vertex, solver::Warning warning)> warn;
 };
 
-// One build as its frontend sees it: lazy refs, and one answer (wire.md 4). Frontends in the client
-// reach it over gRPC; those in the daemon may use it directly. Thread-safe.
+// One build as one frontend sees it: lazy refs, and one answer (wire.md 4). A frontend that another
+// one runs has a bridge of its own on the same job. Reached through BridgeClient. Thread-safe.
 class Bridge {
  public:
   explicit Bridge(BridgeOptions options) : options_(std::move(options)) {}
@@ -67,8 +69,14 @@ class Bridge {
   // Waits for the answer.
   absl::StatusOr<BridgeResult> WaitForReturn(const CancelToken& cancel);
 
+  // Takes over from the bridge of a nested frontend the refs that its answer names. Ids stay the
+  // same. An unknown one is "return reference X not found".
+  absl::Status Adopt(Bridge& nested, const BridgeResult& result);
+
   // Ends the build for the frontend: every later call fails with `why`, refs are dropped.
   void Close(absl::Status why);
+  // Fires at Close.
+  CancelToken closed() const { return closing_.token(); }
 
  private:
   struct Ref {
@@ -76,9 +84,12 @@ class Bridge {
     solver::ResultPtr result;
     bool evaluated = false;
   };
+  // Every ref id in `result`, "" left out.
+  static std::vector<std::string> RefIds(const BridgeResult& result);
   absl::StatusOr<Ref*> FindLocked(absl::string_view ref_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const BridgeOptions options_;
+  CancelSource closing_;
   Mutex mu_;
   CondVar returned_;
   absl::flat_hash_map<std::string, Ref> refs_ ABSL_GUARDED_BY(mu_);

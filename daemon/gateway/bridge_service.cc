@@ -4,8 +4,9 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "daemon/gateway/capabilities.h"
 #include "daemon/gateway/file_access.h"
 #include "daemon/rpc/status.h"
@@ -51,36 +52,59 @@ void AddCaps(const std::vector<absl::string_view>& ids,
   }
 }
 
+absl::Status RefusePolicies(int count) {
+  if (count == 0) return absl::OkStatus();
+  return absl::UnimplementedError("source policies are not supported by this daemon yet");
+}
+
 absl::Status RefuseUnsupported(const pbf::SolveRequest& request) {
-  if (!request.frontend().empty()) {
-    if (request.definition().def_size() > 0)
-      return absl::InvalidArgumentError("cannot solve with both Definition and Frontend specified");
-    if (request.frontend() == "dockerfile.v0" || request.frontend() == "gateway.v0")
-      return absl::UnimplementedError(
-          absl::StrCat("frontend ", request.frontend(), " is not supported by this daemon yet"));
-    return absl::InvalidArgumentError(absl::StrCat("invalid frontend: ", request.frontend()));
-  }
-  if (request.sourcepolicies_size() > 0)
-    return absl::UnimplementedError("source policies are not supported by this daemon yet");
+  KILN_RETURN_IF_ERROR(RefusePolicies(request.sourcepolicies_size()));
   if (request.final())
     return absl::UnimplementedError("LLBBridge.Solve with Final: use LLBBridge.Return");
   return absl::OkStatus();
 }
 
-// The ref id and definition of a lazy ref, in whichever form the client reads.
-absl::Status FillRef(const pbf::SolveRequest& request, std::string id,
-                     pbf::SolveResponse* response) {
+FrontendClient::Solve FromProto(const pbf::SolveRequest& request) {
+  FrontendClient::Solve solve;
+  solve.definition = request.definition().SerializeAsString();
+  solve.evaluate = request.evaluate();
+  solve.frontend = request.frontend();
+  solve.frontend_opts.insert(request.frontendopt().begin(), request.frontendopt().end());
+  for (const auto& [name, definition] : request.frontendinputs())
+    solve.frontend_inputs[name] = definition.SerializeAsString();
+  for (const auto& entry : request.cacheimports())
+    solve.cache_imports.push_back({entry.type(), {entry.attrs().begin(), entry.attrs().end()}});
+  return solve;
+}
+
+absl::Status FillRef(BridgeClient& client, const std::string& id, pbf::Ref* ref) {
+  ref->set_id(id);
+  if (id.empty()) return absl::OkStatus();
+  KILN_ASSIGN_OR_RETURN(const std::string definition, client.DefinitionOf(id));
+  ref->mutable_def()->ParseFromString(definition);
+  return absl::OkStatus();
+}
+
+// The result in whichever form the client reads.
+absl::Status Fill(const pbf::SolveRequest& request, const BridgeResult& result,
+                  BridgeClient& client, pbf::SolveResponse* response) {
   if (!request.allowresultreturn()) {
-    response->set_ref(std::move(id));
+    if (result.is_map) return absl::InvalidArgumentError("solve did not return a default result");
+    response->set_ref(result.ref);
     return absl::OkStatus();
   }
+  pbf::Result& out = *response->mutable_result();
+  for (const auto& [key, value] : result.metadata) (*out.mutable_metadata())[key] = value;
   if (!request.allowresultarrayref()) {
-    response->mutable_result()->set_refdeprecated(std::move(id));
+    if (!result.is_map) out.set_refdeprecated(result.ref);
+    for (const auto& [platform, id] : result.refs)
+      (*out.mutable_refsdeprecated()->mutable_refs())[platform] = id;
     return absl::OkStatus();
   }
-  pbf::Ref* ref = response->mutable_result()->mutable_ref();
-  if (!id.empty()) *ref->mutable_def() = request.definition();
-  ref->set_id(std::move(id));
+  if (!result.is_map) return FillRef(client, result.ref, out.mutable_ref());
+  out.mutable_refs();
+  for (const auto& [platform, id] : result.refs)
+    KILN_RETURN_IF_ERROR(FillRef(client, id, &(*out.mutable_refs()->mutable_refs())[platform]));
   return absl::OkStatus();
 }
 
@@ -126,13 +150,94 @@ absl::StatusOr<solver::Warning> ToWarning(const pbf::WarnRequest& request) {
   return warning;
 }
 
+// "os/arch[/variant]"; "" for none.
+std::string PlatformText(const pb::Platform& platform) {
+  if (platform.os().empty() && platform.architecture().empty()) return "";
+  std::string text = absl::StrCat(platform.os(), "/", platform.architecture());
+  if (!platform.variant().empty()) absl::StrAppend(&text, "/", platform.variant());
+  return text;
+}
+
+absl::Status ResolveImage(BridgeClient& client, const pbf::ResolveImageConfigRequest& request,
+                          pbf::ResolveImageConfigResponse* response) {
+  KILN_RETURN_IF_ERROR(RefusePolicies(request.sourcepolicies_size()));
+  FrontendClient::ImageRequest wanted;
+  wanted.reference = request.ref();
+  wanted.platform = PlatformText(request.platform());
+  wanted.resolve_mode = request.resolvemode();
+  wanted.log_name = request.logname();
+  wanted.oci_layout = request.resolvertype() == 1;
+  wanted.store_id = request.storeid();
+  wanted.store_session_id = request.sessionid();
+  KILN_ASSIGN_OR_RETURN(FrontendClient::Image image, client.ResolveImage(wanted));
+  response->set_digest(image.digest.ToString());
+  response->set_config(std::move(image.config));
+  response->set_ref(std::move(image.reference));
+  return absl::OkStatus();
+}
+
+// Sources with an image behind them are asked as images, all others by their kind.
+absl::Status ResolveSource(BridgeClient& client, const pbf::ResolveSourceMetaRequest& request,
+                           pbf::ResolveSourceMetaResponse* response) {
+  if (!request.has_source()) return absl::InvalidArgumentError("source is required");
+  KILN_RETURN_IF_ERROR(RefusePolicies(request.sourcepolicies_size()));
+  pb::SourceOp& source = *response->mutable_source();
+  source = request.source();
+  absl::string_view reference = request.source().identifier();
+  const bool oci_layout = absl::ConsumePrefix(&reference, "oci-layout://");
+  if (oci_layout || absl::ConsumePrefix(&reference, "docker-image://")) {
+    if (request.image().attestationchain() || request.image().resolveattestations_size() > 0)
+      return absl::UnimplementedError(
+          "resolving the attestations of an image is not supported by this daemon yet");
+    const auto attr = [&](const char* key) {
+      const auto found = source.attrs().find(key);
+      return found == source.attrs().end() ? std::string() : found->second;
+    };
+    FrontendClient::ImageRequest wanted;
+    wanted.reference = std::string(reference);
+    wanted.platform = PlatformText(request.platform());
+    wanted.resolve_mode = request.resolvemode();
+    wanted.log_name = request.logname();
+    wanted.oci_layout = oci_layout;
+    wanted.store_id = attr("oci.store");
+    wanted.store_session_id = attr("oci.session");
+    KILN_ASSIGN_OR_RETURN(FrontendClient::Image image, client.ResolveImage(wanted));
+    source.set_identifier(
+        absl::StrCat(oci_layout ? "oci-layout://" : "docker-image://", image.reference));
+    response->mutable_image()->set_digest(image.digest.ToString());
+    if (!request.image().noconfig()) response->mutable_image()->set_config(std::move(image.config));
+    return absl::OkStatus();
+  }
+  KILN_ASSIGN_OR_RETURN(
+      const FrontendClient::SourceFacts facts,
+      client.ResolveSource(request.source().SerializeAsString(), request.logname()));
+  source.set_identifier(facts.identifier);
+  source.clear_attrs();
+  for (const auto& [key, value] : facts.attrs) (*source.mutable_attrs())[key] = value;
+  if (absl::StartsWith(facts.identifier, "git://")) {
+    if (request.git().returnobject())
+      return absl::UnimplementedError(
+          "reading the objects of a git commit is not supported by this daemon yet");
+    response->mutable_git()->set_checksum(facts.checksum);
+    response->mutable_git()->set_ref(facts.git_ref);
+    response->mutable_git()->set_commitchecksum(facts.git_commit);
+  } else if (absl::StartsWith(facts.identifier, "http")) {
+    if (request.http().has_checksumrequest())
+      return absl::UnimplementedError(
+          "checksums of parts of a file are not supported by this daemon yet");
+    response->mutable_http()->set_checksum(facts.checksum);
+    response->mutable_http()->set_filename(facts.http_filename);
+  }
+  return absl::OkStatus();
+}
+
 class BridgeService : public pbf::LLBBridge::CallbackService {
  public:
   explicit BridgeService(BridgeServiceDeps deps) : deps_(std::move(deps)) {}
 
  private:
   using Context = grpc::CallbackServerContext;
-  using Work = absl::AnyInvocable<absl::Status(Bridge&, const CancelToken&)>;
+  using Work = absl::AnyInvocable<absl::Status(BridgeClient&)>;
 
   // Finds the build and runs `work` on it. `method` goes before what was wrong with the routing.
   grpc::ServerUnaryReactor* Run(Context* context, const char* method, Work work) {
@@ -143,7 +248,8 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
                                  work = std::move(work)](const CancelToken& cancel) mutable {
       auto bridge = deps_.finder->FindBridge(id, cancel);
       if (!bridge.ok()) return Annotate(bridge.status(), absl::StrCat("forwarding ", method));
-      return work(**bridge, cancel);
+      BridgeClient client(deps_.parts, *std::move(bridge), cancel);
+      return work(client);
     });
   }
 
@@ -154,92 +260,77 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
 
   grpc::ServerUnaryReactor* Ping(Context* context, const pbf::PingRequest*,
                                  pbf::PongResponse* response) override {
-    return Run(context, "Ping", [this, response](Bridge&, const CancelToken&) {
+    return Run(context, "Ping", [this, response](BridgeClient&) {
       AddCaps(FrontendCapabilities(), response->mutable_frontendapicaps());
       AddCaps(LlbCapabilitiesOffered(), response->mutable_llbcaps());
-      response->add_workers()->ParseFromString(deps_.worker);
+      response->add_workers()->ParseFromString(deps_.parts->worker);
       return absl::OkStatus();
     });
   }
 
   grpc::ServerUnaryReactor* Solve(Context* context, const pbf::SolveRequest* request,
                                   pbf::SolveResponse* response) override {
-    return Run(
-        context, "Solve",
-        [request, response](Bridge& bridge, const CancelToken& cancel) -> absl::Status {
-          KILN_RETURN_IF_ERROR(RefuseUnsupported(*request));
-          for (const auto& entry : request->cacheimports())
-            bridge.SkipCacheImport(entry.type(), {entry.attrs().begin(), entry.attrs().end()});
-          KILN_ASSIGN_OR_RETURN(std::string id,
-                                bridge.AddDefinition(request->definition().SerializeAsString(),
-                                                     request->definition().def_size() > 0));
-          if (request->evaluate()) KILN_RETURN_IF_ERROR(bridge.Evaluate(id, cancel).status());
-          return FillRef(*request, std::move(id), response);
-        });
+    return Run(context, "Solve", [request, response](BridgeClient& client) -> absl::Status {
+      KILN_RETURN_IF_ERROR(RefuseUnsupported(*request));
+      KILN_ASSIGN_OR_RETURN(const BridgeResult result, client.SolveGraph(FromProto(*request)));
+      return Fill(*request, result, client, response);
+    });
   }
 
   grpc::ServerUnaryReactor* Evaluate(Context* context, const pbf::EvaluateRequest* request,
                                      pbf::EvaluateResponse*) override {
-    return Run(context, "Evaluate", [request](Bridge& bridge, const CancelToken& cancel) {
-      return bridge.Evaluate(request->ref(), cancel).status();
+    return Run(context, "Evaluate", [request](BridgeClient& client) {
+      return client.bridge().Evaluate(request->ref(), client.cancel()).status();
     });
   }
 
   grpc::ServerUnaryReactor* Return(Context* context, const pbf::ReturnRequest* request,
                                    pbf::ReturnResponse*) override {
-    return Run(context, "Return", [request](Bridge& bridge, const CancelToken&) {
+    return Run(context, "Return", [request](BridgeClient& client) {
       if (request->has_result() == request->has_error())
         return absl::InvalidArgumentError("gateway return must be either result or err");
-      if (!request->has_error()) return bridge.Return(FromProto(request->result()));
+      if (!request->has_error()) return client.bridge().Return(FromProto(request->result()));
       absl::Status error = ParseStatus(request->error().SerializeAsString());
       if (error.ok()) error = absl::UnknownError("frontend failed without saying why");
-      return bridge.Return(std::move(error));
+      return client.bridge().Return(std::move(error));
     });
   }
 
   grpc::ServerUnaryReactor* ReadFile(Context* context, const pbf::ReadFileRequest* request,
                                      pbf::ReadFileResponse* response) override {
-    return Run(context, "ReadFile",
-               [request, response](Bridge& bridge, const CancelToken& cancel) -> absl::Status {
-                 KILN_ASSIGN_OR_RETURN(const auto tree, bridge.Tree(request->ref(), cancel));
-                 const bool part = request->has_range();
-                 KILN_ASSIGN_OR_RETURN(
-                     *response->mutable_data(),
-                     ReadTreeFile(tree, request->filepath(), part ? request->range().offset() : 0,
-                                  part ? request->range().length() : -1, cancel));
-                 return absl::OkStatus();
-               });
+    return Run(context, "ReadFile", [request, response](BridgeClient& client) -> absl::Status {
+      const bool part = request->has_range();
+      KILN_ASSIGN_OR_RETURN(
+          *response->mutable_data(),
+          client.ReadFile(request->ref(), request->filepath(), part ? request->range().offset() : 0,
+                          part ? request->range().length() : -1));
+      return absl::OkStatus();
+    });
   }
 
   grpc::ServerUnaryReactor* ReadDir(Context* context, const pbf::ReadDirRequest* request,
                                     pbf::ReadDirResponse* response) override {
-    return Run(context, "ReadDir",
-               [request, response](Bridge& bridge, const CancelToken& cancel) -> absl::Status {
-                 KILN_ASSIGN_OR_RETURN(const auto tree, bridge.Tree(request->ref(), cancel));
-                 KILN_ASSIGN_OR_RETURN(
-                     const auto stats,
-                     ReadTreeDir(tree, request->dirpath(), request->includepattern(), cancel));
-                 for (const fsutil::Stat& stat : stats) FillStat(stat, response->add_entries());
-                 return absl::OkStatus();
-               });
+    return Run(context, "ReadDir", [request, response](BridgeClient& client) -> absl::Status {
+      KILN_ASSIGN_OR_RETURN(const auto stats, client.ReadDir(request->ref(), request->dirpath(),
+                                                             request->includepattern()));
+      for (const fsutil::Stat& stat : stats) FillStat(stat, response->add_entries());
+      return absl::OkStatus();
+    });
   }
 
   grpc::ServerUnaryReactor* StatFile(Context* context, const pbf::StatFileRequest* request,
                                      pbf::StatFileResponse* response) override {
-    return Run(context, "StatFile",
-               [request, response](Bridge& bridge, const CancelToken& cancel) -> absl::Status {
-                 KILN_ASSIGN_OR_RETURN(const auto tree, bridge.Tree(request->ref(), cancel));
-                 KILN_ASSIGN_OR_RETURN(const auto stat,
-                                       StatTreeFile(tree, request->path(), cancel));
-                 FillStat(stat, response->mutable_stat());
-                 return absl::OkStatus();
-               });
+    return Run(context, "StatFile", [request, response](BridgeClient& client) -> absl::Status {
+      KILN_ASSIGN_OR_RETURN(const auto stat, client.StatFile(request->ref(), request->path()));
+      FillStat(stat, response->mutable_stat());
+      return absl::OkStatus();
+    });
   }
 
   grpc::ServerUnaryReactor* Inputs(Context* context, const pbf::InputsRequest*,
                                    pbf::InputsResponse* response) override {
-    return Run(context, "Inputs", [response](Bridge& bridge, const CancelToken&) {
-      for (const auto& [name, definition] : bridge.options().inputs)
+    return Run(context, "Inputs", [response](BridgeClient& client) {
+      for (const auto& [name, definition] : client.inputs())
         (*response->mutable_definitions())[name].ParseFromString(definition);
       return absl::OkStatus();
     });
@@ -247,44 +338,31 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
 
   grpc::ServerUnaryReactor* Warn(Context* context, const pbf::WarnRequest* request,
                                  pbf::WarnResponse*) override {
-    return Run(context, "Warn", [request](Bridge& bridge, const CancelToken&) -> absl::Status {
+    return Run(context, "Warn", [request](BridgeClient& client) -> absl::Status {
       KILN_ASSIGN_OR_RETURN(const Digest vertex, Digest::Parse(request->digest()));
-      KILN_ASSIGN_OR_RETURN(solver::Warning warning, ToWarning(*request));
-      if (bridge.options().warn) bridge.options().warn(vertex, std::move(warning));
-      return absl::OkStatus();
+      KILN_ASSIGN_OR_RETURN(const solver::Warning warning, ToWarning(*request));
+      return client.Warn(vertex, warning);
     });
   }
 
   grpc::ServerUnaryReactor* ResolveSourceMeta(Context* context,
                                               const pbf::ResolveSourceMetaRequest* request,
                                               pbf::ResolveSourceMetaResponse* response) override {
-    return Run(
-        context, "ResolveSourceMeta",
-        [this, request, response](Bridge& bridge, const CancelToken& cancel) -> absl::Status {
-          if (!request->has_source()) return absl::InvalidArgumentError("source is required");
-          if (request->sourcepolicies_size() > 0)
-            return absl::UnimplementedError("source policies are not supported by this daemon yet");
-          KILN_ASSIGN_OR_RETURN(
-              const SourceMeta meta,
-              deps_.resolve_source(bridge, request->source().SerializeAsString(), cancel));
-          *response->mutable_source() = request->source();
-          if (meta.kind == SourceMeta::Kind::kGit) {
-            response->mutable_git()->set_checksum(meta.checksum);
-            response->mutable_git()->set_ref(meta.git_ref);
-            response->mutable_git()->set_commitchecksum(meta.git_commit);
-          } else if (meta.kind == SourceMeta::Kind::kHttp) {
-            response->mutable_http()->set_checksum(meta.checksum);
-            response->mutable_http()->set_filename(meta.http_filename);
-          }
-          return absl::OkStatus();
-        });
+    return Run(context, "ResolveSourceMeta",
+               [request, response](BridgeClient& client) -> absl::Status {
+                 return ResolveSource(client, *request, response);
+               });
   }
 
   grpc::ServerUnaryReactor* ResolveImageConfig(Context* context,
                                                const pbf::ResolveImageConfigRequest* request,
-                                               pbf::ResolveImageConfigResponse*) override {
-    return Refuse(context, absl::StrCat("resolving the image ", request->ref()));
+                                               pbf::ResolveImageConfigResponse* response) override {
+    return Run(context, "ResolveImageConfig",
+               [request, response](BridgeClient& client) -> absl::Status {
+                 return ResolveImage(client, *request, response);
+               });
   }
+
   grpc::ServerUnaryReactor* NewContainer(Context* context, const pbf::NewContainerRequest*,
                                          pbf::NewContainerResponse*) override {
     return Refuse(context, "LLBBridge.NewContainer");

@@ -38,29 +38,27 @@ class AskContext : public solver::OpContext {
 }  // namespace
 
 SourceResolver MakeSourceResolver(std::vector<Source*> sources) {
+  using Facts = FrontendClient::SourceFacts;
   return [sources = std::move(sources)](const Bridge& bridge, absl::string_view bytes,
-                                        const CancelToken& cancel) -> absl::StatusOr<SourceMeta> {
+                                        const CancelToken& cancel) -> absl::StatusOr<Facts> {
     pb::SourceOp op;
     if (!op.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
       return absl::InvalidArgumentError("malformed source");
-    const std::string& identifier = op.identifier();
-    const size_t end = identifier.find("://");
+    Facts facts;
+    facts.identifier = op.identifier();
+    facts.attrs.insert(op.attrs().begin(), op.attrs().end());
+    const size_t end = facts.identifier.find("://");
     if (end == std::string::npos)
-      return absl::InvalidArgumentError(absl::StrCat("invalid source \"", identifier, "\""));
-    const absl::string_view scheme = absl::string_view(identifier).substr(0, end);
-    SourceMeta meta;
-    if (scheme == "local") return meta;
+      return absl::InvalidArgumentError(absl::StrCat("invalid source \"", facts.identifier, "\""));
+    const absl::string_view scheme = absl::string_view(facts.identifier).substr(0, end);
+    if (scheme == "local") return facts;
     for (Source* source : sources) {
       if (!source->Handles(scheme)) continue;
-      SourceSpec spec;
-      spec.identifier = identifier;
-      spec.attrs.insert(op.attrs().begin(), op.attrs().end());
-      KILN_ASSIGN_OR_RETURN(const auto instance, source->Resolve(spec));
+      KILN_ASSIGN_OR_RETURN(const auto instance, source->Resolve({facts.identifier, facts.attrs}));
       AskContext context(bridge, cancel);
       KILN_ASSIGN_OR_RETURN(const SourceKey key, instance->Key(context, 0));
-      meta.kind = scheme == "git" ? SourceMeta::Kind::kGit : SourceMeta::Kind::kHttp;
-      meta.checksum = key.pin;
-      return meta;
+      facts.checksum = key.pin;
+      return facts;
     }
     return absl::UnimplementedError(
         absl::StrCat("resolving ", scheme, " sources is not supported by this daemon yet"));

@@ -1,14 +1,24 @@
 #pragma once
 
+#include <functional>
 #include <vector>
 
-#include "daemon/gateway/bridge_service.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "daemon/frontend/frontend_client.h"
+#include "daemon/gateway/bridge.h"
 #include "daemon/source/source.h"
+#include "store/base/cancel.h"
 
 namespace kiln::daemon {
 
-// Resolves sources for LLBBridge.ResolveSourceMeta: what `sources` handle, and nothing else.
-// `sources` outlive the function.
+// What a source is now, for a frontend that asks before it builds. `source` is a serialized
+// pb.SourceOp. kUnimplemented names a scheme that cannot be resolved. Blocks.
+using SourceResolver = std::function<absl::StatusOr<FrontendClient::SourceFacts>(
+    const Bridge& bridge, absl::string_view source, const CancelToken& cancel)>;
+
+// Resolves what `sources` handle, and nothing else; `sources` outlive the function. Of what is
+// local to the client only the source itself is told.
 SourceResolver MakeSourceResolver(std::vector<Source*> sources);
 
 }  // namespace kiln::daemon

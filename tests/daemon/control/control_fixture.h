@@ -15,7 +15,9 @@
 
 #include "daemon/control/control_service.h"
 #include "daemon/control/worker.h"
+#include "daemon/gateway/bridge_client.h"
 #include "daemon/gateway/bridge_service.h"
+#include "daemon/gateway/source_meta.h"
 #include "daemon/ops/ref_result.h"
 #include "daemon/rpc/server.h"
 #include "daemon/rpc/status.h"
@@ -66,6 +68,17 @@ class RecordingExporter : public Exporter {
   const std::string name_ = "exporting to memory";
 };
 
+// A frontend that is a function.
+class FunctionFrontend : public Frontend {
+ public:
+  using Function = std::function<absl::StatusOr<BridgeResult>(FrontendClient&)>;
+  explicit FunctionFrontend(Function function) : function_(std::move(function)) {}
+  absl::StatusOr<BridgeResult> Run(FrontendClient& client) override { return function_(client); }
+
+ private:
+  const Function function_;
+};
+
 // Control and LLBBridge on a real socket over a fake solver.
 class ControlFixture : public testing::Test {
  protected:
@@ -85,6 +98,7 @@ class ControlFixture : public testing::Test {
     deps.solve.builds = &builds_;
     deps.solve.sessions = &sessions_.registry();
     deps.solve.exporters = &exporters_;
+    deps.solve.bridge_parts = &parts_;
     deps.solve.timers = &timers_;
     deps.solve.entitlements = {"network.host"};
     deps.session_host = &sessions_;
@@ -92,13 +106,13 @@ class ControlFixture : public testing::Test {
     deps.calls = &pool_;
     deps.worker = WorkerRecord({"w1", "native", "host", {}});
     control_ = MakeControlService(deps);
+    parts_.frontends = &frontends_;
+    parts_.worker = deps.worker;
+    parts_.resolve_source = MakeSourceResolver({});
     BridgeServiceDeps bridge;
     bridge.finder = &builds_;
     bridge.pool = &pool_;
-    bridge.worker = deps.worker;
-    bridge.resolve_source = [](const Bridge&, absl::string_view, const CancelToken&) {
-      return SourceMeta();
-    };
+    bridge.parts = &parts_;
     bridge_ = MakeBridgeService(bridge);
     RpcServerOptions options;
     options.addresses = {*ParseListenAddress("unix://" + dir_.File("k.sock"))};
@@ -132,6 +146,12 @@ class ControlFixture : public testing::Test {
     });
   }
 
+  // Makes a frontend of that name known. Before any build runs.
+  void AddFrontend(std::string name, FunctionFrontend::Function function) {
+    made_frontends_.push_back(std::make_unique<FunctionFrontend>(std::move(function)));
+    frontends_.Add(std::move(name), made_frontends_.back().get());
+  }
+
   // Lets the build end with this result.
   absl::Status Return(const std::string& build, const pbf::Result& result) {
     pbf::ReturnRequest request;
@@ -158,6 +178,9 @@ class ControlFixture : public testing::Test {
   FdLoop timers_{"timers"};
   ExporterTable exporters_;
   RecordingExporter::Log exported_;
+  FrontendTable frontends_;
+  std::vector<std::unique_ptr<FunctionFrontend>> made_frontends_;
+  BridgeParts parts_;
   BuildTable builds_{{absl::Milliseconds(200), absl::Milliseconds(200)}};
   ThreadPool pool_{"test", 32};
   std::unique_ptr<grpc::Service> control_, bridge_;

@@ -278,8 +278,13 @@ TEST_P(SolveRefuses, ByName) {
 INSTANTIATE_TEST_SUITE_P(
     Request, SolveRefuses,
     testing::ValuesIn<Refusal>({
-        {"Frontend", [](pbc::SolveRequest* r) { r->set_frontend("dockerfile.v0"); },
-         absl::StatusCode::kUnimplemented, "dockerfile.v0"},
+        {"FrontendAndDefinition",
+         [](pbc::SolveRequest* r) {
+           r->set_frontend("x");
+           r->mutable_definition()->add_def("op");
+         },
+         absl::StatusCode::kInvalidArgument,
+         "cannot solve with both Definition and Frontend specified"},
         {"UnknownFrontend", [](pbc::SolveRequest* r) { r->set_frontend("x"); },
          absl::StatusCode::kInvalidArgument, "invalid frontend: x"},
         {"UnknownExporter", [](pbc::SolveRequest* r) { r->add_exporters()->set_type("x"); },

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "daemon/gateway/capabilities.h"
+#include "store/base/status_macros.h"
 #include "tests/daemon/control/control_fixture.h"
 
 namespace kiln::daemon {
@@ -115,19 +116,101 @@ TEST_F(BridgeServiceTest, EmptyDefinitionIsAnEmptyRef) {
   EXPECT_EQ(response.result().ref().id(), "");
 }
 
-TEST_F(BridgeServiceTest, FrontendsAreRefusedByName) {
+TEST_F(BridgeServiceTest, UnknownFrontendsAreRefusedByName) {
   pbf::SolveRequest request;
-  request.set_frontend("gateway.v0");
   pbf::SolveResponse response;
-  absl::Status status = Ask(&pbf::LLBBridge::Stub::Solve, request, &response);
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("gateway.v0"));
   request.set_frontend("x");
   EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::Solve, request, &response),
             absl::InvalidArgumentError("invalid frontend: x"));
   request.mutable_definition()->add_def("op");
   EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::Solve, request, &response),
             absl::InvalidArgumentError("cannot solve with both Definition and Frontend specified"));
+}
+
+// A forwarded frontend, as buildx runs it: its refs belong to the caller's build afterwards.
+TEST_F(BridgeServiceTest, RunsAFrontendForTheClient) {
+  AddFrontend("two", [](FrontendClient& client) -> absl::StatusOr<BridgeResult> {
+    pb::Definition definition;
+    definition.add_def(client.opts().at("op"));
+    FrontendClient::Solve solve;
+    solve.definition = definition.SerializeAsString();
+    KILN_ASSIGN_OR_RETURN(const BridgeResult one, client.SolveGraph(solve));
+    BridgeResult result;
+    result.is_map = true;
+    result.refs = {{"linux/amd64", one.ref}, {"linux/arm64", ""}};
+    result.metadata["note"] = std::string("\0\xff", 2);
+    return result;
+  });
+  std::ofstream(tree_.File("f")) << "text";
+  pbf::SolveRequest request;
+  request.set_frontend("two");
+  request.set_allowresultreturn(true);
+  request.set_allowresultarrayref(true);
+  (*request.mutable_frontendopt())["op"] = "the op";
+  pbf::SolveResponse response;
+  ASSERT_EQ(Ask(&pbf::LLBBridge::Stub::Solve, request, &response), absl::OkStatus());
+  EXPECT_EQ(evaluated_, 0);
+  EXPECT_EQ(response.result().metadata().at("note"), std::string("\0\xff", 2));
+  const auto& refs = response.result().refs().refs();
+  ASSERT_EQ(refs.size(), 2u);
+  EXPECT_EQ(refs.at("linux/amd64").def().def(0), "the op");
+  EXPECT_EQ(refs.at("linux/arm64").id(), "");
+  pbf::ReadFileRequest read;
+  read.set_ref(refs.at("linux/amd64").id());
+  read.set_filepath("f");
+  pbf::ReadFileResponse file;
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::ReadFile, read, &file), absl::OkStatus());
+  EXPECT_EQ(file.data(), "text");
+
+  request.set_evaluate(true);
+  ASSERT_EQ(Ask(&pbf::LLBBridge::Stub::Solve, request, &response), absl::OkStatus());
+  EXPECT_EQ(evaluated_, 2);
+  request.set_allowresultreturn(false);
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::Solve, request, &response).code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(BridgeServiceTest, ResolvesImagesAsAStep) {
+  const Digest digest = Digest::Of("index");
+  parts_.resolve_image = [&](const Bridge&, const FrontendClient::ImageRequest& request,
+                             solver::ProgressSink&,
+                             const CancelToken&) -> absl::StatusOr<FrontendClient::Image> {
+    if (request.reference == "docker.io/library/none:latest")
+      return absl::NotFoundError("no such image");
+    EXPECT_EQ(request.platform, "linux/arm64/v8");
+    return FrontendClient::Image{"docker.io/library/b:1", digest, "{}"};
+  };
+  pbf::ResolveImageConfigRequest request;
+  request.set_ref("docker.io/library/a:1");
+  request.set_logname("[internal] load metadata for a");
+  request.mutable_platform()->set_os("linux");
+  request.mutable_platform()->set_architecture("arm64");
+  request.mutable_platform()->set_variant("v8");
+  pbf::ResolveImageConfigResponse response;
+  ASSERT_EQ(Ask(&pbf::LLBBridge::Stub::ResolveImageConfig, request, &response), absl::OkStatus());
+  EXPECT_EQ(response.digest(), digest.ToString());
+  EXPECT_EQ(response.ref(), "docker.io/library/b:1");
+  pbf::ResolveSourceMetaRequest meta;
+  meta.mutable_source()->set_identifier("docker-image://docker.io/library/a:1");
+  *meta.mutable_platform() = request.platform();
+  meta.mutable_image()->set_noconfig(true);
+  pbf::ResolveSourceMetaResponse answer;
+  ASSERT_EQ(Ask(&pbf::LLBBridge::Stub::ResolveSourceMeta, meta, &answer), absl::OkStatus());
+  EXPECT_EQ(answer.source().identifier(), "docker-image://docker.io/library/b:1");
+  EXPECT_EQ(answer.image().digest(), digest.ToString());
+  EXPECT_EQ(answer.image().config(), "");
+  request.set_ref("docker.io/library/none:latest");
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::ResolveImageConfig, request, &response),
+            absl::NotFoundError("no such image"));
+  bool ended = false;
+  std::vector<std::string> names;
+  for (const auto& event : solver_.Fake("b1")->log().Read(0, 100, &ended))
+    if (const auto* vertex = std::get_if<solver::VertexUpdate>(event.get()))
+      if (vertex->completed != absl::InfinitePast()) names.push_back(vertex->name);
+  EXPECT_THAT(names,
+              testing::ElementsAre("[internal] load metadata for a",
+                                   "resolve image config for docker-image://docker.io/library/a:1",
+                                   "[internal] load metadata for a"));
 }
 
 TEST_F(BridgeServiceTest, ReadsFilesOfARef) {

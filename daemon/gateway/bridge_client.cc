@@ -1,0 +1,193 @@
+#include "daemon/gateway/bridge_client.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "daemon/gateway/file_access.h"
+#include "proto/buildkit/ops.pb.h"
+#include "proto/buildkit/worker.pb.h"
+#include "proto/status_details.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::daemon {
+
+namespace {
+
+constexpr char kDockerfile[] = "dockerfile.v0";
+constexpr char kGateway[] = "gateway.v0";
+constexpr char kSourceOption[] = "source";
+
+std::string Option(const std::map<std::string, std::string>& opts, const std::string& key) {
+  const auto found = opts.find(key);
+  return found == opts.end() ? "" : found->second;
+}
+
+// The image that carries the built-in frontend is asked for by name, unless the client gives a
+// context of that name.
+bool NamesBuiltIn(const std::string& name, const std::map<std::string, std::string>& opts) {
+  if (name != kGateway || Option(opts, kSourceOption) != kDockerfile) return false;
+  const auto context = opts.lower_bound(absl::StrCat("context:", kDockerfile));
+  return context == opts.end() ||
+         !absl::StartsWith(context->first, absl::StrCat("context:", kDockerfile));
+}
+
+std::string FrontendDetail(const std::string& name, const std::string& source) {
+  nlohmann::json detail = {{"name", name}};
+  if (!source.empty()) detail["source"] = source;
+  return detail.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
+BridgeClient::BridgeClient(const BridgeParts* parts, std::shared_ptr<Bridge> bridge,
+                           const CancelToken& cancel)
+    : parts_(parts),
+      bridge_(std::move(bridge)),
+      session_id_(bridge_->options().session_ids.empty() ? ""
+                                                         : bridge_->options().session_ids.front()),
+      cancel_(ended_.token()),
+      by_caller_(cancel.OnCancel([this, cancel] { ended_.Cancel(cancel.status()); })),
+      by_bridge_(bridge_->closed().OnCancel(
+          [this, closed = bridge_->closed()] { ended_.Cancel(closed.status()); })) {}
+
+const std::map<std::string, std::string>& BridgeClient::opts() const {
+  return bridge_->options().opts;
+}
+const std::map<std::string, std::string>& BridgeClient::inputs() const {
+  return bridge_->options().inputs;
+}
+const std::string& BridgeClient::session_id() const { return session_id_; }
+
+std::vector<std::string> BridgeClient::worker_platforms() const {
+  moby::buildkit::v1::types::WorkerRecord worker;
+  worker.ParseFromString(parts_->worker);
+  std::vector<std::string> platforms;
+  for (const pb::Platform& platform : worker.platforms()) {
+    std::string& text =
+        platforms.emplace_back(absl::StrCat(platform.os(), "/", platform.architecture()));
+    if (!platform.variant().empty()) absl::StrAppend(&text, "/", platform.variant());
+  }
+  return platforms;
+}
+
+absl::StatusOr<BridgeResult> BridgeClient::SolveGraph(const Solve& solve) {
+  pb::Definition definition;
+  if (!definition.ParseFromString(solve.definition))
+    return absl::InvalidArgumentError("solve: malformed definition");
+  const bool has_ops = definition.def_size() > 0;
+  if (has_ops && !solve.frontend.empty())
+    return absl::InvalidArgumentError("cannot solve with both Definition and Frontend specified");
+  for (const Solve::CacheImport& import : solve.cache_imports)
+    bridge_->SkipCacheImport(import.type, import.attrs);
+  BridgeResult result;
+  if (!solve.frontend.empty()) {
+    KILN_ASSIGN_OR_RETURN(result, RunFrontend(*parts_, *bridge_, solve.frontend,
+                                              solve.frontend_opts, solve.frontend_inputs, cancel_));
+  } else {
+    KILN_ASSIGN_OR_RETURN(result.ref, bridge_->AddDefinition(solve.definition, has_ops));
+  }
+  if (solve.evaluate) {
+    KILN_RETURN_IF_ERROR(bridge_->Evaluate(result.ref, cancel_).status());
+    for (const auto& [platform, ref] : result.refs)
+      KILN_RETURN_IF_ERROR(bridge_->Evaluate(ref, cancel_).status());
+  }
+  return result;
+}
+
+absl::StatusOr<std::string> BridgeClient::DefinitionOf(absl::string_view ref) {
+  if (ref.empty()) return "";
+  return bridge_->DefinitionOf(ref);
+}
+
+absl::StatusOr<store::RefPtr> BridgeClient::Tree(absl::string_view ref, absl::string_view doing,
+                                                 absl::string_view path) {
+  if (ref.empty())
+    return absl::NotFoundError(absl::StrCat(doing, " ", path, ": no such file or directory"));
+  return bridge_->Tree(ref, cancel_);
+}
+
+absl::StatusOr<std::string> BridgeClient::ReadFile(absl::string_view ref, absl::string_view path,
+                                                   int64_t offset, int64_t length) {
+  KILN_ASSIGN_OR_RETURN(const store::RefPtr tree, Tree(ref, "open", path));
+  return ReadTreeFile(tree, path, offset, length, cancel_);
+}
+
+absl::StatusOr<std::vector<fsutil::Stat>> BridgeClient::ReadDir(
+    absl::string_view ref, absl::string_view path, const std::string& include_pattern) {
+  KILN_ASSIGN_OR_RETURN(const store::RefPtr tree, Tree(ref, "read directory", path));
+  return ReadTreeDir(tree, path, include_pattern, cancel_);
+}
+
+absl::StatusOr<fsutil::Stat> BridgeClient::StatFile(absl::string_view ref, absl::string_view path) {
+  KILN_ASSIGN_OR_RETURN(const store::RefPtr tree, Tree(ref, "lstat", path));
+  return StatTreeFile(tree, path, cancel_);
+}
+
+absl::StatusOr<FrontendClient::Image> BridgeClient::ResolveImage(const ImageRequest& request) {
+  if (!parts_->resolve_image)
+    return absl::UnimplementedError(absl::StrCat("resolving the image ", request.reference,
+                                                 " is not supported by this daemon yet"));
+  const std::string name =
+      request.log_name.empty()
+          ? absl::StrCat("resolve image config for ",
+                         request.oci_layout ? "oci-layout://" : "docker-image://",
+                         request.reference)
+          : request.log_name;
+  absl::StatusOr<Image> image = absl::InternalError("not resolved");
+  KILN_RETURN_IF_ERROR(bridge_->options().job->RunStep(
+      absl::StrCat(name, "\n", request.reference, "\n", request.platform), name,
+      [&](solver::ProgressSink& progress) {
+        image = parts_->resolve_image(*bridge_, request, progress, cancel_);
+        return image.status();
+      }));
+  return image;
+}
+
+absl::StatusOr<FrontendClient::SourceFacts> BridgeClient::ResolveSource(
+    absl::string_view source, const std::string& log_name) {
+  const auto resolve = [&] { return parts_->resolve_source(*bridge_, source, cancel_); };
+  if (log_name.empty()) return resolve();
+  absl::StatusOr<SourceFacts> facts = absl::InternalError("not resolved");
+  KILN_RETURN_IF_ERROR(bridge_->options().job->RunStep(absl::StrCat(log_name, "\n", source),
+                                                       log_name, [&](solver::ProgressSink&) {
+                                                         facts = resolve();
+                                                         return facts.status();
+                                                       }));
+  return facts;
+}
+
+absl::Status BridgeClient::Warn(const Digest& vertex, const solver::Warning& warning) {
+  if (bridge_->options().warn) bridge_->options().warn(vertex, warning);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<BridgeResult> RunFrontend(const BridgeParts& parts, Bridge& parent,
+                                         const std::string& name,
+                                         std::map<std::string, std::string> opts,
+                                         std::map<std::string, std::string> inputs,
+                                         const CancelToken& cancel) {
+  const std::string source = Option(opts, kSourceOption);
+  const std::string running = NamesBuiltIn(name, opts) ? kDockerfile : name;
+  if (parts.frontends == nullptr)
+    return absl::InvalidArgumentError(absl::StrCat("invalid frontend: ", name));
+  KILN_ASSIGN_OR_RETURN(Frontend * frontend, parts.frontends->Find(running));
+
+  BridgeOptions options = parent.options();
+  options.opts = std::move(opts);
+  options.inputs = std::move(inputs);
+  const auto nested = std::make_shared<Bridge>(std::move(options));
+  absl::StatusOr<BridgeResult> result;
+  {
+    BridgeClient client(&parts, nested, cancel);
+    result = frontend->Run(client);
+  }
+  absl::Status outcome = result.ok() ? parent.Adopt(*nested, *result) : result.status();
+  nested->Close(absl::NotFoundError("the frontend has ended"));
+  if (outcome.ok()) return result;
+  AddDetail(kFrontendDetail, FrontendDetail(running, source), &outcome);
+  return outcome;
+}
+
+}  // namespace kiln::daemon

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "daemon/frontend/frontend_client.h"
+#include "daemon/frontend/frontend_table.h"
+#include "daemon/gateway/bridge.h"
+#include "daemon/gateway/source_meta.h"
+#include "store/base/cancel.h"
+
+namespace kiln::daemon {
+
+// Finds an image, its digest and its config. Runs as a step, which `progress` belongs to. Blocks.
+using ImageResolver = std::function<absl::StatusOr<FrontendClient::Image>(
+    const Bridge& bridge, const FrontendClient::ImageRequest& request,
+    solver::ProgressSink& progress, const CancelToken& cancel)>;
+
+// What the bridges of a daemon have in common. Constant after the wiring; outlives them.
+struct BridgeParts {
+  const FrontendTable* frontends = nullptr;
+  SourceResolver resolve_source;
+  ImageResolver resolve_image;  // null: images are refused by name
+  std::string worker;           // serialized moby.buildkit.v1.types.WorkerRecord
+};
+
+// A bridge as the frontend behind it uses it: the one implementation of what LLBBridge offers, for
+// frontends in the daemon as for those that come over gRPC. Thread-safe.
+class BridgeClient final : public FrontendClient {
+ public:
+  // `cancel` and the end of the bridge both end what is under way. `parts` outlive it.
+  BridgeClient(const BridgeParts* parts, std::shared_ptr<Bridge> bridge, const CancelToken& cancel);
+
+  const std::map<std::string, std::string>& opts() const override;
+  const std::map<std::string, std::string>& inputs() const override;
+  const std::string& session_id() const override;
+  std::vector<std::string> worker_platforms() const override;
+
+  absl::StatusOr<BridgeResult> SolveGraph(const Solve& solve) override;
+  absl::StatusOr<std::string> DefinitionOf(absl::string_view ref) override;
+  absl::StatusOr<std::string> ReadFile(absl::string_view ref, absl::string_view path,
+                                       int64_t offset, int64_t length) override;
+  absl::StatusOr<std::vector<fsutil::Stat>> ReadDir(absl::string_view ref, absl::string_view path,
+                                                    const std::string& include_pattern) override;
+  absl::StatusOr<fsutil::Stat> StatFile(absl::string_view ref, absl::string_view path) override;
+  absl::StatusOr<Image> ResolveImage(const ImageRequest& request) override;
+  absl::StatusOr<SourceFacts> ResolveSource(absl::string_view source,
+                                            const std::string& log_name) override;
+  absl::Status Warn(const Digest& vertex, const solver::Warning& warning) override;
+  const CancelToken& cancel() const override { return cancel_; }
+
+  Bridge& bridge() { return *bridge_; }
+
+ private:
+  absl::StatusOr<store::RefPtr> Tree(absl::string_view ref, absl::string_view doing,
+                                     absl::string_view path);
+
+  const BridgeParts* const parts_;
+  const std::shared_ptr<Bridge> bridge_;
+  const std::string session_id_;
+  CancelSource ended_;
+  const CancelToken cancel_;
+  CancelRegistration by_caller_, by_bridge_;  // last: gone before what they fire
+};
+
+// Runs a frontend of the table inside the build of `parent`, whose refs those of the answer become.
+// "gateway.v0" with source "dockerfile.v0" is the built-in one. Errors carry the Frontend detail.
+// Blocks as long as the frontend runs.
+absl::StatusOr<BridgeResult> RunFrontend(const BridgeParts& parts, Bridge& parent,
+                                         const std::string& name,
+                                         std::map<std::string, std::string> opts,
+                                         std::map<std::string, std::string> inputs,
+                                         const CancelToken& cancel);
+
+}  // namespace kiln::daemon
