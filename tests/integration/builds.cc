@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -18,6 +19,13 @@ namespace kiln::integration {
 
 namespace fs = std::filesystem;
 namespace llb = client::llb;
+
+std::string Slurp(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
 
 TempDir::TempDir() : path_("/tmp/kiln-test-XXXXXX") {
   KILN_CHECK(::mkdtemp(path_.data()) != nullptr);
@@ -53,6 +61,8 @@ void SeenProgress::OnUpdate(const client::ProgressUpdate& update) {
     }
     if (!vertex.error.empty()) step.error = vertex.error;
   }
+  for (const client::StatusEvent& status : update.statuses)
+    steps_[names_[status.vertex]].transferred[status.id] = status.current;
   for (const client::LogEvent& log : update.logs) steps_[names_[log.vertex]].log += log.data;
   changed_.SignalAll();
 }

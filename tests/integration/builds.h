@@ -39,7 +39,11 @@ struct StepSeen {
   bool started = false, completed = false, cached = false;
   absl::Time started_at, completed_at;
   std::string error, log;
+  std::map<std::string, int64_t> transferred;  // status text → bytes
 };
+
+// The bytes of a file; "" when it cannot be read.
+std::string Slurp(const std::string& path);
 
 // Keeps what a build's progress says. Thread-safe.
 class SeenProgress : public client::ProgressSink {

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/integration/builds.h"
+#include "tests/integration/kilnd_process.h"
+
+namespace kiln::integration {
+
+// A step that leaves one line per run in a cache mount: how often steps really ran.
+inline client::llb::RunInfo CountedStep(const std::string& name, const std::string& counter,
+                                        absl::string_view script) {
+  client::llb::RunInfo run =
+      Step(name, absl::StrCat("echo ran >> /counter/", counter, "; ", script));
+  run.mounts.push_back({.target = "/counter", .cache_id = "counter"});
+  return run;
+}
+
+// A daemon of its own for each test.
+class BuildTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(::geteuid(), 0u) << "run as root: containers and overlayfs need it";
+    auto daemon = KilndProcess::Start({});
+    ASSERT_TRUE(daemon.ok()) << daemon.status();
+    daemon_ = *std::move(daemon);
+  }
+  void TearDown() override {
+    if (HasFailure() && daemon_ != nullptr) std::cerr << daemon_->Log();
+  }
+
+  absl::Status Run(const client::llb::State& state, SeenProgress* seen, const std::string& out = "",
+                   const CancelToken& cancel = {}) {
+    return Build(daemon_->address(), base_, state, seen, out, cancel);
+  }
+
+  // Lines that CountedStep left under `counter`; `nonce` keeps the reading step out of the cache.
+  int Runs(const std::string& counter, const std::string& nonce) {
+    client::llb::RunInfo run =
+        Step("count", absl::StrCat("wc -l < /counter/", counter, " > /out/n # ", nonce));
+    run.mounts.push_back({.target = "/counter", .cache_id = "counter"});
+    client::llb::ExecState exec = base_.state().Run(run);
+    client::llb::State out = exec.AddMount({.target = "/out"});
+    TempDir dir;
+    SeenProgress seen;
+    const absl::Status status = Run(out, &seen, dir.path());
+    EXPECT_TRUE(status.ok()) << status;
+    return std::atoi(Slurp(dir.path() + "/n").c_str());
+  }
+
+  BusyboxBase base_;
+  std::unique_ptr<KilndProcess> daemon_;
+};
+
+}  // namespace kiln::integration
