@@ -42,7 +42,7 @@ class BridgeServiceTest : public ControlFixture {
   std::future<std::pair<absl::Status, pbc::SolveResponse>> solve_;
 };
 
-TEST_F(BridgeServiceTest, BuildMustBeNamedAndKnown) {
+TEST_F(BridgeServiceTest, Llb6_31_BuildMustBeNamedAndKnown) {
   pbf::PongResponse pong;
   const absl::Status unnamed = Call(&pbf::LLBBridge::Stub::Ping, "", pbf::PingRequest(), &pong);
   EXPECT_THAT(std::string(unnamed.message()), HasSubstr("no buildid found in context"));

@@ -102,7 +102,7 @@ TEST_F(HttpSourceTest, ShapeFromAttributes) {
           .ToString());
 }
 
-TEST_F(HttpSourceTest, PinnedDigestAsksNothingForTheKey) {
+TEST_F(HttpSourceTest, Llb6_58_PinnedDigestAsksNothingForTheKey) {
   const std::string digest = Digest::Of("body").ToString();
   std::string body = "body";
   Server server([&](const TestHttpRequest&) { return Server::Answer("200 OK", {}, body); });
@@ -134,7 +134,7 @@ TEST_F(HttpSourceTest, WrongDigestIsRefusedAndNotKept) {
   EXPECT_EQ(refs_.live(), 0u);
 }
 
-TEST_F(HttpSourceTest, UnchangedFileIsTakenFromTheStore) {
+TEST_F(HttpSourceTest, Llb6_58_UnchangedFileIsTakenFromTheStore) {
   std::string etag = "\"v1\"", body = "one";
   Server server([&](const TestHttpRequest& request) {
     auto it = request.headers.find("if-none-match");
@@ -196,7 +196,7 @@ TEST_F(HttpSourceTest, ServerThatRefusesHeadIsAskedAgain) {
   EXPECT_EQ(refs_.created, 1);
 }
 
-TEST_F(HttpSourceTest, OneJobSeesOneContent) {
+TEST_F(HttpSourceTest, Llb6_59_OneJobSeesOneContent) {
   int calls = 0;
   Server server([&](const TestHttpRequest&) {
     return Server::Answer("200 OK", {}, absl::StrCat("call ", ++calls));

@@ -220,7 +220,7 @@ TEST_F(LocalSourceTest, PatternsReachTheClient) {
   EXPECT_EQ(FakeRefStore::Read(*ref, "l"), "");
 }
 
-TEST_F(LocalSourceTest, MetadataTransferHasItsOwnCopy) {
+TEST_F(LocalSourceTest, Llb6_78_MetadataTransferHasItsOwnCopy) {
   tree_.File("f", "content");
   tree_.File("wanted", "w");
   ASSERT_TRUE(Sync().ok());
