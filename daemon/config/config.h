@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "daemon/config/sizes.h"
+#include "daemon/registry/host_config.h"
 
 namespace kiln::daemon {
 
@@ -51,6 +52,8 @@ struct Config {
   int max_parallelism = 0;  // 0 = unlimited
   GcConfig gc;
   std::vector<std::string> dns_nameservers, dns_options, dns_search;
+  RegistryConfig registries;
+  int max_registry_concurrency = 0;  // requests to one registry at a time; 0 = the default
 
   // What was given and has no effect, each a sentence for the log.
   std::vector<std::string> warnings;

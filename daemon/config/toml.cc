@@ -5,10 +5,10 @@
 #include <set>
 #include <sstream>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "daemon/config/config.h"
+#include "daemon/config/toml_registry.h"
 
 namespace kiln::daemon {
 
@@ -64,6 +64,14 @@ Reader Parallelism() {
   return [](const toml::node& node, Config* config) {
     if (!node.is_integer() || node.as_integer()->get() < 0) return Wrong("a number, 0 or more");
     config->max_parallelism = static_cast<int>(node.as_integer()->get());
+    return absl::OkStatus();
+  };
+}
+
+Reader RegistryConcurrency() {
+  return [](const toml::node& node, Config* config) {
+    if (!node.is_integer() || node.as_integer()->get() < 0) return Wrong("a number, 0 or more");
+    config->max_registry_concurrency = static_cast<int>(node.as_integer()->get());
     return absl::OkStatus();
   };
 }
@@ -207,6 +215,8 @@ const std::map<std::string, Reader>& Readers() {
       {"worker.oci.maxUsedSpace", Space(&GcConfig::max_used)},
       {"worker.oci.minFreeSpace", Space(&GcConfig::min_free)},
       {"worker.oci.gcpolicy", Policies()},
+      {"registry", ReadRegistries},
+      {"system.maxRegistryConcurrency", RegistryConcurrency()},
   };
   return *readers;
 }
@@ -220,7 +230,7 @@ absl::Status Walk(const toml::table& table, const std::string& prefix, Config* c
       const absl::Status status = reader->second(node, config);
       if (!status.ok())
         return absl::InvalidArgumentError(absl::StrCat("key ", path, ": ", status.message()));
-    } else if (path == "worker.containerd" || absl::StartsWith(path, "registry.")) {
+    } else if (path == "worker.containerd") {
       ignored->insert(path);  // one line for the whole section
     } else if (node.is_table()) {
       const absl::Status status = Walk(*node.as_table(), path, config, ignored);

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,37 +17,91 @@
 
 namespace kiln::daemon {
 
+// How a server proves who it is, and we to it. The system's authorities always count.
+struct HttpTls {
+  std::vector<std::string> ca_files = {};  // more authorities, PEM
+  std::string cert_file = {}, key_file = {};
+  bool insecure = false;  // any certificate will do
+};
+
+// What a request sends. `read` fills up to `size` bytes and returns how many; 0 is the end, which
+// must come after exactly `size_bytes`.
+struct HttpBody {
+  int64_t size_bytes = 0;
+  std::function<absl::StatusOr<size_t>(char* out, size_t size)> read;
+};
+// A body that is a text; `text` outlives it.
+HttpBody TextBody(absl::string_view text);
+
 struct HttpRequest {
   std::string url;
-  bool head = false;
+  std::string method = "GET";
   // Authorization and Cookie go to the first host only, not along a redirect to another one.
   std::vector<std::pair<std::string, std::string>> headers = {};
+  std::optional<HttpBody> body = std::nullopt;
+  HttpTls tls = {};
+  // "zstd, gzip": what the server may compress with; decoded on the way. "": not offered.
+  std::string accept_encoding = {};
+  // Refuses to connect to loopback and link-local addresses, whatever name or redirect leads there.
+  bool only_public_addresses = false;
 };
 
 struct HttpResponse {
   int status = 0;
-  std::map<std::string, std::string> headers;  // of the last response; names in lower case
+  // Of the last response; names in lower case, several values of one name joined by ", ".
+  std::map<std::string, std::string> headers;
+  std::string error_body;  // the beginning of a body whose status is not 2xx
 
   // "" when absent.
   const std::string& Header(const std::string& lower_name) const;
 };
 
 struct HttpLimits {
-  int max_redirects = 10;
+  int max_redirects = 10;  // never from https to http
   absl::Duration connect_timeout = absl::Seconds(30);
   absl::Duration stall_timeout = absl::Seconds(120);  // without a byte
+  size_t max_header_bytes = 1 << 20;
 };
 
-// One request over http or https, following redirects. Blocks; honours `cancel` at once.
+// What stood in the way of a response.
+enum class HttpFailure {
+  kNone,         // not a failure of HttpDo
+  kConnect,      // nobody answers under that name and port
+  kTls,          // no TLS spoken there
+  kCertificate,  // not who it should be
+  kTransfer,     // the connection broke or stalled
+};
+HttpFailure FailureOf(const absl::Status& status);
+
+// Connections kept for the next request to the same host. Thread-safe; outlives the requests.
+class HttpConnections {
+ public:
+  HttpConnections();
+  ~HttpConnections();
+  HttpConnections(const HttpConnections&) = delete;
+  HttpConnections& operator=(const HttpConnections&) = delete;
+
+ private:
+  friend class HttpExchange;
+  struct Pool;
+  const std::unique_ptr<Pool> pool_;
+};
+
+// One request over http or https (HTTP/1.1 or better), following redirects. Blocks; honours
+// `cancel` at once. `connections` may be null.
 //
 // `body` takes the bytes of a final response whose status is 2xx, after the headers are complete
-// (`begin` is called first, its error ends the transfer); other bodies are dropped. Proxies are
-// taken from the environment. kUnavailable for what a retry may mend (resolving, connecting, a
+// (`begin` is called first, its error ends the transfer). Proxies are taken from the environment,
+// but not for loopback hosts. kUnavailable for what a retry may mend (resolving, connecting, a
 // broken transfer), kInvalidArgument for a URL that is none. Messages carry no credentials.
 absl::StatusOr<HttpResponse> HttpDo(const HttpRequest& request, const HttpLimits& limits,
                                     const CancelToken& cancel,
                                     const std::function<absl::Status(const HttpResponse&)>& begin,
-                                    const std::function<absl::Status(absl::string_view)>& body);
+                                    const std::function<absl::Status(absl::string_view)>& body,
+                                    HttpConnections* connections = nullptr);
+
+// "localhost", 127.0.0.0/8 or ::1, with or without port and brackets.
+bool IsLoopbackHost(absl::string_view host);
 
 // The URL without user name and password, for messages.
 std::string RedactUrl(absl::string_view url);

@@ -237,7 +237,7 @@ absl::StatusOr<Resolved> HttpInstance::AskServer(solver::OpContext& context) {
         kept, ", ", [](std::string* out, const auto& entry) { absl::StrAppend(out, entry.first); });
     request.headers.emplace_back("If-None-Match", tags);
     // Some servers name ETags but do not compare them: ask for the headers alone and compare here.
-    request.head = true;
+    request.method = "HEAD";
     absl::StatusOr<HttpResponse> head =
         HttpDo(request, limits_, context.cancel(), nullptr, nullptr);
     if (context.cancel().Cancelled()) return context.cancel().status();
@@ -245,7 +245,7 @@ absl::StatusOr<Resolved> HttpInstance::AskServer(solver::OpContext& context) {
       KILN_ASSIGN_OR_RETURN(const auto unchanged, Unchanged(*head, kept));
       if (unchanged.has_value()) return *unchanged;
     }
-    request.head = false;
+    request.method = "GET";
   }
   return Download(context, request, kept, std::nullopt);
 }

@@ -92,9 +92,8 @@ insecure-entitlements = [ "network.host", "security.insecure" ]
   EXPECT_EQ(config->labels.at("foo"), "bar");
   EXPECT_THAT(config->dns_nameservers, ElementsAre("1.1.1.1"));
   ASSERT_EQ(config->warnings.size(), 1u);
-  EXPECT_THAT(config->warnings[0],
-              testing::AllOf(HasSubstr("registry.docker.io"), HasSubstr("worker.containerd"),
-                             testing::Not(HasSubstr("worker.oci"))));
+  EXPECT_THAT(config->warnings[0], testing::AllOf(HasSubstr("worker.containerd"),
+                                                  testing::Not(HasSubstr("worker.oci"))));
   EXPECT_TRUE(config->gc.enabled);
   EXPECT_EQ(config->gc.max_used.bytes, 20'000'000'000);
   ASSERT_EQ(config->gc.policies.size(), 1u);
@@ -132,8 +131,46 @@ INSTANTIATE_TEST_SUITE_P(
         {"TomlSyntax", {}, "debug = = true", "buildkitd.toml"},
         {"TomlSize", {}, "[worker.oci]\nmaxUsedSpace = \"much\"", "maxUsedSpace: \"much\""},
         {"TomlType", {}, "root = 3", "key root: must be a string"},
+        {"Registry", {}, "[registry.\"r:1\"]\nca = [1]", "\"r:1\".ca: must be an array of strings"},
+        {"KeyPair",
+         {},
+         "[[registry.\"r:1\".keypair]]\nkey = \"k\"",
+         "keypair: must be tables with the strings key and cert"},
     }),
     [](const auto& test) { return std::string(test.param.name); });
+
+TEST(Config, Registries) {
+  Config config;
+  const absl::Status status = ApplyToml(R"(
+[system]
+  maxRegistryConcurrency = 7
+[registry."docker.io"]
+  mirrors = ["mirror.test:5000/prefix"]
+  colour = "red"
+[registry."mirror.test:5000"]
+  http = true
+  insecure = false
+  ca = ["/ca.pem"]
+  tlsconfigdir = ["/etc/tls"]
+  [[registry."mirror.test:5000".keypair]]
+    key = "/key.pem"
+    cert = "/cert.pem"
+)",
+                                        "buildkitd.toml", &config);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(config.max_registry_concurrency, 7);
+  const RegistryHostConfig& hub = config.registries["docker.io"];
+  EXPECT_THAT(hub.mirrors, testing::ElementsAre("mirror.test:5000/prefix"));
+  EXPECT_FALSE(hub.http.has_value());
+  const RegistryHostConfig& mirror = config.registries["mirror.test:5000"];
+  EXPECT_EQ(mirror.http, true);
+  EXPECT_EQ(mirror.insecure, false);
+  EXPECT_THAT(mirror.ca_files, testing::ElementsAre("/ca.pem"));
+  EXPECT_THAT(mirror.tls_config_dirs, testing::ElementsAre("/etc/tls"));
+  ASSERT_EQ(mirror.key_pairs.size(), 1u);
+  EXPECT_EQ(mirror.key_pairs[0].cert_file, "/cert.pem");
+  EXPECT_THAT(config.warnings, testing::ElementsAre(testing::HasSubstr("colour")));
+}
 
 TEST(Config, AbsentFileIsAnErrorOnlyWhenNamed) {
   const std::vector<std::string> args = {"--config", "/does/not/exist.toml"};
