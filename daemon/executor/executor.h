@@ -61,6 +61,8 @@ struct ProcessSpec {
 struct ExitInfo {
   int code = 0;  // 255 when unknown; 128 + signal when killed
   bool oom_killed = false;
+  // Why the program could not be started, and never ran; `code` is what a shell would say.
+  std::string start_failure = {};
 };
 
 // Takes output as it comes; stream 1 stdout, 2 stderr. May block (back-pressure). Thread-safe.
@@ -70,8 +72,8 @@ using OutputSink = std::function<void(int stream, absl::string_view data)>;
 class Executor {
  public:
   virtual ~Executor() = default;
-  // An exit code is a result, not an error. On cancel: SIGKILL, waits until the container, its
-  // cgroup and mounts are gone, returns the cause.
+  // An exit code is a result, not an error; a start failure goes to stream 2 as well. On cancel:
+  // SIGKILL, waits until the container, its cgroup and mounts are gone, returns the cause.
   virtual absl::StatusOr<ExitInfo> Run(const ProcessSpec& spec, const OutputSink& output,
                                        const CancelToken& cancel) = 0;
 };

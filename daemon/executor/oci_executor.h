@@ -4,11 +4,11 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "daemon/executor/cgroup.h"
+#include "daemon/executor/container.h"
 #include "daemon/executor/executor.h"
 #include "daemon/executor/host_files.h"
 #include "daemon/executor/network.h"
-#include "daemon/executor/runtime.h"
+#include "daemon/executor/oci_step.h"
 
 namespace kiln::daemon {
 
@@ -22,9 +22,11 @@ struct OciExecutorOptions {
 
 // Runs each step as a container of an OCI runtime (crun, runc). See daemon/DESIGN.md, "Executor".
 //
+// Outlives its containers.
+//
 // Invariant: when Run returns, whatever the outcome, the step's processes, cgroups, network and
 // bundle are gone and its root has no mount targets that were made for it.
-class OciExecutor final : public Executor {
+class OciExecutor final : public Executor, public ContainerExecutor {
  public:
   // Finds the runtime, takes down what an earlier daemon left in state_dir (containers, cgroups,
   // networks, bundles) and prepares the rest. Only one executor at a time may use a folder.
@@ -32,23 +34,18 @@ class OciExecutor final : public Executor {
 
   absl::StatusOr<ExitInfo> Run(const ProcessSpec& spec, const OutputSink& output,
                                const CancelToken& cancel) override;
+  std::unique_ptr<Container> NewContainer(ProcessSpec spec) override;
 
-  const RuntimeBinary& runtime() const { return launcher_.binary(); }
+  const RuntimeBinary& runtime() const { return shared_.launcher.binary(); }
   // "host" or "cni": what steps without a wish get.
-  const char* default_network() const { return network_->name(); }
+  const char* default_network() const { return shared_.network->name(); }
 
  private:
-  class StepRun;
-
-  OciExecutor(OciExecutorOptions options, CgroupLayout layout, RuntimeBinary runtime);
+  OciExecutor(const std::string& cgroup_parent, const std::string& state_dir, CgroupLayout layout,
+              RuntimeBinary runtime);
   void Sweep();
 
-  const OciExecutorOptions options_;
-  const CgroupLayout layout_;
-  const std::string bundles_dir_;
-  const RuntimeLauncher launcher_;
-  std::unique_ptr<HostFiles> host_files_;
-  std::unique_ptr<NetworkProvider> network_;
+  OciShared shared_;
 };
 
 }  // namespace kiln::daemon

@@ -275,18 +275,13 @@ absl::Status CheckText(const std::vector<std::string>& texts, absl::string_view 
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<std::string> MakeOciConfig(const ProcessSpec& spec, const OciParameters& p) {
+absl::StatusOr<json> ProcessPart(const ProcessSpec& spec, const OciParameters& p) {
   if (spec.args.empty() || spec.args[0].empty())
     return absl::InvalidArgumentError("no program to run");
   KILN_RETURN_IF_ERROR(CheckText(spec.args, "argument"));
   KILN_RETURN_IF_ERROR(CheckText(spec.env, "environment variable"));
   KILN_ASSIGN_OR_RETURN(json limits, Limits(spec.ulimits));
-
-  json mounts = BaseMounts(spec, p);
-  AddStepMounts(spec, mounts);
-  json process = {{"terminal", false},
+  json process = {{"terminal", p.terminal},
                   {"user",
                    {{"uid", p.user.uid},
                     {"gid", p.user.gid},
@@ -298,6 +293,29 @@ absl::StatusOr<std::string> MakeOciConfig(const ProcessSpec& spec, const OciPara
                   {"capabilities", Capabilities(spec.security)},
                   {"noNewPrivileges", false}};
   if (!limits.empty()) process["rlimits"] = std::move(limits);
+  return process;
+}
+
+absl::StatusOr<std::string> ToText(const json& value) {
+  try {
+    return value.dump();
+  } catch (const json::exception&) {
+    return absl::InvalidArgumentError(
+        "an argument, environment variable or path of the step is not valid UTF-8");
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> MakeOciProcess(const ProcessSpec& spec, const OciParameters& p) {
+  KILN_ASSIGN_OR_RETURN(const json process, ProcessPart(spec, p));
+  return ToText(process);
+}
+
+absl::StatusOr<std::string> MakeOciConfig(const ProcessSpec& spec, const OciParameters& p) {
+  KILN_ASSIGN_OR_RETURN(json process, ProcessPart(spec, p));
+  json mounts = BaseMounts(spec, p);
+  AddStepMounts(spec, mounts);
   json config = {{"ociVersion", "1.0.2"},
                  {"process", std::move(process)},
                  {"root", {{"path", spec.rootfs}, {"readonly", spec.rootfs_readonly}}},
@@ -309,12 +327,7 @@ absl::StatusOr<std::string> MakeOciConfig(const ProcessSpec& spec, const OciPara
     config["annotations"] = {{"run.oci.seccomp_bpf_data", program}};
     config["linux"]["seccomp"] = {{"defaultAction", "SCMP_ACT_ERRNO"}};
   }
-  try {
-    return config.dump();
-  } catch (const json::exception&) {
-    return absl::InvalidArgumentError(
-        "an argument, environment variable or path of the step is not valid UTF-8");
-  }
+  return ToText(config);
 }
 
 }  // namespace kiln::daemon

@@ -70,17 +70,29 @@ RuntimeLauncher::RuntimeLauncher(RuntimeBinary binary, std::string root, const C
                 ? layout.hybrid_v2
                 : "") {}
 
-absl::StatusOr<Process> RuntimeLauncher::Run(const std::string& bundle, const std::string& id,
-                                             const std::string& log_file, int stdout_fd,
-                                             int stderr_fd) const {
+absl::StatusOr<Process> RuntimeLauncher::Run(const Command& command) const {
+  return Start(command, {"run", "--bundle", command.bundle});
+}
+
+absl::StatusOr<Process> RuntimeLauncher::Exec(const Command& command) const {
+  return Start(command, {"exec", "--process", command.process_file});
+}
+
+absl::StatusOr<Process> RuntimeLauncher::Start(const Command& command,
+                                               std::vector<std::string> verb) const {
   ProcessOptions options;
-  options.args = {binary_.path, "--root", root_, "--log", log_file, "--log-format", "json"};
+  options.args = {binary_.path, "--root", root_, "--log", command.log_file, "--log-format", "json"};
   if (binary_.kind == RuntimeBinary::Kind::kCrun)
     options.args.push_back("--cgroup-manager=cgroupfs");
-  for (const std::string& arg : {std::string("run"), std::string("--bundle"), bundle, id})
-    options.args.push_back(arg);
-  options.stdout_fd = stdout_fd;
-  options.stderr_fd = stderr_fd;
+  options.args.insert(options.args.end(), verb.begin(), verb.end());
+  for (const auto& [flag, value] : {std::pair("--pid-file", command.pid_file),
+                                    std::pair("--console-socket", command.console_socket)})
+    if (!value.empty()) options.args.insert(options.args.end(), {flag, value});
+  options.args.push_back(command.id);
+  options.cwd = command.bundle;
+  options.stdin_fd = command.stdin_fd;
+  options.stdout_fd = command.stdout_fd;
+  options.stderr_fd = command.stderr_fd;
   if (hide_.empty()) return Process::Start(options);
   // A thread of its own, gone at once: the namespace lives on with the runtime alone.
   absl::StatusOr<Process> process = absl::InternalError("not started");

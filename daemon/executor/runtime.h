@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -28,15 +29,27 @@ class RuntimeLauncher {
 
   const RuntimeBinary& binary() const { return binary_; }
 
-  // `run` of the bundle folder as container `id`; the runtime's own complaints go to `log_file` as
-  // JSON lines.
-  absl::StatusOr<Process> Run(const std::string& bundle, const std::string& id,
-                              const std::string& log_file, int stdout_fd, int stderr_fd) const;
+  // One `run` or `exec`. Descriptors are borrowed until the call returns; -1: /dev/null.
+  struct Command {
+    std::string bundle;    // folder of the container; the runtime's working directory
+    std::string id;        // of the container
+    std::string log_file;  // gets the runtime's own complaints as JSON lines
+    int stdin_fd = -1, stdout_fd = -1, stderr_fd = -1;
+    std::string pid_file = {};        // gets the pid of the program, when not empty
+    std::string console_socket = {};  // gets the terminal; relative to the bundle. crun only
+    std::string process_file = {};    // for `exec`: the OCI process, as JSON
+  };
+  // `run` of the bundle, in the foreground.
+  absl::StatusOr<Process> Run(const Command& command) const;
+  // `exec` in a container that runs, in the foreground.
+  absl::StatusOr<Process> Exec(const Command& command) const;
 
   // Forgets a container whose processes are gone and which the runtime could not clean up itself.
   void RemoveState(const std::string& id) const;
 
  private:
+  absl::StatusOr<Process> Start(const Command& command, std::vector<std::string> verb) const;
+
   const RuntimeBinary binary_;
   const std::string root_;
   // crun refuses a machine where some controllers are v1 and some v2. It is shown one without v2.
