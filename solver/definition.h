@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "proto/digest.h"
+#include "solver/imported_keys.h"
 #include "solver/op.h"
 
 namespace kiln::solver {
@@ -43,6 +44,7 @@ struct LoadedGraph {
   uint32_t root = 0;
   int32_t root_output = 0;
   std::shared_ptr<const SourceMap> sources;  // null: none
+  std::shared_ptr<ImportedKeys> imports;     // that its vertices may use; null: none
 };
 
 // Validates a serialized pb.Definition as a whole and puts it in order. All errors are

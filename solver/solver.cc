@@ -45,7 +45,8 @@ class JobImpl : public Job {
 
   void Build(std::string definition,
              absl::AnyInvocable<void(absl::StatusOr<ResultPtr>)> done) override {
-    driver_->Build(job_, options_.entitlements, std::move(definition), std::move(done));
+    driver_->Build(job_, options_.entitlements, options_.imports, std::move(definition),
+                   std::move(done));
   }
 
   absl::StatusOr<ResultPtr> BuildAndWait(std::string definition,
@@ -57,18 +58,23 @@ class JobImpl : public Job {
       absl::StatusOr<ResultPtr> result ABSL_GUARDED_BY(mu) = absl::UnknownError("no answer");
     };
     auto answer = std::make_shared<Answer>();
-    const RequestId request = driver_->Build(job_, options_.entitlements, std::move(definition),
-                                             [answer](absl::StatusOr<ResultPtr> result) {
-                                               MutexLock lock(&answer->mu);
-                                               answer->done = true;
-                                               answer->result = std::move(result);
-                                               answer->changed.SignalAll();
-                                             });
+    const RequestId request =
+        driver_->Build(job_, options_.entitlements, options_.imports, std::move(definition),
+                       [answer](absl::StatusOr<ResultPtr> result) {
+                         MutexLock lock(&answer->mu);
+                         answer->done = true;
+                         answer->result = std::move(result);
+                         answer->changed.SignalAll();
+                       });
     const CancelRegistration on_cancel =
         cancel.OnCancel([&] { driver_->CancelRequest(job_, request, cancel.status()); });
     MutexLock lock(&answer->mu);
     while (!answer->done) answer->changed.Wait(&answer->mu);
     return std::move(answer->result);
+  }
+
+  absl::StatusOr<SolvedGraph> Solved(const std::string& definition) override {
+    return driver_->Solved(job_, options_.entitlements, options_.imports, definition);
   }
 
   void Cancel(absl::Status cause) override { driver_->CancelJob(job_, std::move(cause)); }

@@ -9,8 +9,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "solver/imported_keys.h"
 #include "solver/op.h"
 #include "solver/progress.h"
+#include "solver/solved_graph.h"
 #include "solver/stats.h"
 #include "store/base/cancel.h"
 #include "store/cache_index.h"
@@ -25,9 +27,10 @@ struct SolverOptions {
 
 // What a job may do and whom it may ask.
 struct JobOptions {
-  std::string id;                         // the Solve's Ref
-  std::vector<std::string> session_ids;   // sessions of this job, first one first
-  std::vector<std::string> entitlements;  // granted: "network.host", "security.insecure", …
+  std::string id;                              // the Solve's Ref
+  std::vector<std::string> session_ids;        // sessions of this job, first one first
+  std::vector<std::string> entitlements;       // granted: "network.host", "security.insecure", …
+  std::shared_ptr<ImportedKeys> imports = {};  // remote caches it may use; null: none
 };
 
 // One solve's hold on vertices. Everything it asked for is dropped when it is destroyed or
@@ -46,6 +49,10 @@ class Job {
   // The same, waiting. Cancels what was asked when `cancel` fires.
   virtual absl::StatusOr<ResultPtr> BuildAndWait(std::string definition,
                                                  const CancelToken& cancel) = 0;
+
+  // What is known of the keys of a definition that this job built: after a build, for exporting
+  // them. Blocks. The cause when the job was cancelled.
+  virtual absl::StatusOr<SolvedGraph> Solved(const std::string& definition) = 0;
 
   virtual void Cancel(absl::Status cause) = 0;
   virtual void AddSession(std::string session_id) = 0;

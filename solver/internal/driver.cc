@@ -6,6 +6,7 @@
 
 #include "absl/time/clock.h"
 #include "store/base/check.h"
+#include "store/base/status_macros.h"
 
 namespace kiln::solver {
 namespace {
@@ -270,8 +271,32 @@ void Driver::Do(action::LoadNested& action) {
   keys_->Post([this, action = std::move(action)] { Post(Event(runner_.Run(action))); });
 }
 
+// Imported results may have to be asked for far away: they do not keep look-ups waiting.
 void Driver::Do(action::Load& action) {
-  io_->Post([this, action = std::move(action)] { Post(Event(runner_.Run(action))); });
+  ThreadPool& pool = action.imports != nullptr ? *keys_ : *io_;
+  pool.Post([this, action = std::move(action)] { Post(Event(runner_.Run(action))); });
+}
+
+void Driver::LookUpWhenReady(const std::shared_ptr<ImportedKeys>& imports, Action action) {
+  if (imports == nullptr) {
+    look_ups_.push_back(std::move(action));
+    return;
+  }
+  // The engine waits for the answer, and the driver for the engine.
+  imports->WhenReady([this, action = std::move(action)]() mutable {
+    PostTask(
+        [this, action = std::move(action)]() mutable { look_ups_.push_back(std::move(action)); });
+  });
+}
+
+void Driver::Do(action::Query& action) {
+  std::shared_ptr<ImportedKeys> imports = action.imports;
+  LookUpWhenReady(imports, std::move(action));
+}
+
+void Driver::Do(action::FindRecords& action) {
+  std::shared_ptr<ImportedKeys> imports = action.imports;
+  LookUpWhenReady(imports, std::move(action));
 }
 
 void Driver::CancelCall(const CallKey& key) {
@@ -328,11 +353,13 @@ void Driver::AddSession(JobId job, std::string session_id) {
   Post(Event(event::AddSession{job, std::move(session_id)}));
 }
 
-RequestId Driver::Build(JobId job, std::vector<std::string> entitlements, std::string definition,
-                        Done done) {
+RequestId Driver::Build(JobId job, std::vector<std::string> entitlements,
+                        std::shared_ptr<ImportedKeys> imports, std::string definition, Done done) {
   const RequestId id = next_request_++;
-  auto load = [this, job, id, entitlements = std::move(entitlements),
-               definition = std::move(definition)] { Load(job, id, entitlements, definition); };
+  auto load = [this, job, id, entitlements = std::move(entitlements), imports = std::move(imports),
+               definition = std::move(definition)] {
+    Load(job, id, entitlements, imports, definition);
+  };
   {
     MutexLock lock(&mu_);
     if (!stopping_) {
@@ -346,11 +373,12 @@ RequestId Driver::Build(JobId job, std::vector<std::string> entitlements, std::s
 }
 
 void Driver::Load(JobId job, RequestId request, const std::vector<std::string>& entitlements,
-                  const std::string& definition) {
+                  const std::shared_ptr<ImportedKeys>& imports, const std::string& definition) {
   absl::StatusOr<LoadedGraph> graph = LoadDefinition(definition, entitlements);
   if (!graph.ok()) return Finish(request, std::move(graph).status());
   if (graph->vertices.empty()) return Finish(request, ResultPtr());
   ResolveOps(runner_.resolver(), &*graph);
+  graph->imports = imports;
   auto shared = std::make_shared<LoadedGraph>(*std::move(graph));
   PostTask([this, job, request, shared = std::move(shared)]() mutable {
     {
@@ -359,6 +387,21 @@ void Driver::Load(JobId job, RequestId request, const std::vector<std::string>& 
     }
     Feed(event::Build{job, request, std::move(shared)});
   });
+}
+
+absl::StatusOr<SolvedGraph> Driver::Solved(JobId job, absl::Span<const std::string> entitlements,
+                                           const std::shared_ptr<ImportedKeys>& imports,
+                                           const std::string& definition) {
+  KILN_ASSIGN_OR_RETURN(LoadedGraph graph, LoadDefinition(definition, entitlements));
+  if (graph.vertices.empty()) return SolvedGraph();
+  ResolveOps(runner_.resolver(), &graph);
+  graph.imports = imports;
+  absl::StatusOr<SolvedGraph> solved = absl::UnavailableError("the solver is shutting down");
+  Ask([&] {
+    solved = engine_.Solved(job, graph, now_, &actions_);
+    Dispatch();
+  });
+  return solved;
 }
 
 void Driver::CancelRequest(JobId job, RequestId request, absl::Status cause) {

@@ -40,8 +40,13 @@ class Driver {
   JobId AddJob(const JobOptions& options, std::shared_ptr<JobLog> log,
                std::shared_ptr<JobValuesMap> values);
   void AddSession(JobId job, std::string session_id);
-  RequestId Build(JobId job, std::vector<std::string> entitlements, std::string definition,
-                  Done done);
+  RequestId Build(JobId job, std::vector<std::string> entitlements,
+                  std::shared_ptr<ImportedKeys> imports, std::string definition, Done done);
+  // What the job knows of the keys of a definition that it built. Blocks; not on a thread of the
+  // driver.
+  absl::StatusOr<SolvedGraph> Solved(JobId job, absl::Span<const std::string> entitlements,
+                                     const std::shared_ptr<ImportedKeys>& imports,
+                                     const std::string& definition);
   // `done` of the request gets `cause`, unless it was called already.
   void CancelRequest(JobId job, RequestId request, absl::Status cause);
   void CancelJob(JobId job, absl::Status cause);
@@ -82,11 +87,12 @@ class Driver {
   bool Ask(absl::AnyInvocable<void()> ask);
 
   void Load(JobId job, RequestId request, const std::vector<std::string>& entitlements,
-            const std::string& definition);
+            const std::shared_ptr<ImportedKeys>& imports, const std::string& definition);
   void Loop();
   void Feed(Event event);
   void Dispatch();
   void FlushLookUps();
+  void LookUpWhenReady(const std::shared_ptr<ImportedKeys>& imports, Action action);
   template <typename Action>
   void Call(Action action, CallKey key, const void* owner, bool is_execution, bool cheap,
             ThreadPool& pool);
@@ -98,6 +104,8 @@ class Driver {
   void Do(action::Execute& action);
   void Do(action::LoadNested& action);
   void Do(action::Load& action);
+  void Do(action::Query& action);
+  void Do(action::FindRecords& action);
   void Do(action::CancelCacheMap& action);
   void Do(action::CancelContent& action);
   void Do(action::CancelExecute& action);

@@ -12,6 +12,7 @@
 #include "solver/internal/execution_table.h"
 #include "solver/internal/scheduler.h"
 #include "solver/internal/vertex.h"
+#include "solver/solved_graph.h"
 #include "solver/stats.h"
 
 namespace kiln::solver {
@@ -33,6 +34,11 @@ class Engine {
   // Sessions of the jobs interested in a call at this moment, in joining order.
   std::vector<std::string> SessionIds(const Vertex* vertex) const;
   std::vector<std::string> SessionIds(const Execution* execution) const;
+
+  // What the job knows of the keys below the root of a definition that it built. A job that is
+  // unknown or was cancelled gets the cause.
+  absl::StatusOr<SolvedGraph> Solved(JobId job, const LoadedGraph& graph, absl::Time now,
+                                     std::vector<Action>* actions);
 
   const SolverStats& stats() const { return stats_; }
   JobStats StatsOf(JobId job) const;
@@ -56,8 +62,8 @@ class Engine {
   void On(event::EndJob& event);
   std::vector<Vertex*> Register(const LoadedGraph& graph, absl::Span<JobState* const> jobs,
                                 uint32_t depth);
-  Vertex* FindOrMake(const LoadedVertex& loaded, const std::vector<Vertex*>& placed,
-                     uint32_t depth);
+  Vertex* FindOrMake(const LoadedGraph& graph, const LoadedVertex& loaded,
+                     const std::vector<Vertex*>& placed, uint32_t depth);
   void Revive(Vertex* vertex);
   bool AddJob(Vertex* vertex, JobState* job, Lists* logs);
   void Leave(JobState* job, const absl::Status& cause);

@@ -27,7 +27,8 @@ InputKeys Engine::KeysOf(const Vertex* vertex, bool probe_only) const {
       if (edge->output != input.output) continue;
       keys[i].reserve(edge->keys.size() + 1);
       for (const EdgeKey& key : edge->keys)
-        if (key.probe || !probe_only) keys[i].push_back({key.id, selector});
+        if (edge->IsOfResult(key) && (key.probe || !probe_only))
+          keys[i].push_back({key.id, selector});
     }
     if (!vertex->content.empty() && vertex->content[i].state == CallState::kDone)
       keys[i].push_back({vertex->content[i].key, ""});

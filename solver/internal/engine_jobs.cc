@@ -94,7 +94,7 @@ std::vector<Vertex*> Engine::Register(const LoadedGraph& graph, absl::Span<JobSt
   placed.reserve(graph.vertices.size());
   std::vector<Lists> logs(jobs.size());
   for (const LoadedVertex& loaded : graph.vertices) {
-    Vertex* vertex = FindOrMake(loaded, placed, depth);
+    Vertex* vertex = FindOrMake(graph, loaded, placed, depth);
     placed.push_back(vertex);
     bool joined = false;
     for (size_t i = 0; i < jobs.size(); ++i) {
@@ -113,10 +113,14 @@ std::vector<Vertex*> Engine::Register(const LoadedGraph& graph, absl::Span<JobSt
 
 // A vertex is known by its digest, by what its inputs are where these are not what their digests
 // say, and by whether it ignores the cache: a job that ignores the cache must not get what is held
-// by one that does not, while the reverse is fine (BuildKit jobs.go, ignore cache).
-Vertex* Engine::FindOrMake(const LoadedVertex& loaded, const std::vector<Vertex*>& placed,
-                           uint32_t depth) {
+// by one that does not, while the reverse is fine (BuildKit jobs.go, ignore cache). Builds with
+// different imports share nothing but executions and results under keys that hold for both.
+Vertex* Engine::FindOrMake(const LoadedGraph& graph, const LoadedVertex& loaded,
+                           const std::vector<Vertex*>& placed, uint32_t depth) {
   Digest identity = loaded.info->digest;
+  if (graph.imports != nullptr && loaded.inputs.empty())
+    identity =
+        Digest::Of(absl::StrCat(identity.ToString(), "-imports-", graph.imports->identity().raw()));
   bool shifted = false;
   for (const LoadedVertex::Input& input : loaded.inputs) {
     const Vertex* vertex = placed[input.vertex];
@@ -165,6 +169,7 @@ Vertex* Engine::FindOrMake(const LoadedVertex& loaded, const std::vector<Vertex*
   vertex->op = loaded.op;
   vertex->op_status = loaded.op_status;
   vertex->op_bytes = loaded.op_bytes;
+  vertex->imports = graph.imports;
   vertex->depth = depth;
   vertex->inputs.reserve(loaded.inputs.size());
   std::vector<Digest> input_digests;
@@ -236,6 +241,7 @@ void Engine::Reset(Vertex* vertex) {
     edge->state = EdgeState::kIdle;
     edge->fast_done = edge->slow_done = false;
     edge->keys.clear();
+    edge->result_imported = false;
     edge->result = nullptr;
     edge->error = absl::OkStatus();
   }
@@ -246,6 +252,7 @@ void Engine::Reset(Vertex* vertex) {
   vertex->op_bytes = std::string();
   vertex->op_status = absl::OkStatus();
   vertex->linux_resources.clear();
+  vertex->imports = nullptr;
   vertex->log = nullptr;
   vertex->error = absl::OkStatus();
   vertex->retries = 0;

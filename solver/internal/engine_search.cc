@@ -182,9 +182,13 @@ void Engine::LookUp(Edge* edge, uint32_t input) {
     due = due || MustLookUp(edge, input, in.edge->keys[in.keys_seen]);
   if (!due) return;
   const CacheMap& map = vertex->maps[0];
-  action::Query query{edge, edge->epoch, input, {}, {map.op_digest, edge->output}};
-  for (const EdgeKey& key : in.edge->keys)
-    if (key.probe) query.keys.push_back({key.id, map.inputs[input].selector});
+  action::Query query{edge,           edge->epoch, input, {}, {}, {map.op_digest, edge->output},
+                      vertex->imports};
+  for (const EdgeKey& key : in.edge->keys) {
+    if (!key.probe) continue;
+    auto& keys = in.edge->IsOfResult(key) ? query.keys : query.alone;
+    keys.push_back({key.id, map.inputs[input].selector});
+  }
   if (has_content) query.keys.push_back({vertex->content[input].key, ""});
   in.content_queried = has_content;
   in.querying = true;
@@ -201,14 +205,16 @@ void Engine::On(event::QueryDone& event) {
   InputSearch& in = search.inputs[event.input];
   in.querying = false;
   --search.pending;
-  for (const KeyId& target : event.targets) {
+  const auto add = [&](const KeyId& target, bool imported) {
     if (std::find(in.candidates.begin(), in.candidates.end(), target) != in.candidates.end())
-      continue;
+      return;
     in.candidates.push_back(target);
-    if (search.inputs.size() > 1 && ++search.hits[target] < search.inputs.size()) continue;
+    if (search.inputs.size() > 1 && ++search.hits[target] < search.inputs.size()) return;
     search.unread.push_back(target);
-    AddKey(edge, {target});
-  }
+    AddKey(edge, {target, 0, true, imported});
+  };
+  for (const KeyId& target : event.targets) add(target, false);
+  for (const KeyId& target : event.imported) add(target, true);
   MarkChanged(edge, event.input);
 }
 
@@ -283,7 +289,7 @@ void Engine::Decide(Edge* edge) {
   if (edge->vertex->execution != nullptr && edge->level == Level::kComplete)
     return TryExecute(edge);
   if (ReadRecords(edge, std::exchange(search.unread, {}))) return;
-  if (!search.records.empty()) {
+  if (!search.records.empty() || !search.imported.empty()) {
     slow_done();
     if (edge->level == Level::kComplete) StartLoad(edge);
     return;
@@ -316,7 +322,10 @@ bool Engine::ReadRecords(Edge* edge, std::vector<KeyId> keys) {
   if (keys.empty()) return false;
   ++edge->search->pending;
   ++edge->vertex->outstanding;
-  Emit(action::FindRecords{edge, edge->epoch, std::move(keys)});
+  // Imported keys have no records for what has no inputs.
+  const Vertex* vertex = edge->vertex;
+  Emit(action::FindRecords{edge, edge->epoch, std::move(keys),
+                           vertex->inputs.empty() ? nullptr : vertex->imports});
   return true;
 }
 
@@ -332,19 +341,34 @@ void Engine::On(event::RecordsDone& event) {
                    [](const store::CacheRecord& a, const store::CacheRecord& b) {
                      return a.created_at < b.created_at;
                    });
+  for (event::ImportedRecord& found : event.imported)
+    if (!search.tried.contains(found.record.result_id)) search.imported.push_back(std::move(found));
+  std::stable_sort(search.imported.begin(), search.imported.end(),
+                   [](const event::ImportedRecord& a, const event::ImportedRecord& b) {
+                     return a.record.created_at < b.record.created_at;
+                   });
   Enqueue(edge);
 }
 
-// Loads the newest record. Inputs are not needed for that, so what was asked of them is given up.
+// Loads the newest record; imported ones come after those that are here, as they may have to be
+// fetched. Inputs are not needed for that, so what was asked of them is given up.
 void Engine::StartLoad(Edge* edge) {
   Search& search = *edge->search;
-  std::string result_id = std::move(search.records.back().result_id);
-  search.records.pop_back();
-  search.tried.insert(result_id);
+  action::Load load{edge, edge->epoch, {}, {}, {}};
+  if (!search.records.empty()) {
+    load.result_id = std::move(search.records.back().result_id);
+    search.records.pop_back();
+  } else {
+    load.result_id = std::move(search.imported.back().record.result_id);
+    load.imported_key = search.imported.back().key;
+    load.imports = edge->vertex->imports;
+    search.imported.pop_back();
+  }
+  search.tried.insert(load.result_id);
   edge->state = EdgeState::kLoading;
   for (uint32_t i = 0; i < search.inputs.size(); ++i) SetWant(edge, i, Level::kNone);
   ++edge->vertex->outstanding;
-  Emit(action::Load{edge, edge->epoch, std::move(result_id)});
+  Emit(std::move(load));
 }
 
 void Engine::On(event::LoadDone& event) {
@@ -355,12 +379,14 @@ void Engine::On(event::LoadDone& event) {
     ++stats_.cached;
     for (JobState* job : edge->vertex->jobs) ++job->stats.cached;
     Tell(edge->vertex, action::Mark::kCached);
+    edge->result_imported = event.imported_key.has_value();
+    for (EdgeKey& key : edge->keys) key.loaded = key.id == event.imported_key;
     return Complete(edge, *std::move(event.result));
   }
   // As if the record had never been there: the next one, or else on with the search.
   ++stats_.load_failures;
   edge->state = EdgeState::kSearching;
-  if (edge->search->records.empty()) WantByStage(edge);
+  if (edge->search->records.empty() && edge->search->imported.empty()) WantByStage(edge);
   MarkAllChanged(edge);
   Enqueue(edge);
 }

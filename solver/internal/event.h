@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "solver/definition.h"
+#include "solver/imported_keys.h"
 #include "solver/op.h"
 #include "store/cache_index.h"
 
@@ -80,15 +82,22 @@ struct QueryDone {
   uint32_t epoch;
   uint32_t input;
   std::vector<store::KeyId> targets;
+  std::vector<store::KeyId> imported;  // targets that are imported keys
+};
+struct ImportedRecord {
+  store::KeyId key;
+  store::CacheRecord record;
 };
 struct RecordsDone {
   Edge* edge;
   uint32_t epoch;
   std::vector<store::CacheRecord> records;  // newest first; those whose result is gone left out
+  std::vector<ImportedRecord> imported;     // newest first for each key
 };
 struct LoadDone {
   Edge* edge;
   uint32_t epoch;
+  std::optional<store::KeyId> imported_key;
   absl::StatusOr<ResultPtr> result;
 };
 struct SaveDone {
@@ -139,22 +148,28 @@ struct LoadNested {
   std::string definition;
   std::vector<std::string> entitlements;
 };
+// With `imports`, Query and FindRecords wait until these are ready.
 struct Query {
   Edge* edge;
   uint32_t epoch;
   uint32_t input;
   std::vector<store::InputKey> keys;
+  std::vector<store::InputKey> alone;  // asked one by one: the index must not tie them to others
   store::OpOutput op;
+  std::shared_ptr<ImportedKeys> imports;  // null: none
 };
 struct FindRecords {
   Edge* edge;
   uint32_t epoch;
   std::vector<store::KeyId> keys;
+  std::shared_ptr<ImportedKeys> imports;
 };
 struct Load {
   Edge* edge;
   uint32_t epoch;
   std::string result_id;
+  std::optional<store::KeyId> imported_key;  // it is a record of this key of `imports`
+  std::shared_ptr<ImportedKeys> imports;
 };
 struct Save {
   Execution* execution;

@@ -48,16 +48,29 @@ event::NestedLoaded Runner::Run(const action::LoadNested& action) const {
 
 // A look-up that fails finds nothing: the build goes on without the cache.
 event::QueryDone Runner::Run(const action::Query& action) const {
-  absl::StatusOr<std::vector<store::KeyId>> targets =
-      index_.Query(action.keys, static_cast<int>(action.input), action.op);
-  event::QueryDone done{action.edge, action.epoch, action.input, {}};
-  if (targets.ok()) done.targets = *std::move(targets);
+  event::QueryDone done{action.edge, action.epoch, action.input, {}, {}};
+  const int input = static_cast<int>(action.input);
+  const auto ask = [&](absl::Span<const store::InputKey> keys) {
+    if (keys.empty()) return;
+    const absl::StatusOr<std::vector<store::KeyId>> targets = index_.Query(keys, input, action.op);
+    if (targets.ok()) done.targets.insert(done.targets.end(), targets->begin(), targets->end());
+  };
+  ask(action.keys);
+  for (const store::InputKey& key : action.alone) ask({&key, 1});
+  if (action.imports != nullptr) {
+    std::vector<store::InputKey> keys = action.keys;
+    keys.insert(keys.end(), action.alone.begin(), action.alone.end());
+    done.imported = action.imports->Query(keys, input, action.op);
+  }
   return done;
 }
 
 event::RecordsDone Runner::Run(const action::FindRecords& action) const {
-  event::RecordsDone done{action.edge, action.epoch, {}};
+  event::RecordsDone done{action.edge, action.epoch, {}, {}};
   for (const store::KeyId& key : action.keys) {
+    if (action.imports != nullptr)
+      for (store::CacheRecord& record : action.imports->Records(key))
+        done.imported.push_back({key, std::move(record)});
     absl::StatusOr<std::vector<store::CacheRecord>> records = index_.Records(key);
     if (!records.ok()) continue;
     for (store::CacheRecord& record : *records) {
@@ -72,8 +85,13 @@ event::RecordsDone Runner::Run(const action::FindRecords& action) const {
 }
 
 event::LoadDone Runner::Run(const action::Load& action) const {
-  if (action.result_id == kEmptyTreeId) return {action.edge, action.epoch, ResultPtr()};
-  return {action.edge, action.epoch, loader_.Load(action.result_id)};
+  event::LoadDone done{action.edge, action.epoch, action.imported_key, ResultPtr()};
+  if (action.imported_key.has_value()) {
+    done.result = action.imports->Load(action.result_id);
+  } else if (action.result_id != kEmptyTreeId) {
+    done.result = loader_.Load(action.result_id);
+  }
+  return done;
 }
 
 event::SaveDone Runner::Run(const action::Save& action) const {

@@ -49,6 +49,10 @@ struct EdgeKey {
   uint64_t fresh = 0;
   // False for keys of ignore_cache results: they are saved and linked but find nothing.
   bool probe = true;
+  // Of ImportedKeys: it finds more of these and what was saved under it, and is told of the result
+  // only when the result is its own (`loaded`).
+  bool imported = false;
+  bool loaded = false;
 };
 
 struct Consumer {
@@ -88,6 +92,7 @@ struct Search {
   std::vector<uint32_t> changed;                     // inputs to look at
   std::vector<store::KeyId> unread;                  // matched by every input, records not read yet
   std::vector<store::CacheRecord> records;           // the one to try next is the last
+  std::vector<event::ImportedRecord> imported;       // the same; tried when `records` is used up
   absl::flat_hash_set<std::string> tried;            // result ids
   uint64_t looked_up = 0;                            // the look-up clock when the last query began
   uint32_t pending = 0;                              // look-ups under way
@@ -102,6 +107,9 @@ struct Search {
 
 // One output of a vertex.
 struct Edge {
+  // Whether the result may be saved and looked for under `key`.
+  bool IsOfResult(const EdgeKey& key) const { return result_imported ? key.loaded : !key.imported; }
+
   Vertex* vertex = nullptr;
   int32_t output = 0;
   EdgeState state = EdgeState::kIdle;
@@ -109,7 +117,8 @@ struct Edge {
   bool fast_done = false;      // no more keys at this level, whoever waits
   bool slow_done = false;
   bool queued = false;
-  uint32_t epoch = 0;  // answers to an earlier search are dropped
+  bool result_imported = false;  // the result is that of the imported key marked `loaded`
+  uint32_t epoch = 0;            // answers to an earlier search are dropped
   uint32_t wants[4] = {0, 0, 0, 0};
   std::vector<Consumer> consumers;
   absl::InlinedVector<EdgeKey, 1> keys;
@@ -137,6 +146,7 @@ struct Vertex {
   std::shared_ptr<Op> op;
   std::string op_bytes;
   absl::Status op_status;
+  std::shared_ptr<ImportedKeys> imports;  // null: none
   std::shared_ptr<VertexLog> log;
   std::vector<VertexInput> inputs;
   std::vector<std::string> linux_resources;  // of each job's definition, until the op is made
