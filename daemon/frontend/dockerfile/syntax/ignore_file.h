@@ -10,7 +10,7 @@ namespace kiln::daemon::dockerfile {
 
 // The patterns of a .dockerignore file, cleaned and in order, for PatternMatcher and for
 // `local.excludepatterns`. They are not compiled here: "!" alone passes and fails there.
-// kInvalidArgument for a line of 64 KiB or more.
+// kInvalidArgument for a line of more than 65535 bytes.
 absl::StatusOr<std::vector<std::string>> ParseIgnoreFile(absl::string_view data);
 
 }  // namespace kiln::daemon::dockerfile

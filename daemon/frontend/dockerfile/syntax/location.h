@@ -29,13 +29,15 @@ absl::Status WithLocation(absl::Status status, const LineRange& lines);
 // Replaces the recorded locations by this one.
 absl::Status WithOnlyLocation(absl::Status status, const LineRange& lines);
 
+// Forgets the recorded locations: for answers that show none.
+absl::Status WithoutLocations(absl::Status status);
+
 // The recorded locations, in the order they were added.
 std::vector<LineRange> LocationsOf(const absl::Status& status);
 
 // Turns every recorded location into a typed errdefs.Source (proto/status_details.h): the file's
 // name and bytes, language "Dockerfile" and one range per line. Clients print the excerpt from it.
 // A status without locations is returned as it is.
-absl::Status AttachSource(const absl::Status& status, absl::string_view filename,
-                          absl::string_view data);
+absl::Status AttachSource(absl::Status status, absl::string_view filename, absl::string_view data);
 
 }  // namespace kiln::daemon::dockerfile
