@@ -1,0 +1,120 @@
+#include "daemon/frontend/dockerfile/syntax/parse.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "daemon/frontend/dockerfile/syntax/body.h"
+#include "daemon/frontend/dockerfile/syntax/flags.h"
+#include "daemon/frontend/dockerfile/syntax/go_text.h"
+#include "daemon/frontend/dockerfile/syntax/lines.h"
+#include "daemon/frontend/dockerfile/syntax/unicode.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::daemon::dockerfile {
+
+namespace {
+
+bool IsStageName(absl::string_view name) {
+  if (name.empty() || !absl::ascii_islower(name[0])) return false;
+  for (const char c : name) {
+    if (!absl::ascii_islower(c) && !absl::ascii_isdigit(c) && !absl::StrContains("-_.", c))
+      return false;
+  }
+  return true;
+}
+
+InstructionText TakeText(LogicalLine* line) {
+  return {std::move(line->split.word), std::string(TrimSpace(line->code)), line->lines,
+          std::move(line->comments)};
+}
+
+absl::StatusOr<Stage> ParseFrom(LogicalLine* line) {
+  std::vector<std::string>& args = line->split.args;
+  Stage stage;
+  if (args.size() == 3 && absl::EqualsIgnoreCase(args[1], "as")) {
+    stage.name = absl::AsciiStrToLower(args[2]);
+    if (!IsStageName(stage.name)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("invalid name for build stage: ", Quote(args[2]),
+                       ", name can't start with a number or contain symbols"));
+    }
+    stage.as_keyword = std::move(args[1]);
+    stage.written_name = std::move(args[2]);
+  } else if (args.size() != 1) {
+    return absl::InvalidArgumentError("FROM requires either one or three arguments");
+  }
+  FlagSet flags;
+  flags.String("platform", &stage.platform);
+  KILN_RETURN_IF_ERROR(flags.Parse(line->split.flags));
+  stage.base = std::move(args[0]);
+  if (!stage.name.empty()) stage.description = DescriptionOf(stage.name, line->comments);
+  stage.text = TakeText(line);
+  return stage;
+}
+
+absl::Status Locate(const absl::Status& status, const LineRange& lines) {
+  return WithLocation(
+      Annotate(status, absl::StrCat("dockerfile parse error on line ", lines.first)), lines);
+}
+
+absl::Status AddInstruction(LogicalLine* line, Document* document) {
+  const LineRange lines = line->lines;
+  if (line->split.keyword == Keyword::kFrom) {
+    auto stage = ParseFrom(line);
+    if (!stage.ok()) return Locate(stage.status(), lines);
+    document->stages.push_back(*std::move(stage));
+    return absl::OkStatus();
+  }
+  auto body = ParseBody(line);
+  if (!body.ok()) return Locate(body.status(), lines);
+  if (!document->stages.empty()) {
+    document->stages.back().instructions.push_back({TakeText(line), *std::move(body)});
+    return absl::OkStatus();
+  }
+  Arg* arg = std::get_if<Arg>(&*body);
+  if (arg == nullptr)
+    return WithLocation(absl::InvalidArgumentError("no build stage in current context"), lines);
+  document->global_args.push_back({TakeText(line), std::move(*arg)});
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Parse(absl::string_view data, Document* document) {
+  *document = {};
+  if (data.empty()) return absl::InvalidArgumentError("the Dockerfile cannot be empty");
+  LogicalLines lines;
+  KILN_RETURN_IF_ERROR(ReadLines(data, &lines));
+  document->escape = lines.escape;
+  document->empty_continuations = std::move(lines.empty_continuations);
+  for (LogicalLine& line : lines.lines) KILN_RETURN_IF_ERROR(AddInstruction(&line, document));
+  if (document->stages.empty())
+    return absl::InvalidArgumentError("dockerfile contains no stages to build");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Instruction> ParseTrigger(absl::string_view trigger, const LineRange& from) {
+  LogicalLines lines;
+  if (const absl::Status status = ReadLines(trigger, &lines); !status.ok())
+    return WithOnlyLocation(status, from);
+  if (lines.lines.size() != 1) {
+    return WithLocation(absl::InvalidArgumentError("onbuild trigger should be a single expression"),
+                        from);
+  }
+  LogicalLine& line = lines.lines[0];
+  line.lines = from;
+  const Keyword keyword = line.split.keyword;
+  if (keyword == Keyword::kFrom) {
+    return WithLocation(absl::InvalidArgumentError("FROM isn't allowed as an ONBUILD trigger"),
+                        from);
+  }
+  auto body = ParseBody(&line);
+  if (!body.ok()) return WithLocation(body.status(), from);
+  return Instruction{TakeText(&line), *std::move(body)};
+}
+
+}  // namespace kiln::daemon::dockerfile
