@@ -163,7 +163,7 @@ TEST_F(SolveTest, FailureOfAStepFailsTheBuildWithDetails) {
   EXPECT_TRUE(exported_.sources.empty());
 }
 
-TEST_F(SolveTest, StatusRepliesFromTheStartAndEndsWithTheBuild) {
+TEST_F(SolveTest, Llb6_70_StatusRepliesFromTheStartAndEndsWithTheBuild) {
   auto solve = StartSolve(Request("b1"));
   auto early = std::async(std::launch::async, [this] { return ReadStatus("b1"); });
   const std::string ref = AddRef("b1", "op");  // the build is there
