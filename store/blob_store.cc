@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "spdlog/spdlog.h"
 #include "store/base/status_macros.h"
@@ -288,6 +289,21 @@ absl::Status BlobStore::DropLease(absl::string_view lease) {
     if (holders.size() <= 1) last.push_back(digest);
   }
   return RemoveAll(last, std::move(batch));
+}
+
+absl::StatusOr<std::vector<std::string>> BlobStore::Leases(absl::string_view prefix) {
+  std::vector<std::string> leases;
+  Cursor cursor = database_->Scan(Family::kBlobs, "l");
+  while (cursor.Valid()) {
+    Decoder in(cursor.key().substr(1));
+    const std::string lease = in.OrderedText();
+    if (!in.ok()) return absl::DataLossError("the index of blobs holds an ill-formed row");
+    if (absl::StartsWith(lease, prefix)) leases.push_back(lease);
+    // Past everything that it holds: digests are 32 bytes.
+    cursor.Seek(absl::StrCat(LeasePrefix(lease), std::string(Digest::kSize + 1, '\xff')));
+  }
+  KILN_RETURN_IF_ERROR(cursor.status());
+  return leases;
 }
 
 absl::StatusOr<std::vector<Digest>> BlobStore::Held(absl::string_view lease) {

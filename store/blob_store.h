@@ -87,6 +87,8 @@ class BlobStore {
   absl::Status Hold(absl::string_view lease, const Digest& digest);
   // Ends the lease; blobs that no other one holds are removed. OK when unknown.
   absl::Status DropLease(absl::string_view lease);
+  // Names of leases that start with `prefix`, sorted.
+  absl::StatusOr<std::vector<std::string>> Leases(absl::string_view prefix);
   // Blobs that the lease holds, sorted.
   absl::StatusOr<std::vector<Digest>> Held(absl::string_view lease);
 

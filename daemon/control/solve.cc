@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/control/run_exports.h"
 #include "daemon/ops/ref_result.h"
 #include "proto/buildkit/control.pb.h"
 #include "store/base/status_macros.h"
@@ -139,21 +140,15 @@ class SolveRun {
     KILN_ASSIGN_OR_RETURN(const ExportSource source, Evaluate(result, cancel));
     for (const auto& [key, value] : result.metadata)
       if (absl::StartsWith(key, "frontend.")) (*response)[key] = value;
-    for (size_t i = 0; i < exporters_.size(); ++i) {
-      ExportContext context;
-      context.index = static_cast<int>(i);
-      context.session_id = request_.session();
-      context.sessions = deps_.sessions;
-      context.cancel = cancel;
-      KILN_RETURN_IF_ERROR(build_.job->RunStep(
-          absl::StrCat(request_.session(), "-export-", i), exporters_[i]->name(),
-          [&](solver::ProgressSink& progress) -> absl::Status {
-            context.progress = &progress;
-            KILN_ASSIGN_OR_RETURN(const Attrs answer, exporters_[i]->Export(source, context));
-            response->insert(answer.begin(), answer.end());
-            return absl::OkStatus();
-          }));
-    }
+    ExportContext context;
+    context.session_id = request_.session();
+    context.sessions = deps_.sessions;
+    context.cancel = cancel;
+    if (request_.compatibilityversion() != 0)
+      context.compatibility_version = static_cast<int>(request_.compatibilityversion());
+    KILN_ASSIGN_OR_RETURN(const ExportsAnswer made,
+                          RunExports(*build_.job, exporters_, source, context));
+    response->insert(made.response.begin(), made.response.end());
     return absl::OkStatus();
   }
 

@@ -2,57 +2,24 @@
 
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "daemon/exporter/tree_source.h"
+#include "daemon/source/go_values.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
-namespace {
-
-// Frontends leave the epoch under this key, with "/<platform>" behind it for one platform.
-constexpr char kEpochMetadata[] = "source.date.epoch";
-
-absl::StatusOr<std::optional<absl::Time>> ParseEpoch(absl::string_view what,
-                                                     const std::string& text) {
-  if (text.empty()) return std::optional<absl::Time>();
-  int64_t seconds = 0;
-  if (!absl::SimpleAtoi(text, &seconds))
-    return absl::InvalidArgumentError(
-        absl::StrCat("invalid ", what, ": \"", text, "\" is not a number of seconds"));
-  return std::make_optional(absl::FromUnixSeconds(seconds));
-}
-
-absl::StatusOr<std::optional<absl::Time>> EpochOf(const ExportSource& source,
-                                                  const std::string& platform,
-                                                  const TreeExportOptions& options) {
-  if (options.epoch_given) return options.epoch;
-  auto it = source.metadata.find(absl::StrCat(kEpochMetadata, "/", platform));
-  if (it == source.metadata.end()) it = source.metadata.find(kEpochMetadata);
-  if (it == source.metadata.end()) return std::optional<absl::Time>();
-  return ParseEpoch("SOURCE_DATE_EPOCH from frontend", it->second);
-}
-
-}  // namespace
-
 absl::StatusOr<TreeExportOptions> ParseTreeExportOptions(
     const std::map<std::string, std::string>& attrs) {
   TreeExportOptions options;
   for (const auto& [key, value] : attrs) {
     if (key == "source-date-epoch") {
-      options.epoch_given = true;
-      KILN_ASSIGN_OR_RETURN(options.epoch, ParseEpoch(key, value));
+      KILN_RETURN_IF_ERROR(options.epoch.Set(value));
     } else if (key == "platform-split") {
-      if (value == "true" || value == "1" || value == "t" || value == "T" || value == "True" ||
-          value == "TRUE") {
-        options.platform_split = true;
-      } else if (value == "false" || value == "0" || value == "f" || value == "F" ||
-                 value == "False" || value == "FALSE") {
-        options.platform_split = false;
-      } else {
+      const auto split = ParseGoBool(key, value);
+      if (!split.ok())
         return absl::InvalidArgumentError(absl::StrCat("non-bool value for ", key, ": ", value));
-      }
+      options.platform_split = *split;
     }
   }
   return options;
@@ -82,7 +49,7 @@ absl::StatusOr<std::vector<ExportTree>> OpenExportTrees(const ExportSource& sour
   for (const std::string& platform : platforms) {
     ExportTree tree;
     tree.platform = platform;
-    KILN_ASSIGN_OR_RETURN(tree.epoch, EpochOf(source, platform, options));
+    KILN_ASSIGN_OR_RETURN(tree.epoch, options.epoch.For(source, platform));
     KILN_ASSIGN_OR_RETURN(const store::RefPtr ref, source.FindRef(platform));
     store::Layers layers;
     if (ref != nullptr) {

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "daemon/exporter/epoch.h"
 #include "daemon/exporter/exporter.h"
 #include "store/fsutil/file_source.h"
 
@@ -15,8 +16,7 @@ namespace kiln::daemon {
 
 // Attributes that the local and the tar exporter share.
 struct TreeExportOptions {
-  bool epoch_given = false;         // also when the attribute is empty, which means "no epoch"
-  std::optional<absl::Time> epoch;  // replaces every modification time
+  EpochOption epoch;  // replaces every modification time
   std::optional<bool> platform_split;
 
   bool Split(bool is_map) const { return platform_split.value_or(is_map); }

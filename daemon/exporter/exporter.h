@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,9 +11,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "daemon/attest/attestation.h"
 #include "daemon/session/session.h"
+#include "proto/digest.h"
 #include "solver/op.h"
 #include "store/base/cancel.h"
+#include "store/layer/descriptor.h"
+#include "store/layer/layer_store.h"
 #include "store/ref_store.h"
 
 namespace kiln::daemon {
@@ -31,6 +36,8 @@ struct ExportSource {
   std::vector<Platform> platforms;
   // As the frontend returned it, "refs.platforms" included; values are any bytes.
   std::map<std::string, std::string> metadata;
+  // By platform id; under "" those of a result without platforms. In the order of the frontend.
+  std::map<std::string, std::vector<Attestation>> attestations;
 
   // The tree of a platform: from `refs` for a map, else `ref`.
   absl::StatusOr<store::RefPtr> FindRef(absl::string_view platform_id) const;
@@ -43,17 +50,38 @@ struct ExportContext {
   SessionFinder* sessions = nullptr;
   solver::ProgressSink* progress = nullptr;
   CancelToken cancel;
+  int compatibility_version = 30;  // SolveRequest.CompatibilityVersion: 10, 20 or 30
+  // The cache records to put into the image of a platform, given the diff ids of its layers; "":
+  // none. Null without a cache export of type inline.
+  std::function<absl::StatusOr<std::string>(const std::string& platform_id,
+                                            const std::vector<Digest>& diff_ids)>
+      inline_cache;
 };
 
-// One configured export of one build. Its Export runs once.
+// What an exporter has made.
+struct ExportAnswer {
+  std::map<std::string, std::string> response;  // goes into SolveResponse.ExporterResponse
+  // The root of what it wrote, for exporters of images. Readable through the content service for as
+  // long as `hold` lives.
+  std::optional<store::Descriptor> root;
+  std::shared_ptr<void> hold;
+  // What is left to do when every exporter of the build is done (pushing); may be null. Runs once,
+  // beside those of others, as a step of the exporter's name; the context's sink is that step's.
+  std::function<absl::Status(const ExportContext& context)> finalize;
+};
+
+// One configured export of one build. Its Export runs once; exporters of a build run in parallel.
 class Exporter {
  public:
   virtual ~Exporter() = default;
   // Name of its step in the status stream: "exporting to client directory".
   virtual const std::string& name() const = 0;
-  // Blocks. The answer goes into SolveResponse.ExporterResponse.
-  virtual absl::StatusOr<std::map<std::string, std::string>> Export(
-      const ExportSource& source, const ExportContext& context) = 0;
+  // How its image layers are to be compressed, for those who share them with it; nullptr: it has
+  // none.
+  virtual const store::LayerFormat* layer_format() const { return nullptr; }
+  // Blocks.
+  virtual absl::StatusOr<ExportAnswer> Export(const ExportSource& source,
+                                              const ExportContext& context) = 0;
 };
 
 // A kind of exporter. Checks every attribute before anything is built: errors name the attribute.

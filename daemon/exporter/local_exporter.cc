@@ -16,8 +16,6 @@
 namespace kiln::daemon {
 namespace {
 
-using Answer = std::map<std::string, std::string>;
-
 class LocalExporter : public Exporter {
  public:
   LocalExporter(TreeExportOptions options, bool delete_mode)
@@ -25,7 +23,8 @@ class LocalExporter : public Exporter {
 
   const std::string& name() const override { return name_; }
 
-  absl::StatusOr<Answer> Export(const ExportSource& source, const ExportContext& context) override {
+  absl::StatusOr<ExportAnswer> Export(const ExportSource& source,
+                                      const ExportContext& context) override {
     KILN_ASSIGN_OR_RETURN(const SessionPtr session,
                           context.sessions->Get(context.session_id, context.cancel));
     KILN_ASSIGN_OR_RETURN(std::vector<ExportTree> trees,
@@ -35,11 +34,11 @@ class LocalExporter : public Exporter {
       KILN_ASSIGN_OR_RETURN(auto all, Combine(std::move(trees), split));
       KILN_RETURN_IF_ERROR(Send(*session, context, context.cancel, *all, "copying files",
                                 {{"buildkit-exporter-multi-platform", "1"}}));
-      return Answer();
+      return ExportAnswer();
     }
     if (!split && trees.size() > 1) KILN_RETURN_IF_ERROR(RefuseOverlaps(source, context.cancel));
     KILN_RETURN_IF_ERROR(SendEach(*session, context, std::move(trees), split));
-    return Answer();
+    return ExportAnswer();
   }
 
  private:
@@ -67,7 +66,8 @@ class LocalExporter : public Exporter {
 
   static absl::Status Send(Session& session, const ExportContext& context,
                            const CancelToken& cancel, fsutil::FileSource& source,
-                           const std::string& label, const Answer& metadata) {
+                           const std::string& label,
+                           const std::map<std::string, std::string>& metadata) {
     TransferProgress progress(*context.progress, label, "transferring");
     return SendDirectory(session, context.index, metadata, cancel,
                          [&](fsutil::PacketStream& stream) {

@@ -18,8 +18,8 @@ class TarExporter : public Exporter {
 
   const std::string& name() const override { return name_; }
 
-  absl::StatusOr<std::map<std::string, std::string>> Export(const ExportSource& source,
-                                                            const ExportContext& context) override {
+  absl::StatusOr<ExportAnswer> Export(const ExportSource& source,
+                                      const ExportContext& context) override {
     KILN_ASSIGN_OR_RETURN(std::vector<ExportTree> trees,
                           OpenExportTrees(source, options_, context.cancel));
     std::unique_ptr<fsutil::FileSource> tree;
@@ -43,7 +43,7 @@ class TarExporter : public Exporter {
             return sink(data);
           });
         }));
-    return std::map<std::string, std::string>();
+    return ExportAnswer();
   }
 
  private:

@@ -216,5 +216,17 @@ TEST_F(BlobStoreTest, APowerLossTakesWhatIsNewerThanTheBarrier) {
   ASSERT_TRUE(database_->RecoveryDone().ok());
 }
 
+TEST_F(BlobStoreTest, LeasesAreFoundByPrefix) {
+  for (const char* lease : {"a", "image:b", "image:a", "images", "z"}) {
+    ASSERT_TRUE(Put("one", lease).ok());
+    ASSERT_TRUE(Put("two", lease).ok());
+  }
+  EXPECT_THAT(*blobs_->Leases("image:"), ElementsAre("image:a", "image:b"));
+  EXPECT_THAT(*blobs_->Leases(""), ElementsAre("a", "image:a", "image:b", "images", "z"));
+  ASSERT_TRUE(blobs_->DropLease("image:a").ok());
+  EXPECT_THAT(*blobs_->Leases("image:"), ElementsAre("image:b"));
+  EXPECT_THAT(*blobs_->Leases("x"), IsEmpty());
+}
+
 }  // namespace
 }  // namespace kiln::store

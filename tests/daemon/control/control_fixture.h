@@ -55,12 +55,14 @@ class RecordingExporter : public Exporter {
   };
   explicit RecordingExporter(Log* log) : log_(log) {}
   const std::string& name() const override { return name_; }
-  absl::StatusOr<std::map<std::string, std::string>> Export(const ExportSource& source,
-                                                            const ExportContext& context) override {
+  absl::StatusOr<ExportAnswer> Export(const ExportSource& source,
+                                      const ExportContext& context) override {
     MutexLock lock(&log_->mu);
     log_->sources.push_back(source);
     log_->sessions.push_back(context.session_id);
-    return std::map<std::string, std::string>{{"exported", "yes"}};
+    ExportAnswer answer;
+    answer.response = {{"exported", "yes"}};
+    return answer;
   }
 
  private:
