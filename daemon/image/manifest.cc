@@ -92,7 +92,7 @@ absl::StatusOr<ManifestEntry> DescriptorFromJson(absl::string_view json) {
   return ReadEntry(nlohmann::json::parse(json.begin(), json.end(), nullptr, false));
 }
 
-std::string Manifest::ToJson() const {
+std::string Manifest::ToCompactJson() const {
   GoJson json;
   json.BeginObject().Key("schemaVersion").Int(2).Key("mediaType").String(media_type);
   json.OptString("artifactType", artifact_type).Key("config");
@@ -104,8 +104,10 @@ std::string Manifest::ToJson() const {
   }
   WriteTexts("annotations", annotations, &json);
   json.EndObject();
-  return IndentJson(json.text());
+  return json.Take();
 }
+
+std::string Manifest::ToJson() const { return IndentJson(ToCompactJson()); }
 
 std::string Index::ToCompactJson() const {
   GoJson json;

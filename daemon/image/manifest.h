@@ -37,6 +37,7 @@ struct Manifest {
 
   // As BuildKit writes it, indented by two spaces; no layers are "[]", as the OCI schema wants it.
   std::string ToJson() const;
+  std::string ToCompactJson() const;
 };
 
 struct Index {

@@ -5,8 +5,9 @@
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "daemon/image/go_time.h"
 #include "proto/go_json.h"
+#include "store/base/status_macros.h"
 
 namespace kiln::daemon {
 
@@ -115,25 +116,29 @@ bool RecordLess(const std::vector<CacheConfig::Record>& records, const CacheConf
 }  // namespace
 
 std::string GoTimeText(absl::Time time) {
-  if (time == absl::InfinitePast() || time == absl::InfiniteFuture()) return kZeroTime;
-  const absl::Time whole = absl::FromUnixNanos(absl::ToUnixNanos(time));
-  return absl::FormatTime("%E4Y-%m-%dT%H:%M:%E*SZ", whole, absl::UTCTimeZone());
+  if (time == absl::InfinitePast()) return kZeroTime;
+  return GoTime::Utc(absl::FromUnixNanos(absl::ToUnixNanos(time))).ToString();
 }
 
 absl::StatusOr<absl::Time> ParseGoTime(absl::string_view text) {
   if (text == kZeroTime) return absl::InfinitePast();
-  absl::Time time;
-  std::string error;
-  // Longer ones are no times; absl would read any number of digits.
-  if (text.size() > 40 || !absl::ParseTime(absl::RFC3339_full, text, &time, &error))
-    return absl::InvalidArgumentError(absl::StrCat("invalid time \"", text.substr(0, 40), "\""));
-  return time;
+  KILN_ASSIGN_OR_RETURN(const GoTime time, GoTime::Parse(text));
+  return time.time;
 }
 
 void SortCacheConfig(CacheConfig* config) {
-  std::vector<int> layer_places;
-  SortLayers(config, &layer_places);
-  std::vector<CacheConfig::Record>& records = config->records;
+  std::vector<int> places;
+  SortLayers(config, &places);
+  for (CacheConfig::Record& record : config->records) {
+    for (CacheConfig::Result& result : record.results) result.layer = places[result.layer];
+    for (CacheConfig::ChainResult& chain : record.chains)
+      for (int& layer : chain.layers) layer = places[layer];
+  }
+  SortCacheRecords(&config->records);
+}
+
+void SortCacheRecords(std::vector<CacheConfig::Record>* list) {
+  std::vector<CacheConfig::Record>& records = *list;
   // Alternatives first, so that the order of records does not depend on how these came.
   for (CacheConfig::Record& record : records) {
     for (std::vector<CacheConfig::Input>& alternatives : record.inputs) {
@@ -157,9 +162,6 @@ void SortCacheConfig(CacheConfig* config) {
   for (int old : order) {
     sorted.push_back(std::move(records[old]));
     CacheConfig::Record& record = sorted.back();
-    for (CacheConfig::Result& result : record.results) result.layer = layer_places[result.layer];
-    for (CacheConfig::ChainResult& chain : record.chains)
-      for (int& layer : chain.layers) layer = layer_places[layer];
     for (std::vector<CacheConfig::Input>& alternatives : record.inputs) {
       for (CacheConfig::Input& input : alternatives) input.link = places[input.link];
       std::sort(alternatives.begin(), alternatives.end(),

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -60,10 +61,14 @@ absl::StatusOr<CacheConfig> ParseCacheConfig(absl::string_view json);
 
 // The same for the bare array of records that an image config carries (4.4).
 absl::StatusOr<std::vector<CacheConfig::Record>> ParseCacheRecords(absl::string_view json);
+// Whether results name layers that are there; ParseCacheRecords cannot know. kInvalidArgument.
+absl::Status CheckCacheResults(const CacheConfig& config);
 
 // Puts layers, records and alternatives in BuildKit's order and drops doubles of alternatives, so
 // that equal caches are equal bytes. Indexes must be in range.
 void SortCacheConfig(CacheConfig* config);
+// The same for records whose layers are somebody else's.
+void SortCacheRecords(std::vector<CacheConfig::Record>* records);
 
 // Byte for byte as Go marshals it.
 std::string CacheConfigJson(const CacheConfig& config);

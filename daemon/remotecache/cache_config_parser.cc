@@ -267,19 +267,6 @@ absl::Status CheckLayers(const std::vector<CacheConfig::Layer>& layers) {
   return absl::OkStatus();
 }
 
-absl::Status CheckResults(const CacheConfig& config) {
-  for (const CacheConfig::Record& record : config.records) {
-    for (const CacheConfig::Result& result : record.results)
-      if (!InRange(result.layer, config.layers.size()))
-        return Fault(absl::StrCat("invalid layer index ", result.layer));
-    for (const CacheConfig::ChainResult& chain : record.chains)
-      for (int layer : chain.layers)
-        if (!InRange(layer, config.layers.size()))
-          return Fault(absl::StrCat("invalid layer index ", layer));
-  }
-  return absl::OkStatus();
-}
-
 // Records whose inputs are all done are taken away until none is left; what stays loops.
 absl::Status CheckRecords(const std::vector<CacheConfig::Record>& records) {
   std::vector<std::vector<int>> consumers(records.size());
@@ -318,11 +305,24 @@ absl::Status Read(absl::string_view json, Place root, CacheConfig* config) {
 
 }  // namespace
 
+absl::Status CheckCacheResults(const CacheConfig& config) {
+  for (const CacheConfig::Record& record : config.records) {
+    for (const CacheConfig::Result& result : record.results)
+      if (!InRange(result.layer, config.layers.size()))
+        return Fault(absl::StrCat("invalid layer index ", result.layer));
+    for (const CacheConfig::ChainResult& chain : record.chains)
+      for (int layer : chain.layers)
+        if (!InRange(layer, config.layers.size()))
+          return Fault(absl::StrCat("invalid layer index ", layer));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<CacheConfig> ParseCacheConfig(absl::string_view json) {
   CacheConfig config;
   KILN_RETURN_IF_ERROR(Read(json, Place::kConfig, &config));
   KILN_RETURN_IF_ERROR(CheckLayers(config.layers));
-  KILN_RETURN_IF_ERROR(CheckResults(config));
+  KILN_RETURN_IF_ERROR(CheckCacheResults(config));
   return config;
 }
 
