@@ -13,12 +13,13 @@ namespace kiln::daemon {
 
 // One server that a repository can be had from.
 struct Endpoint {
-  std::string host;             // contacted: "registry-1.docker.io", "localhost:5000"
-  std::string url;              // "https://host/v2/prefix/path", without a slash at the end
-  std::string path;             // of the repository there, prefix included: for token scopes
-  std::string namespace_query;  // "ns=docker.io" for a mirror, else ""
-  bool http = false;            // plain
-  bool may_fall_back = false;   // insecure: when https does not work, http is tried
+  std::string host;                    // contacted: "registry-1.docker.io", "localhost:5000"
+  std::string url;                     // "https://host/v2/prefix/path", without a slash at the end
+  std::string path;                    // of the repository there, prefix included: for token scopes
+  std::string namespace_query;         // "ns=docker.io" for a mirror, else ""
+  bool http = false;                   // plain
+  bool may_fall_back = false;          // insecure: when https does not work, http is tried
+  bool only_public_addresses = false;  // HttpRequest
   HttpTls tls = {};
 };
 

@@ -26,8 +26,10 @@ struct RegistryCall {
 
 // A client for all OCI registries (images-and-cache.md 1.3 to 1.11). Thread-safe; blocking.
 //
-// Every byte that leaves it was verified against its digest, or is reported as kDataLoss at the end
-// of the stream at the latest. Errors name registry, repository, tag or digest, and reason.
+// What leaves it was verified against its digest; a stream of bytes ends with kDataLoss when it was
+// not what its descriptor says. Errors name registry, repository, tag or digest, and reason:
+// kUnauthenticated and kPermissionDenied for who asks, kNotFound for what is asked, kUnavailable
+// for what may work later.
 class Registry {
  public:
   virtual ~Registry() = default;
@@ -41,7 +43,8 @@ class Registry {
                                                  const store::Descriptor& descriptor,
                                                  const RegistryCall& call) = 0;
 
-  // The bytes of a blob from `offset` on, in order; resumes and retries by itself.
+  // The bytes of a blob from `offset` on, in order; resumes and retries by itself. With an offset
+  // only the length is verified here: the digest needs what came before.
   virtual absl::Status FetchBlob(const Reference& repository, const store::Descriptor& descriptor,
                                  int64_t offset, const RegistryCall& call,
                                  const std::function<absl::Status(absl::string_view)>& sink) = 0;

@@ -12,7 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "daemon/session/packet_call.h"
 #include "daemon/session/session_call.h"
-#include "proto/buildkit/auth.grpc.pb.h"
 #include "proto/buildkit/filesync.grpc.pb.h"
 #include "proto/buildkit/secrets.grpc.pb.h"
 #include "proto/buildkit/ssh.grpc.pb.h"
@@ -256,19 +255,6 @@ absl::Status ForwardSshAgent(Session& session, const std::string& id, Fd connect
   const absl::Status finished = call.ToStatus(stream->Finish());
   // A container that closes early is no failure of anything.
   return written.ok() ? finished : absl::OkStatus();
-}
-
-absl::StatusOr<Credentials> GetCredentials(Session& session, const std::string& host,
-                                           const CancelToken& cancel) {
-  SessionCall call(session, cancel);
-  moby::filesync::v1::CredentialsRequest request;
-  request.set_host(host);
-  moby::filesync::v1::CredentialsResponse response;
-  auto stub = moby::filesync::v1::Auth::NewStub(session.channel());
-  const absl::Status status = call.ToStatus(stub->Credentials(call.context(), request, &response));
-  if (absl::IsUnimplemented(status)) return Credentials();
-  if (!status.ok()) return Annotate(status, absl::StrCat("credentials for ", host));
-  return Credentials{response.username(), response.secret()};
 }
 
 }  // namespace kiln::daemon

@@ -57,10 +57,4 @@ absl::Status CheckSshAgent(Session& session, const std::string& id, const Cancel
 absl::Status ForwardSshAgent(Session& session, const std::string& id, Fd connection,
                              const CancelToken& cancel);
 
-struct Credentials {
-  std::string username, secret;  // both empty: anonymous, also for a client without Auth
-};
-absl::StatusOr<Credentials> GetCredentials(Session& session, const std::string& host,
-                                           const CancelToken& cancel);
-
 }  // namespace kiln::daemon

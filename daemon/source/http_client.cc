@@ -77,8 +77,16 @@ HttpFailure Classify(CURLcode code) {
       return HttpFailure::kTls;
     case CURLE_PEER_FAILED_VERIFICATION:
       return HttpFailure::kCertificate;
-    default:
+    case CURLE_RECV_ERROR:
+    case CURLE_SEND_ERROR:
+    case CURLE_GOT_NOTHING:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_OPERATION_TIMEDOUT:
+    case CURLE_HTTP2:
+    case CURLE_HTTP2_STREAM:
       return HttpFailure::kTransfer;
+    default:
+      return HttpFailure::kOther;
   }
 }
 
@@ -270,12 +278,23 @@ class HttpExchange {
     return message->data.result;
   }
 
+  HttpFailure TimedOutDuring() {
+    curl_off_t connected = 0, tls = 0;
+    curl_easy_getinfo(easy_.get(), CURLINFO_CONNECT_TIME_T, &connected);
+    curl_easy_getinfo(easy_.get(), CURLINFO_APPCONNECT_TIME_T, &tls);
+    if (connected == 0) return HttpFailure::kConnect;
+    const bool wants_tls = absl::StartsWithIgnoreCase(request_.url, "https:");
+    return wants_tls && tls == 0 ? HttpFailure::kTls : HttpFailure::kTransfer;
+  }
+
   absl::Status ToStatus(CURLcode code) {
     if (code == CURLE_OK) return absl::OkStatus();
     absl::Status status(CodeOf(code),
                         absl::StrCat(request_.method, " ", RedactUrl(request_.url), ": ",
                                      error_[0] != 0 ? error_ : curl_easy_strerror(code)));
-    status.SetPayload(kFailurePayload, absl::Cord(absl::StrCat(static_cast<int>(Classify(code)))));
+    HttpFailure failure = Classify(code);
+    if (code == CURLE_OPERATION_TIMEDOUT) failure = TimedOutDuring();
+    status.SetPayload(kFailurePayload, absl::Cord(absl::StrCat(static_cast<int>(failure))));
     return status;
   }
 
@@ -401,6 +420,22 @@ const std::string& HttpResponse::Header(const std::string& lower_name) const {
   static const std::string* const kEmpty = new std::string();
   auto it = headers.find(lower_name);
   return it == headers.end() ? *kEmpty : it->second;
+}
+
+absl::StatusOr<std::string> ResolveUrl(absl::string_view base, absl::string_view reference) {
+  const std::unique_ptr<CURLU, decltype(&curl_url_cleanup)> url(curl_url(), curl_url_cleanup);
+  char* whole = nullptr;
+  const bool good =
+      !reference.empty() && url != nullptr &&
+      curl_url_set(url.get(), CURLUPART_URL, std::string(base).c_str(), 0) == CURLUE_OK &&
+      curl_url_set(url.get(), CURLUPART_URL, std::string(reference).c_str(), 0) == CURLUE_OK &&
+      curl_url_get(url.get(), CURLUPART_URL, &whole, 0) == CURLUE_OK;
+  if (!good)
+    return absl::FailedPreconditionError(
+        absl::StrCat("a response to ", RedactUrl(base), " refers to \"", reference, "\""));
+  std::string out = whole;
+  curl_free(whole);
+  return out;
 }
 
 std::string RedactUrl(absl::string_view url) {

@@ -70,6 +70,7 @@ enum class HttpFailure {
   kTls,          // no TLS spoken there
   kCertificate,  // not who it should be
   kTransfer,     // the connection broke or stalled
+  kOther,        // nothing that another try would change
 };
 HttpFailure FailureOf(const absl::Status& status);
 
@@ -102,6 +103,10 @@ absl::StatusOr<HttpResponse> HttpDo(const HttpRequest& request, const HttpLimits
 
 // "localhost", 127.0.0.0/8 or ::1, with or without port and brackets.
 bool IsLoopbackHost(absl::string_view host);
+
+// A reference found in a response to `base`, as a whole URL. kFailedPrecondition when it is none,
+// or empty.
+absl::StatusOr<std::string> ResolveUrl(absl::string_view base, absl::string_view reference);
 
 // The URL without user name and password, for messages.
 std::string RedactUrl(absl::string_view url);

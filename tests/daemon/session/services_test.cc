@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "daemon/session/auth.h"
 #include "daemon/session/call_metadata.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

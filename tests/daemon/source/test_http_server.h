@@ -16,6 +16,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "store/base/fd.h"
@@ -24,21 +25,33 @@
 namespace kiln::daemon {
 
 struct TestHttpRequest {
-  std::string method, path;
+  std::string method, path;                    // with the query
   std::map<std::string, std::string> headers;  // names in lower case
+  std::string body;
+
+  // "" when absent.
+  std::string Header(const std::string& name) const {
+    auto it = headers.find(name);
+    return it == headers.end() ? "" : it->second;
+  }
 };
 
-// Answers one request per connection, on a loopback port of its own.
+// Answers one request per connection, on a loopback port of its own, several at a time.
 class TestHttpServer {
  public:
   // The whole answer, status line included. "" leaves the connection open until the server ends.
+  // Called on several threads.
   using Handler = std::function<std::string(const TestHttpRequest&)>;
 
-  explicit TestHttpServer(Handler handler)
+  // `port` 0: any.
+  explicit TestHttpServer(Handler handler, int port = 0)
       : handler_(std::move(handler)), listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address = {};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    const int on = 1;
+    (void)::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     socklen_t size = sizeof address;
     if (::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 ||
         ::listen(listener_.get(), 16) != 0 ||
@@ -47,9 +60,14 @@ class TestHttpServer {
     port_ = ntohs(address.sin_port);
     thread_ = std::thread([this] { Serve(); });
   }
-  ~TestHttpServer() {
-    stop_ = true;
+  ~TestHttpServer() { Stop(); }
+  // Refuses connections from now on.
+  void Stop() {
+    if (stop_.exchange(true)) return;
     thread_.join();
+    listener_.Reset();
+    MutexLock lock(&mu_);
+    held_.clear();
   }
 
   int port() const { return port_; }
@@ -76,12 +94,15 @@ class TestHttpServer {
 
  private:
   void Serve() {
+    std::vector<std::thread> workers;
     while (!stop_) {
       pollfd poll = {listener_.get(), POLLIN, 0};
       if (::poll(&poll, 1, 20) <= 0) continue;
       Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-      if (fd.valid()) Handle(std::move(fd));
+      if (!fd.valid()) continue;
+      workers.emplace_back([this, raw = fd.Release()] { Handle(Fd(raw)); });
     }
+    for (std::thread& worker : workers) worker.join();
   }
 
   void Handle(Fd fd) {
@@ -91,6 +112,7 @@ class TestHttpServer {
       const ssize_t n = ::recv(fd.get(), buffer, sizeof buffer, 0);
       if (n <= 0) return;
       in.append(buffer, static_cast<size_t>(n));
+      if (!absl::ascii_isalpha(static_cast<unsigned char>(in[0]))) return;  // TLS
     }
     TestHttpRequest request;
     const std::vector<std::string> lines = absl::StrSplit(in, "\r\n");
@@ -102,12 +124,24 @@ class TestHttpServer {
           absl::StrSplit(lines[i], absl::MaxSplits(": ", 1));
       request.headers[absl::AsciiStrToLower(header.first)] = header.second;
     }
+    size_t length = 0;
+    if (absl::SimpleAtoi(request.Header("content-length"), &length)) {
+      request.body = in.substr(in.find("\r\n\r\n") + 4);
+      if (request.headers.count("expect") != 0 && request.body.size() < length)
+        (void)::send(fd.get(), "HTTP/1.1 100 Continue\r\n\r\n", 25, MSG_NOSIGNAL);
+      while (request.body.size() < length) {
+        const ssize_t n = ::recv(fd.get(), buffer, sizeof buffer, 0);
+        if (n <= 0) return;
+        request.body.append(buffer, static_cast<size_t>(n));
+      }
+    }
     {
       MutexLock lock(&mu_);
       requests_.push_back(request);
     }
     const std::string answer = handler_(request);
     if (answer.empty()) {
+      MutexLock lock(&mu_);
       held_.push_back(std::move(fd));
       return;
     }
@@ -125,10 +159,10 @@ class TestHttpServer {
   }
 
   const Handler handler_;
-  const Fd listener_;
+  Fd listener_;
   int port_ = 0;
-  std::vector<Fd> held_;  // owned by the serving thread
   Mutex mu_;
+  std::vector<Fd> held_ ABSL_GUARDED_BY(mu_);
   std::vector<TestHttpRequest> requests_ ABSL_GUARDED_BY(mu_);
   std::atomic<bool> stop_ = false;
   std::thread thread_;
