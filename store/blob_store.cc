@@ -318,6 +318,25 @@ absl::StatusOr<std::vector<Digest>> BlobStore::Held(absl::string_view lease) {
   return held;
 }
 
+absl::StatusOr<std::vector<std::pair<Digest, int64_t>>> BlobStore::List() const {
+  std::vector<std::pair<Digest, int64_t>> blobs;
+  Cursor cursor = database_->Scan(Family::kBlobs, "b");
+  for (; cursor.Valid(); cursor.Next()) {
+    KILN_ASSIGN_OR_RETURN(const Digest digest, Digest::FromRaw(cursor.key().substr(1)));
+    KILN_ASSIGN_OR_RETURN(const int64_t size, DecodeSize(cursor.value()));
+    blobs.emplace_back(digest, size);
+  }
+  KILN_RETURN_IF_ERROR(cursor.status());
+  return blobs;
+}
+
+absl::StatusOr<bool> BlobStore::HeldOutside(const Digest& digest, absl::string_view prefix) const {
+  KILN_ASSIGN_OR_RETURN(const std::vector<std::string> leases, Holders(digest));
+  return std::any_of(leases.begin(), leases.end(), [prefix](const std::string& lease) {
+    return !absl::StartsWith(lease, prefix);
+  });
+}
+
 absl::StatusOr<int64_t> BlobStore::SweepFiles() {
   std::error_code ec;
   std::filesystem::directory_iterator it(folder_, ec);

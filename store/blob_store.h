@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -92,6 +93,10 @@ class BlobStore {
   // Blobs that the lease holds, sorted.
   absl::StatusOr<std::vector<Digest>> Held(absl::string_view lease);
 
+  // Every blob with its size, by digest.
+  absl::StatusOr<std::vector<std::pair<Digest, int64_t>>> List() const;
+  // Whether some lease whose name does not start with `prefix` holds the blob.
+  absl::StatusOr<bool> HeldOutside(const Digest& digest, absl::string_view prefix) const;
   // Bytes of all blobs and of those being written.
   int64_t UsedBytes() const;
 
