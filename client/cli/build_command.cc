@@ -13,7 +13,9 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "client/cli/command.h"
+#include "client/cli/image_loader.h"
 #include "client/progress/display.h"
 #include "client/progress/model.h"
 #include "client/progress/text.h"
@@ -125,6 +127,10 @@ class BuildCommand : public Command {
                     "repeatable")
         ->expected(1)
         ->take_all();
+    sub->add_option("-t,--tag", tags_, "name of the image; repeatable. Alone: the daemon keeps it")
+        ->expected(1)
+        ->take_all();
+    sub->add_flag("--load", load_, "hand the image to docker, podman or containerd");
     sub->add_option("--secret", secrets_, "id=ID[,src=FILE][,env=VARIABLE]; repeatable")
         ->expected(1)
         ->take_all();
@@ -149,6 +155,7 @@ class BuildCommand : public Command {
     KILN_ASSIGN_OR_RETURN(const ProgressMode mode, Mode());
     KILN_RETURN_IF_ERROR(FillOptions());
     options_.cancel = globals.connect.cancel;
+    KILN_RETURN_IF_ERROR(AddImageOutputs());
     KILN_ASSIGN_OR_RETURN(const auto connection, globals.Connect());
     const absl::Time begin = absl::Now();
     const std::unique_ptr<Display> display = MakeDisplay(mode, OutputTo(STDERR_FILENO));
@@ -161,6 +168,10 @@ class BuildCommand : public Command {
     if (!result.ok()) {
       return absl::IsCancelled(result.status()) ? result.status()
                                                 : Annotate(result.status(), "failed to solve");
+    }
+    if (loader_ != nullptr) {
+      KILN_RETURN_IF_ERROR(loader_->Load(options_.cancel));
+      std::cerr << "loaded into " << loader_->engine() << "\n";
     }
     if (!ref_file_.empty()) KILN_RETURN_IF_ERROR(WriteFileAtomic(ref_file_, result->ref, 0644));
     if (!metadata_file_.empty()) return WriteMetadata(metadata_file_, *result);
@@ -200,6 +211,22 @@ class BuildCommand : public Command {
     return ReadDefinition();
   }
 
+  // What --tag and --load ask for beside --output.
+  absl::Status AddImageOutputs() {
+    const std::string names = absl::StrJoin(tags_, ",");
+    if (load_) {
+      KILN_ASSIGN_OR_RETURN(loader_, ImageLoader::Find());
+      options_.outputs.push_back(loader_->Request(names));
+    }
+    if (names.empty()) return absl::OkStatus();
+    for (ExportRequest& output : options_.outputs) {
+      if (output.type == "image" || output.type == "oci" || output.type == "docker")
+        output.attrs.try_emplace("name", names);
+    }
+    if (options_.outputs.empty()) options_.outputs.push_back({"image", {{"name", names}}, {}});
+    return absl::OkStatus();
+  }
+
   absl::Status ReadDefinition() {
     if (file_.empty() || file_ == "-") {
       if (isatty(STDIN_FILENO) == 1) {
@@ -220,6 +247,9 @@ class BuildCommand : public Command {
   std::string file_, frontend_, progress_, metadata_file_, ref_file_;
   std::vector<std::string> opts_, locals_, outputs_, secrets_, ssh_, allow_;
   std::vector<std::string> import_cache_, export_cache_;
+  std::vector<std::string> tags_;
+  bool load_ = false;
+  std::unique_ptr<ImageLoader> loader_;  // with --load
   SolveOptions options_;
 };
 

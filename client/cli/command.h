@@ -34,6 +34,10 @@ std::unique_ptr<Command> MakePruneCommand();
 std::unique_ptr<Command> MakeWorkersCommand();
 std::unique_ptr<Command> MakeInfoCommand();
 std::unique_ptr<Command> MakeStatsCommand();
+std::unique_ptr<Command> MakeImagesCommand();
+std::unique_ptr<Command> MakeTagCommand();
+std::unique_ptr<Command> MakePushCommand();
+std::unique_ptr<Command> MakeRemoveImagesCommand();
 std::unique_ptr<Command> MakeDumpLlbCommand();
 std::unique_ptr<Command> MakeDialStdioCommand();
 

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/call_context.h"
 #include "client/cli/command.h"
 #include "client/grpc_status.h"
 #include "client/progress/text.h"
@@ -24,18 +25,6 @@ namespace {
 
 using moby::buildkit::v1::Control;
 using moby::buildkit::v1::UsageRecord;
-
-// A context that ends when the user cancels.
-class CallContext {
- public:
-  explicit CallContext(const Globals& globals)
-      : registration_(globals.connect.cancel.OnCancel([this] { context_.TryCancel(); })) {}
-  grpc::ClientContext* get() { return &context_; }
-
- private:
-  grpc::ClientContext context_;
-  CancelRegistration registration_;  // last: gone before the context
-};
 
 std::string ToText(const google::protobuf::Timestamp& time) {
   return absl::FormatTime("%Y-%m-%d %H:%M:%S %z", absl::FromUnixSeconds(time.seconds()),

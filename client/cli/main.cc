@@ -94,6 +94,10 @@ int Main(int argc, char** argv) {
   add(&app, MakeWorkersCommand());
   add(&app, MakeInfoCommand());
   add(&app, MakeStatsCommand());
+  add(&app, MakeImagesCommand());
+  add(&app, MakeTagCommand());
+  add(&app, MakePushCommand());
+  add(&app, MakeRemoveImagesCommand());
   add(&app, MakeDialStdioCommand());
   CLI::App* debug = app.add_subcommand("debug", "look into a build");
   debug->require_subcommand(1);

@@ -100,6 +100,10 @@ absl::StatusOr<ExportRequest> ParseOutput(absl::string_view text, bool stdout_is
     out.type.clear();
     return out;
   }
+  if (out.type == "registry") {
+    out.type = "image";
+    out.attrs["push"] = "true";
+  }
   if (out.type == "local") {
     if (out.target.path.empty()) {
       return absl::InvalidArgumentError(absl::StrCat("--output ", text, " needs dest=DIRECTORY"));
@@ -113,7 +117,7 @@ absl::StatusOr<ExportRequest> ParseOutput(absl::string_view text, bool stdout_is
     out.target.delete_others = mode != out.attrs.end() && mode->second == "delete";
   } else if (out.type == "tar" || out.type == "oci" || out.type == "docker") {
     const auto tar = out.attrs.find("tar");
-    if (tar != out.attrs.end() && tar->second == "false") {
+    if (out.type != "tar" && tar != out.attrs.end() && tar->second == "false") {
       return absl::UnimplementedError(absl::StrCat(
           "--output ", text, ": tar=false (a content store on the client) is not implemented"));
     }
