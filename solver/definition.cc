@@ -169,6 +169,9 @@ class Loader {
                                              const LoadedVertex& vertex) const {
     auto info = std::make_shared<VertexInfo>();
     info->digest = digest;
+    info->inputs.reserve(vertex.inputs.size());
+    for (const LoadedVertex::Input& input : vertex.inputs)
+      info->inputs.push_back(graph_.vertices[input.vertex].info->digest);
     if (metadata != nullptr) {
       info->ignore_cache = metadata->ignore_cache();
       if (metadata->has_export_cache()) info->export_cache = metadata->export_cache().value();

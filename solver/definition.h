@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -32,7 +33,7 @@ struct LoadedVertex {
     int32_t output = 0;
   };
   std::shared_ptr<const VertexInfo> info;
-  std::vector<Input> inputs;
+  absl::InlinedVector<Input, 2> inputs;
   std::string op_bytes;    // canonical; empty once `op` is there
   std::shared_ptr<Op> op;  // null: to be resolved before the first cache map
   absl::Status op_status;  // why `op` could not be made

@@ -73,6 +73,7 @@ class ProgressSink {
 // What the graph says of a vertex, beside its op (llb.md 1.3, 1.6).
 struct VertexInfo {
   Digest digest;
+  std::vector<Digest> inputs;  // of the vertices that its inputs come from, in their order
   std::string name;
   bool ignore_cache = false;
   std::optional<bool> export_cache;

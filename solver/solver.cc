@@ -89,7 +89,7 @@ class JobImpl : public Job {
     auto info = std::make_shared<VertexInfo>();
     info->digest = Digest::Of(id);
     info->name = name;
-    const std::shared_ptr<VertexLog> step = VertexLog::Make(std::move(info), {});
+    const std::shared_ptr<VertexLog> step = std::make_shared<VertexLog>(std::move(info));
     step->Subscribe(log_);
     step->Tell(action::Mark::kStarted, absl::Now(), "");
     const absl::Status status = work(*step);

@@ -40,9 +40,9 @@ void Engine::RunQueue() {
       finished_.pop_back();
       FinishRequest(request);
     } else {
-      const std::vector<Execution*> started = scheduler_.TakeStarted();
-      if (started.empty()) return;
-      for (Execution* execution : started) Start(execution);
+      Execution* started = scheduler_.TakeStarted();
+      if (started == nullptr) return;
+      Start(started);
     }
   }
 }
@@ -73,12 +73,12 @@ uint32_t Engine::Attach(Edge* edge, const Consumer& consumer, Level level) {
 void Engine::Detach(Edge* edge, uint32_t slot, Level level) {
   if (slot + 1 != edge->consumers.size()) {
     const Consumer& moved = edge->consumers[slot] = edge->consumers.back();
-    if (moved.edge != nullptr) {
-      moved.edge->search->inputs[moved.input].slot = slot;
-    } else if (moved.request != nullptr) {
-      moved.request->slot = slot;
+    if (moved.edge() != nullptr) {
+      moved.edge()->search->inputs[moved.input()].slot = slot;
+    } else if (moved.request() != nullptr) {
+      moved.request()->slot = slot;
     } else {
-      moved.execution->nested_slot = slot;
+      moved.nesting()->run->nested_slot = slot;
     }
   }
   edge->consumers.pop_back();
@@ -99,7 +99,7 @@ void Engine::SetWant(Edge* consumer, uint32_t input, Level want) {
   if (in.want == want) return;
   const Level before = std::exchange(in.want, want);
   if (before == Level::kNone) {
-    in.slot = Attach(in.edge, {consumer, nullptr, nullptr, input}, want);
+    in.slot = Attach(in.edge, Consumer(consumer, input), want);
   } else if (want == Level::kNone) {
     Detach(in.edge, in.slot, before);
   } else {
@@ -130,12 +130,12 @@ void Engine::MarkAllChanged(Edge* edge) {
 void Engine::Notify(Edge* edge) {
   const bool over = edge->state == EdgeState::kComplete || edge->state == EdgeState::kFailed;
   for (const Consumer& consumer : edge->consumers) {
-    if (consumer.edge != nullptr) {
-      MarkChanged(consumer.edge, consumer.input);
-    } else if (over && consumer.request != nullptr) {
-      finished_.push_back(consumer.request);
+    if (consumer.edge() != nullptr) {
+      MarkChanged(consumer.edge(), consumer.input());
+    } else if (over && consumer.request() != nullptr) {
+      finished_.push_back(consumer.request());
     } else if (over) {
-      nested_ready_.push_back(consumer.execution);
+      nested_ready_.push_back(consumer.nesting());
     }
   }
 }
@@ -146,9 +146,9 @@ void Engine::AddKey(Edge* edge, const EdgeKey& key) {
     if (known.probe || !key.probe) return;
     known = key;  // consumers that saw it before did not look it up
     for (const Consumer& consumer : edge->consumers) {
-      if (consumer.edge == nullptr) continue;
-      consumer.edge->search->inputs[consumer.input].keys_seen = 0;
-      MarkChanged(consumer.edge, consumer.input);
+      if (consumer.edge() == nullptr) continue;
+      consumer.edge()->search->inputs[consumer.input()].keys_seen = 0;
+      MarkChanged(consumer.edge(), consumer.input());
     }
     return;
   }

@@ -37,7 +37,7 @@ class Engine {
 
   // What the job knows of the keys below the root of a definition that it built. A job that is
   // unknown or was cancelled gets the cause.
-  absl::StatusOr<SolvedGraph> Solved(JobId job, const LoadedGraph& graph, absl::Time now,
+  absl::StatusOr<SolvedGraph> Solved(JobId job, LoadedGraph& graph, absl::Time now,
                                      std::vector<Action>* actions);
 
   const SolverStats& stats() const { return stats_; }
@@ -51,7 +51,8 @@ class Engine {
   std::string Dump() const;
 
  private:
-  using Lists = std::vector<std::shared_ptr<VertexLog>>;
+  using Logs = std::vector<std::shared_ptr<VertexLog>>;
+  using JobList = absl::InlinedVector<JobState*, 2>;
 
   // engine_jobs.cc: jobs and the vertices they hold.
   void On(event::NewJob& event);
@@ -60,12 +61,12 @@ class Engine {
   void On(event::CancelRequest& event);
   void On(event::CancelJob& event);
   void On(event::EndJob& event);
-  std::vector<Vertex*> Register(const LoadedGraph& graph, absl::Span<JobState* const> jobs,
+  std::vector<Vertex*> Register(LoadedGraph& graph, absl::Span<JobState* const> jobs,
                                 uint32_t depth);
-  Vertex* FindOrMake(const LoadedGraph& graph, const LoadedVertex& loaded,
+  Vertex* FindOrMake(const LoadedGraph& graph, LoadedVertex& loaded,
                      const std::vector<Vertex*>& placed, uint32_t depth);
   void Revive(Vertex* vertex);
-  bool AddJob(Vertex* vertex, JobState* job, Lists* logs);
+  bool AddJob(Vertex* vertex, JobState* job, Logs* logs);
   void Leave(JobState* job, const absl::Status& cause);
   void Reset(Vertex* vertex);
   void FinishRequest(Request* request);
@@ -129,10 +130,10 @@ class Engine {
 
   // engine_execution.cc: lead or follow, run, save.
   void TryExecute(Edge* edge);
-  InputKeys KeysOf(const Vertex* vertex, bool probe_only) const;
+  InputKeys KeysOf(const Vertex* vertex, bool probe_only, bool* left_out) const;
   bool MayFollow(const Edge* edge, const Execution& execution) const;
   bool Reaches(const Edge* from, absl::Span<Vertex* const> to) const;
-  void Lead(Edge* edge);
+  void Lead(Edge* edge, InputKeys keys);
   void Follow(Vertex* vertex, Execution* execution);
   void Wait(Edge* edge, Execution* execution);
   void Block(Edge* edge, Execution* execution);
@@ -141,6 +142,7 @@ class Engine {
   void Start(Execution* execution);
   void Abandon(Execution* execution);
   void End(Execution* execution);
+  void CloseRun(Execution* execution);
   void FinishExecution(Execution* execution, std::vector<ResultPtr> outputs);
   void FailExecution(Execution* execution, const absl::Status& error);
   bool RetryExecution(Execution* execution, const absl::Status& error);
@@ -148,7 +150,7 @@ class Engine {
   void CloseNested(Execution* execution);
   void LeaveExecution(Vertex* vertex);
   void MaybeDelete(Execution* execution);
-  std::vector<JobState*> JobsOf(const Execution* execution) const;
+  JobList JobsOf(const Execution* execution) const;
   void On(event::ExecuteDone& event);
   void On(event::NestedLoaded& event);
   void On(event::SaveDone& event);
@@ -158,7 +160,7 @@ class Engine {
 
   absl::flat_hash_map<JobId, std::unique_ptr<JobState>> jobs_;
   absl::flat_hash_map<Digest, std::unique_ptr<Vertex>> vertices_;  // by identity
-  absl::flat_hash_map<Execution*, std::unique_ptr<Execution>> executions_;
+  std::vector<std::unique_ptr<Execution>> executions_;
   ExecutionTable table_;
   Scheduler scheduler_;
 

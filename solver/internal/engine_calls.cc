@@ -17,12 +17,12 @@ constexpr absl::Duration kUnknownMean = absl::Milliseconds(1);
 
 void Engine::RequestCacheMap(Vertex* vertex) {
   if (vertex->map_state != CallState::kIdle) return;  // its end lets the edges ask again
-  if (vertex->op == nullptr && vertex->op_status.ok() && !vertex->linux_resources.empty()) {
+  Unmade* unmade = vertex->unmade.get();
+  if (unmade != nullptr && !unmade->linux_resources.empty()) {
     // The jobs' limits are merged once, when the op is made.
     auto info = std::make_shared<VertexInfo>(*vertex->info);
-    info->linux_resources = MergeLinuxResources(vertex->linux_resources);
+    info->linux_resources = MergeLinuxResources(unmade->linux_resources);
     vertex->info = std::move(info);
-    vertex->linux_resources.clear();
   }
   if (!vertex->op_status.ok()) {
     const absl::Status error =
@@ -35,7 +35,8 @@ void Engine::RequestCacheMap(Vertex* vertex) {
   ++vertex->outstanding;
   ++stats_.cache_maps;
   if (vertex->inputs.empty()) Tell(vertex, action::Mark::kKeys);
-  Emit(action::MakeCacheMap{vertex, vertex->info, vertex->log, vertex->op, vertex->op_bytes,
+  Emit(action::MakeCacheMap{vertex, vertex->info, vertex->log, vertex->op,
+                            unmade != nullptr ? unmade->op_bytes : std::string(),
                             static_cast<int>(vertex->maps.size()), vertex->jobs.front()->id});
 }
 
@@ -89,7 +90,7 @@ void Engine::On(event::CacheMapDone& event) {
   absl::Status error = event.map.status();
   if (event.op != nullptr && vertex->op == nullptr) {
     vertex->op = std::move(event.op);
-    vertex->op_bytes = std::string();
+    vertex->unmade = nullptr;
   }
   if (error.ok()) {
     if (event.map->inputs.size() != vertex->inputs.size())
@@ -104,8 +105,9 @@ void Engine::On(event::CacheMapDone& event) {
     Tell(vertex, action::Mark::kCompleted, error.message());
     return FailVertex(vertex, error);
   }
-  vertex->mean = vertex->op->TakesSlot() ? std::max(event.mean, kUnknownMean) : event.mean;
-  vertex->maps.push_back(*std::move(event.map));
+  vertex->mean_ns = absl::ToInt64Nanoseconds(
+      vertex->op->TakesSlot() ? std::max(event.mean, kUnknownMean) : event.mean);
+  vertex->maps.push_back(std::make_shared<const CacheMap>(*std::move(event.map)));
   wake();
 }
 

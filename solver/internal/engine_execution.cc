@@ -17,21 +17,27 @@ constexpr uint64_t kMaxTombs = 1'000'000;
 }  // namespace
 
 // Everything known of the vertex's inputs: what its result is saved under, or with `probe_only`
-// what an equal execution may be found by.
-InputKeys Engine::KeysOf(const Vertex* vertex, bool probe_only) const {
+// what an equal execution may be found by; `left_out` is set when that is less.
+InputKeys Engine::KeysOf(const Vertex* vertex, bool probe_only, bool* left_out) const {
   InputKeys keys(vertex->inputs.size());
   for (size_t i = 0; i < keys.size(); ++i) {
     const VertexInput& input = vertex->inputs[i];
-    const std::string& selector = vertex->maps[0].inputs[i].selector;
+    const std::string& selector = vertex->maps[0]->inputs[i].selector;
+    const bool has_content =
+        !vertex->content.empty() && vertex->content[i].state == CallState::kDone;
     for (const auto& edge : input.vertex->edges) {
       if (edge->output != input.output) continue;
-      keys[i].reserve(edge->keys.size() + 1);
-      for (const EdgeKey& key : edge->keys)
-        if (edge->IsOfResult(key) && (key.probe || !probe_only))
+      keys[i].reserve(edge->keys.size() + (has_content ? 1 : 0));
+      for (const EdgeKey& key : edge->keys) {
+        if (!edge->IsOfResult(key)) continue;
+        if (key.probe || !probe_only) {
           keys[i].push_back({key.id, selector});
+        } else {
+          *left_out = true;
+        }
+      }
     }
-    if (!vertex->content.empty() && vertex->content[i].state == CallState::kDone)
-      keys[i].push_back({vertex->content[i].key, ""});
+    if (has_content) keys[i].push_back({vertex->content[i].key, ""});
   }
   return keys;
 }
@@ -44,12 +50,10 @@ void Engine::TryExecute(Edge* edge) {
       return TakeOutput(edge, vertex->execution);
     return Wait(edge, vertex->execution);
   }
-  std::vector<std::string> op_digests;
-  op_digests.reserve(vertex->maps.size());
-  for (const CacheMap& map : vertex->maps) op_digests.push_back(map.op_digest);
-  const InputKeys keys = KeysOf(vertex, /*probe_only=*/true);
+  bool left_out = false;
+  InputKeys keys = KeysOf(vertex, /*probe_only=*/true, &left_out);
   Execution* equal =
-      table_.Find(op_digests, keys, [&](const Execution& x) { return MayFollow(edge, x); });
+      table_.Find(vertex->maps, keys, [&](const Execution& x) { return MayFollow(edge, x); });
   if (equal != nullptr) {
     if (equal->state == ExecutionState::kCancelling) return Block(edge, equal);
     Follow(vertex, equal);
@@ -58,9 +62,10 @@ void Engine::TryExecute(Edge* edge) {
   }
   // Its own earlier call still winds down, or runs for others under keys that it no longer has.
   if (vertex->leading != nullptr) return Block(edge, vertex->leading);
-  if (!vertex->info->ignore_cache && table_.SavedSince(op_digests, keys, edge->search->looked_up))
+  if (!vertex->info->ignore_cache && table_.SavedSince(vertex->maps, keys, edge->search->looked_up))
     return LookUpAgain(edge);
-  Lead(edge);
+  if (left_out) keys = KeysOf(vertex, /*probe_only=*/false, &left_out);
+  Lead(edge, std::move(keys));
 }
 
 bool Engine::MayFollow(const Edge* edge, const Execution& execution) const {
@@ -69,9 +74,9 @@ bool Engine::MayFollow(const Edge* edge, const Execution& execution) const {
   }
   // A leader has all its inputs, so it cannot wait for a follower, unless it waits for a definition
   // that it made.
-  if (execution.state == ExecutionState::kNested && execution.nested_root != nullptr) {
+  if (execution.state == ExecutionState::kNested && execution.run->nested_root != nullptr) {
     Vertex* const self[] = {edge->vertex};
-    return !Reaches(execution.nested_root, self);
+    return !Reaches(execution.run->nested_root, self);
   }
   return true;
 }
@@ -87,44 +92,46 @@ bool Engine::Reaches(const Edge* from, absl::Span<Vertex* const> to) const {
     if (std::find(to.begin(), to.end(), vertex) != to.end()) return true;
     for (const VertexInput& input : vertex->inputs) stack.push_back(input.vertex);
     for (const Execution* x : {vertex->execution, vertex->leading})
-      if (x != nullptr && x->nested_root != nullptr) stack.push_back(x->nested_root->vertex);
+      if (x != nullptr && x->run != nullptr && x->run->nested_root != nullptr)
+        stack.push_back(x->run->nested_root->vertex);
   }
   return false;
 }
 
-void Engine::Lead(Edge* edge) {
+void Engine::Lead(Edge* edge, InputKeys keys) {
   Vertex* vertex = edge->vertex;
-  auto owned = std::make_unique<Execution>();
-  Execution* x = owned.get();
-  executions_.emplace(x, std::move(owned));
-  x->leader = vertex;
-  x->info = vertex->info;
-  x->op = vertex->op;
+  Execution* x = executions_.emplace_back(std::make_unique<Execution>()).get();
+  x->place = static_cast<uint32_t>(executions_.size() - 1);
+  x->run = std::make_unique<Run>();
+  Run& run = *x->run;
+  run.leader = vertex;
+  run.info = vertex->info;
+  run.op = vertex->op;
   x->log = vertex->log;
   x->vertices.push_back(vertex);
   vertex->execution = vertex->leading = x;
   ++vertex->outstanding;
   x->ignore_cache = vertex->info->ignore_cache;
-  for (const CacheMap& map : vertex->maps) x->op_digests.push_back(map.op_digest);
-  auto keys = std::make_shared<InputKeys>(KeysOf(vertex, /*probe_only=*/false));
-  x->all_fresh = !x->ignore_cache && !keys->empty();
+  x->maps = vertex->maps;
+  x->all_fresh = !x->ignore_cache && !keys.empty();
+  run.inputs.reserve(vertex->inputs.size());
   for (size_t i = 0; i < vertex->inputs.size(); ++i) {
     const Edge* input = EdgeOf(vertex->inputs[i].vertex, vertex->inputs[i].output);
-    x->inputs.push_back(input->result);
+    run.inputs.push_back(input->result);
     for (const EdgeKey& key : input->keys) x->all_fresh = x->all_fresh && key.probe;
   }
-  x->keys = std::move(keys);
+  x->keys = std::make_shared<const InputKeys>(std::move(keys));
   table_.Add(x);
-  x->takes_slot = vertex->op->TakesSlot();
-  x->locks = vertex->op->Resources();
-  std::sort(x->locks.begin(), x->locks.end(), [](const auto& a, const auto& b) {
+  run.takes_slot = vertex->op->TakesSlot();
+  run.locks = vertex->op->Resources();
+  std::sort(run.locks.begin(), run.locks.end(), [](const auto& a, const auto& b) {
     return a.name != b.name ? a.name < b.name : a.exclusive > b.exclusive;
   });
-  x->locks.erase(std::unique(x->locks.begin(), x->locks.end(),
-                             [](const auto& a, const auto& b) { return a.name == b.name; }),
-                 x->locks.end());
+  run.locks.erase(std::unique(run.locks.begin(), run.locks.end(),
+                              [](const auto& a, const auto& b) { return a.name == b.name; }),
+                  run.locks.end());
   Wait(edge, x);
-  if (x->takes_slot) UpdatePathsIfWorthwhile();
+  if (run.takes_slot) UpdatePathsIfWorthwhile();
   scheduler_.Enqueue(x, JobsOf(x));
 }
 
@@ -142,9 +149,10 @@ void Engine::Follow(Vertex* vertex, Execution* x) {
     job->stats.followed += own ? 0 : 1;
     if (x->state == ExecutionState::kWaiting || x->state == ExecutionState::kRunning)
       scheduler_.AddJob(x, job);
-    Lists logs;
-    for (size_t i = 0; i < x->nested_vertices.size(); ++i)
-      AddJob(x->nested_vertices[i], job, &logs);
+    if (x->run == nullptr) continue;
+    Logs logs;
+    for (size_t i = 0; i < x->run->nested_vertices.size(); ++i)
+      AddJob(x->run->nested_vertices[i], job, &logs);
     if (!logs.empty()) Emit(action::Subscribe{job->id, std::move(logs)});
   }
   if (x->state != ExecutionState::kWaiting) {
@@ -162,25 +170,29 @@ void Engine::Wait(Edge* edge, Execution* x) {
 void Engine::Block(Edge* edge, Execution* x) {
   edge->state = EdgeState::kExecuting;
   edge->waiting_on = x;
-  x->blocked.push_back(edge);
+  x->run->blocked.push_back(edge);
 }
 
 void Engine::StopWaiting(Edge* edge) {
   Execution* x = std::exchange(edge->waiting_on, nullptr);
   if (x == nullptr) return;
   if (edge->state == EdgeState::kExecuting) edge->state = EdgeState::kPreparing;
-  for (std::vector<Edge*>* list : {&x->waiting, &x->blocked}) {
-    const auto it = std::find(list->begin(), list->end(), edge);
-    if (it == list->end()) continue;
-    *it = list->back();
-    list->pop_back();
-    if (list == &x->waiting && list->empty()) Abandon(x);
-    return;
+  const auto leave = [edge](auto& list) {
+    const auto it = std::find(list.begin(), list.end(), edge);
+    if (it == list.end()) return false;
+    *it = list.back();
+    list.pop_back();
+    return true;
+  };
+  if (leave(x->waiting)) {
+    if (x->waiting.empty()) Abandon(x);
+  } else {
+    leave(x->run->blocked);
   }
 }
 
-std::vector<JobState*> Engine::JobsOf(const Execution* x) const {
-  std::vector<JobState*> jobs;
+Engine::JobList Engine::JobsOf(const Execution* x) const {
+  JobList jobs;
   for (const Vertex* vertex : x->vertices)
     for (JobState* job : vertex->jobs)
       if (std::find(jobs.begin(), jobs.end(), job) == jobs.end()) jobs.push_back(job);
@@ -191,14 +203,14 @@ void Engine::Start(Execution* x) {
   x->state = ExecutionState::kRunning;
   ++x->outstanding;
   ++stats_.executions;
-  const std::vector<JobState*> jobs = JobsOf(x);
-  x->started_for.clear();
+  const JobList jobs = JobsOf(x);
+  x->run->started_for.clear();
   for (JobState* job : jobs) {
-    x->started_for.push_back(job->id);
+    x->run->started_for.push_back(job->id);
     ++job->stats.executed;
   }
   for (Vertex* vertex : x->vertices) Tell(vertex, action::Mark::kStarted);
-  Emit(action::Execute{x, x->info, x->log, x->op, x->inputs, jobs.front()->id});
+  Emit(action::Execute{x, x->run->info, x->log, x->run->op, x->run->inputs, jobs.front()->id});
 }
 
 // No edge waits for the execution any more.
@@ -233,33 +245,38 @@ void Engine::End(Execution* x) {
   if (x->shared) Emit(action::Unfollow{x->log});
   for (Vertex* vertex : x->vertices) vertex->execution = nullptr;
   x->vertices.clear();
-  x->inputs.clear();
+  CloseRun(x);
+  MaybeDelete(x);
+}
+
+// The leader is free to lead again, and so are those that waited for the call to end.
+void Engine::CloseRun(Execution* x) {
   x->state = ExecutionState::kDone;
-  if (Vertex* leader = std::exchange(x->leader, nullptr)) {
-    leader->leading = nullptr;
-    --leader->outstanding;
-    Doom(leader);
-  }
-  for (Edge* edge : std::exchange(x->blocked, {})) {
+  const std::unique_ptr<Run> run = std::move(x->run);
+  run->leader->leading = nullptr;
+  --run->leader->outstanding;
+  Doom(run->leader);
+  for (Edge* edge : run->blocked) {
     edge->waiting_on = nullptr;
     edge->state = EdgeState::kPreparing;
     Enqueue(edge);
   }
-  MaybeDelete(x);
 }
 
 void Engine::MaybeDelete(Execution* x) {
-  if (!x->vertices.empty() || x->outstanding > 0 || !x->waiting.empty() || !x->blocked.empty() ||
-      x->leader != nullptr)
+  if (!x->vertices.empty() || x->outstanding > 0 || !x->waiting.empty() || x->run != nullptr)
     return;
-  if (x->registered) {
+  if (!x->table.empty()) {
     table_.Remove(x);
     if (x->save_clock > 0 && ++tombs_ > kMaxTombs) {
       table_.ForgetSaves(clock_);
       tombs_ = 0;
     }
   }
-  executions_.erase(x);
+  const uint32_t place = x->place;
+  executions_.back()->place = place;
+  std::swap(executions_[place], executions_.back());
+  executions_.pop_back();
 }
 
 void Engine::LeaveExecution(Vertex* vertex) {
@@ -282,7 +299,7 @@ void Engine::On(event::ExecuteDone& event) {
   }
   if (cancelled) {
     // It was faster than its cancellation. Its result is good for equals that came meanwhile.
-    if (x->blocked.empty() || event.result->nested_definition.has_value()) return End(x);
+    if (x->run->blocked.empty() || event.result->nested_definition.has_value()) return End(x);
     ++x->outstanding;  // until they have looked for it
     held_.push_back(x);
   }
@@ -298,25 +315,17 @@ void Engine::On(event::ExecuteDone& event) {
 }
 
 void Engine::FinishExecution(Execution* x, std::vector<ResultPtr> outputs) {
-  x->state = ExecutionState::kDone;
   CloseNested(x);
   if (x->shared) Emit(action::Unfollow{x->log});
-  x->inputs.clear();
   x->outputs.resize(outputs.size());
   for (size_t i = 0; i < outputs.size(); ++i) x->outputs[i].result = std::move(outputs[i]);
-  Vertex* leader = std::exchange(x->leader, nullptr);
-  leader->leading = nullptr;
-  --leader->outstanding;
-  Doom(leader);
+  CloseRun(x);
   for (Vertex* vertex : x->vertices) Tell(vertex, action::Mark::kCompleted);
-  for (Edge* edge : std::exchange(x->waiting, {})) {
+  const auto waiting = std::move(x->waiting);
+  x->waiting.clear();
+  for (Edge* edge : waiting) {
     edge->waiting_on = nullptr;
     TakeOutput(edge, x);
-  }
-  for (Edge* edge : std::exchange(x->blocked, {})) {
-    edge->waiting_on = nullptr;
-    edge->state = EdgeState::kPreparing;
-    Enqueue(edge);
   }
   MaybeDelete(x);
 }
@@ -334,21 +343,22 @@ void Engine::TakeOutput(Edge* edge, Execution* x) {
     if (output.save == SaveState::kSaving) return;
     output.save = SaveState::kSaving;
     ++x->outstanding;
-    return Emit(action::Save{x, static_cast<uint32_t>(edge->output), x->op_digests, x->keys,
+    return Emit(action::Save{x, static_cast<uint32_t>(edge->output), x->maps, x->keys,
                              output.result, std::exchange(x->took, absl::ZeroDuration()), now_});
   }
   const bool probe = !edge->vertex->info->ignore_cache;
   for (const EdgeKey& node : output.nodes) AddKey(edge, {node.id, node.fresh, probe});
   if (x->shared && !output.nodes.empty()) {
     // A follower teaches the index those of its keys that the leader did not have.
-    InputKeys keys = KeysOf(edge->vertex, /*probe_only=*/false);
+    bool left_out = false;
+    InputKeys keys = KeysOf(edge->vertex, /*probe_only=*/false, &left_out);
     bool all_known = keys.size() == x->keys->size();
     for (size_t i = 0; all_known && i < keys.size(); ++i)
       for (const store::InputKey& key : keys[i])
         all_known = all_known && std::find((*x->keys)[i].begin(), (*x->keys)[i].end(), key) !=
                                      (*x->keys)[i].end();
     if (!all_known)
-      Emit(action::Link{x->op_digests[0], edge->output,
+      Emit(action::Link{x->maps[0]->op_digest, edge->output,
                         std::make_shared<InputKeys>(std::move(keys)), output.nodes[0].id});
   }
   Complete(edge, output.result);
@@ -358,7 +368,7 @@ void Engine::On(event::SaveDone& event) {
   Execution* x = event.execution;
   --x->outstanding;
   ExecutionOutput& output = x->outputs[event.output];
-  std::vector<Edge*> ready;
+  absl::InlinedVector<Edge*, 1> ready;
   for (size_t i = 0; i < x->waiting.size();) {
     if (x->waiting[i]->output != static_cast<int32_t>(event.output)) {
       ++i;
@@ -377,6 +387,7 @@ void Engine::On(event::SaveDone& event) {
   }
   output.save = SaveState::kSaved;
   x->save_clock = ++clock_;
+  table_.Saved(*x);
   for (const store::KeyId& node : *event.nodes) {
     EdgeKey key{node, x->all_fresh ? clock_ : 0};
     for (const Edge* edge : ready)
@@ -390,14 +401,16 @@ void Engine::On(event::SaveDone& event) {
 
 bool Engine::RetryExecution(Execution* x, const absl::Status& error) {
   if (!IsSessionLost(error)) return false;
-  const std::vector<JobState*> jobs = JobsOf(x);
+  Run& run = *x->run;
+  const JobList jobs = JobsOf(x);
+  const auto& before = run.started_for;
   const auto is_new = [&](const JobState* job) {
-    return std::find(x->started_for.begin(), x->started_for.end(), job->id) == x->started_for.end();
+    return std::find(before.begin(), before.end(), job->id) == before.end();
   };
   const bool others = jobs.size() > 1 || std::any_of(jobs.begin(), jobs.end(), is_new) ||
-                      x->started_for.size() > jobs.size();
-  if (!others || x->retries >= x->started_for.size() + 1) return false;
-  ++x->retries;
+                      before.size() > jobs.size();
+  if (!others || run.retries >= before.size() + 1) return false;
+  ++run.retries;
   ++stats_.retried;
   x->state = ExecutionState::kWaiting;
   scheduler_.Enqueue(x, jobs);
@@ -406,9 +419,11 @@ bool Engine::RetryExecution(Execution* x, const absl::Status& error) {
 
 // Every waiter gets the same text; the detail names the vertex as the waiter knows it.
 void Engine::FailExecution(Execution* x, const absl::Status& error) {
-  const std::vector<Vertex*> vertices = std::exchange(x->vertices, {});
+  const auto vertices = std::move(x->vertices);
+  x->vertices.clear();
   for (Vertex* vertex : vertices) vertex->execution = nullptr;
-  for (Edge* edge : std::exchange(x->waiting, {})) edge->waiting_on = nullptr;
+  for (Edge* edge : x->waiting) edge->waiting_on = nullptr;
+  x->waiting.clear();
   End(x);
   for (Vertex* vertex : vertices) {
     Tell(vertex, action::Mark::kCompleted, error.message());
@@ -421,37 +436,38 @@ void Engine::On(event::NestedLoaded& event) {
   --x->outstanding;
   if (x->state == ExecutionState::kCancelling) return End(x);
   if (!event.graph.ok()) return FailExecution(x, event.graph.status());
-  const LoadedGraph& graph = **event.graph;
+  LoadedGraph& graph = **event.graph;
   if (graph.vertices.empty()) return FinishExecution(x, {nullptr});
-  const uint32_t depth = x->leader->depth + 1;
+  const uint32_t depth = x->run->leader->depth + 1;
   if (depth > kMaxDepth)
     return FailExecution(x, absl::InvalidArgumentError(
                                 absl::StrCat("definitions nested more than ", kMaxDepth, " deep")));
-  x->nested_sources = graph.sources;
-  x->nested_vertices = Register(graph, JobsOf(x), depth);
-  Edge* root = EdgeOf(x->nested_vertices[graph.root], graph.root_output);
+  Run& run = *x->run;
+  run.nested_sources = graph.sources;
+  run.nested_vertices = Register(graph, JobsOf(x), depth);
+  Edge* root = EdgeOf(run.nested_vertices[graph.root], graph.root_output);
   if (Reaches(root, x->vertices))
     return FailExecution(x, absl::InvalidArgumentError("nested definition depends on itself"));
-  x->nested_root = root;
-  x->nested_slot = Attach(root, {nullptr, nullptr, x, 0}, Level::kComplete);
+  run.nested_root = root;
+  run.nested_slot = Attach(root, Consumer(x), Level::kComplete);
   if (root->state == EdgeState::kComplete || root->state == EdgeState::kFailed)
     nested_ready_.push_back(x);
 }
 
 void Engine::CloseNested(Execution* x) {
-  if (Edge* root = std::exchange(x->nested_root, nullptr)) {
-    Detach(root, x->nested_slot, Level::kComplete);
+  if (Edge* root = std::exchange(x->run->nested_root, nullptr)) {
+    Detach(root, x->run->nested_slot, Level::kComplete);
     nested_ready_.erase(std::remove(nested_ready_.begin(), nested_ready_.end(), x),
                         nested_ready_.end());
   }
-  x->nested_vertices.clear();
+  x->run->nested_vertices.clear();
 }
 
 void Engine::OnNestedRoot(Execution* x) {
-  const Edge* root = x->nested_root;
+  const Edge* root = x->run->nested_root;
   if (root->state == EdgeState::kFailed) {
     absl::Status error = root->error;
-    AddSourceDetails(x->nested_sources.get(), &error);
+    AddSourceDetails(x->run->nested_sources.get(), &error);
     return FailExecution(x, error);
   }
   FinishExecution(x, {root->result});

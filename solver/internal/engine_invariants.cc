@@ -17,13 +17,13 @@ void CheckSearch(const Edge& edge) {
     unsettled += in.settled ? 0 : 1;
     incomplete += in.complete ? 0 : 1;
     querying += in.querying ? 1 : 0;
-    if (search.map_known && vertex.maps[0].inputs[i].content_key && !in.content_over)
+    if (search.map_known && vertex.maps[0]->inputs[i].content_key && !in.content_over)
       ++content_missing;
     KILN_CHECK(in.edge->vertex == vertex.inputs[i].vertex);
     if (in.want == Level::kNone) continue;
     KILN_CHECK(in.slot < in.edge->consumers.size());
-    KILN_CHECK(in.edge->consumers[in.slot].edge == &edge);
-    KILN_CHECK(in.edge->consumers[in.slot].input == i);
+    KILN_CHECK(in.edge->consumers[in.slot].edge() == &edge);
+    KILN_CHECK(in.edge->consumers[in.slot].input() == i);
   }
   KILN_CHECK(not_fast == search.not_fast);
   KILN_CHECK(unsettled == search.unsettled);
@@ -37,7 +37,7 @@ void CheckEdge(const Edge& edge) {
   uint32_t wants[4] = {0, 0, 0, 0};
   for (const Consumer& consumer : edge.consumers) {
     Level want = Level::kComplete;
-    if (consumer.edge != nullptr) want = consumer.edge->search->inputs[consumer.input].want;
+    if (consumer.edge() != nullptr) want = consumer.edge()->search->inputs[consumer.input()].want;
     ++wants[static_cast<int>(want)];
   }
   int level = 3;
@@ -58,10 +58,10 @@ void CheckEdge(const Edge& edge) {
       return;
     case EdgeState::kExecuting: {
       const auto& waiting = edge.waiting_on->waiting;
-      const auto& blocked = edge.waiting_on->blocked;
-      KILN_CHECK(std::count(waiting.begin(), waiting.end(), &edge) +
-                     std::count(blocked.begin(), blocked.end(), &edge) ==
-                 1);
+      ptrdiff_t times = std::count(waiting.begin(), waiting.end(), &edge);
+      if (const Run* run = edge.waiting_on->run.get())
+        times += std::count(run->blocked.begin(), run->blocked.end(), &edge);
+      KILN_CHECK(times == 1);
       KILN_CHECK(edge.level == Level::kComplete);
       break;
     }
@@ -83,14 +83,14 @@ void CheckExecution(const Execution& x) {
     case ExecutionState::kWaiting:
     case ExecutionState::kRunning:
     case ExecutionState::kNested:
-      KILN_CHECK(!x.waiting.empty() && x.registered && x.leader != nullptr);
-      KILN_CHECK(x.leader->leading == &x);
+      KILN_CHECK(!x.waiting.empty() && !x.table.empty() && x.run != nullptr);
+      KILN_CHECK(x.run->leader->leading == &x);
       break;
     case ExecutionState::kCancelling:
-      KILN_CHECK(x.outstanding > 0 && x.waiting.empty() && x.vertices.empty());
+      KILN_CHECK(x.run != nullptr && x.outstanding > 0 && x.waiting.empty() && x.vertices.empty());
       break;
     case ExecutionState::kDone:
-      KILN_CHECK(x.leader == nullptr && x.blocked.empty());
+      KILN_CHECK(x.run == nullptr);
       KILN_CHECK(!x.vertices.empty() || x.outstanding > 0);
       break;
   }
@@ -124,11 +124,14 @@ void Engine::CheckInvariants() const {
                    input.vertex->jobs.end());
   }
   KILN_CHECK(twins == twins_);
-  for (const auto& [x, owned] : executions_) CheckExecution(*x);
+  for (size_t i = 0; i < executions_.size(); ++i) {
+    KILN_CHECK(executions_[i]->place == i);
+    CheckExecution(*executions_[i]);
+  }
   for (const auto& [id, job] : jobs_) {
     for (const auto& [request_id, request] : job->requests) {
       KILN_CHECK(request->slot < request->edge->consumers.size());
-      KILN_CHECK(request->edge->consumers[request->slot].request == request.get());
+      KILN_CHECK(request->edge->consumers[request->slot].request() == request.get());
     }
   }
 }

@@ -29,7 +29,7 @@ void Engine::On(event::Build& event) {
   if (it != jobs_.end()) refused = it->second->cancelled;
   if (!refused.ok()) return Emit(action::FinishRequest{event.job, event.request, refused});
   JobState* job = it->second.get();
-  const LoadedGraph& graph = *event.graph;
+  LoadedGraph& graph = *event.graph;
   JobState* const jobs[] = {job};
   const std::vector<Vertex*> vertices = Register(graph, jobs, 0);
 
@@ -38,7 +38,7 @@ void Engine::On(event::Build& event) {
   request->job = job;
   request->sources = graph.sources;
   Edge* edge = request->edge = EdgeOf(vertices[graph.root], graph.root_output);
-  request->slot = Attach(edge, {nullptr, request.get(), nullptr, 0}, Level::kComplete);
+  request->slot = Attach(edge, Consumer(request.get()), Level::kComplete);
   if (edge->state == EdgeState::kComplete || edge->state == EdgeState::kFailed)
     finished_.push_back(request.get());
   job->requests.emplace(event.request, std::move(request));
@@ -87,13 +87,14 @@ void Engine::EndRequest(Request* request, absl::StatusOr<ResultPtr> result) {
 }
 
 // Finds or makes the vertices of a graph and has the jobs hold them, whether they will be needed or
-// not. The result is in the order of the graph's vertices.
-std::vector<Vertex*> Engine::Register(const LoadedGraph& graph, absl::Span<JobState* const> jobs,
+// not. The result is in the order of the graph's vertices. Takes ops out of the graph.
+std::vector<Vertex*> Engine::Register(LoadedGraph& graph, absl::Span<JobState* const> jobs,
                                       uint32_t depth) {
   std::vector<Vertex*> placed;
   placed.reserve(graph.vertices.size());
-  std::vector<Lists> logs(jobs.size());
-  for (const LoadedVertex& loaded : graph.vertices) {
+  std::vector<Logs> logs(jobs.size());
+  vertices_.reserve(vertices_.size() + graph.vertices.size());
+  for (LoadedVertex& loaded : graph.vertices) {
     Vertex* vertex = FindOrMake(graph, loaded, placed, depth);
     placed.push_back(vertex);
     bool joined = false;
@@ -103,8 +104,8 @@ std::vector<Vertex*> Engine::Register(const LoadedGraph& graph, absl::Span<JobSt
       if (is_new && joined && i == 0) ++stats_.vertices_joined;
       if (is_new) Revive(vertex);
     }
-    if (!loaded.info->linux_resources.empty() && vertex->op == nullptr)
-      vertex->linux_resources.push_back(loaded.info->linux_resources);
+    if (!loaded.info->linux_resources.empty() && vertex->unmade != nullptr)
+      vertex->unmade->linux_resources.push_back(loaded.info->linux_resources);
   }
   for (size_t i = 0; i < jobs.size(); ++i)
     if (!logs[i].empty()) Emit(action::Subscribe{jobs[i]->id, std::move(logs[i])});
@@ -115,7 +116,7 @@ std::vector<Vertex*> Engine::Register(const LoadedGraph& graph, absl::Span<JobSt
 // say, and by whether it ignores the cache: a job that ignores the cache must not get what is held
 // by one that does not, while the reverse is fine (BuildKit jobs.go, ignore cache). Builds with
 // different imports share nothing but executions and results under keys that hold for both.
-Vertex* Engine::FindOrMake(const LoadedGraph& graph, const LoadedVertex& loaded,
+Vertex* Engine::FindOrMake(const LoadedGraph& graph, LoadedVertex& loaded,
                            const std::vector<Vertex*>& placed, uint32_t depth) {
   Digest identity = loaded.info->digest;
   if (graph.imports != nullptr && loaded.inputs.empty())
@@ -166,19 +167,18 @@ Vertex* Engine::FindOrMake(const LoadedGraph& graph, const LoadedVertex& loaded,
   ++stats_.vertices_loaded;
   ++path_changes_;
   vertex->info = loaded.info;
-  vertex->op = loaded.op;
+  vertex->op = std::move(loaded.op);
   vertex->op_status = loaded.op_status;
-  vertex->op_bytes = loaded.op_bytes;
   vertex->imports = graph.imports;
+  if (vertex->op == nullptr && vertex->op_status.ok()) {
+    vertex->unmade = std::make_unique<Unmade>();
+    vertex->unmade->op_bytes = std::move(loaded.op_bytes);
+  }
   vertex->depth = depth;
   vertex->inputs.reserve(loaded.inputs.size());
-  std::vector<Digest> input_digests;
-  input_digests.reserve(loaded.inputs.size());
-  for (const LoadedVertex::Input& input : loaded.inputs) {
+  for (const LoadedVertex::Input& input : loaded.inputs)
     vertex->inputs.push_back({placed[input.vertex], input.output});
-    input_digests.push_back(placed[input.vertex]->info->digest);
-  }
-  vertex->log = VertexLog::Make(vertex->info, std::move(input_digests));
+  vertex->log = std::make_shared<VertexLog>(vertex->info);
   return vertex;
 }
 
@@ -198,9 +198,9 @@ void Engine::Revive(Vertex* vertex) {
 
 // False when the job has it already. Vertices of nested definitions that the vertex waits for are
 // held with it.
-bool Engine::AddJob(Vertex* first, JobState* job, Lists* logs) {
+bool Engine::AddJob(Vertex* first, JobState* job, Logs* logs) {
   bool is_new = false;
-  std::vector<Vertex*> stack = {first};
+  absl::InlinedVector<Vertex*, 4> stack = {first};
   while (!stack.empty()) {
     Vertex* vertex = stack.back();
     stack.pop_back();
@@ -214,7 +214,8 @@ bool Engine::AddJob(Vertex* first, JobState* job, Lists* logs) {
     if (x == nullptr) continue;
     if (x->state == ExecutionState::kWaiting || x->state == ExecutionState::kRunning)
       scheduler_.AddJob(x, job);
-    stack.insert(stack.end(), x->nested_vertices.begin(), x->nested_vertices.end());
+    if (x->run != nullptr)
+      stack.insert(stack.end(), x->run->nested_vertices.begin(), x->run->nested_vertices.end());
   }
   return is_new;
 }
@@ -224,7 +225,7 @@ void Engine::Leave(JobState* job, const absl::Status& cause) {
   while (!job->requests.empty()) EndRequest(job->requests.begin()->second.get(), cause);
   RunQueue();
   scheduler_.ForgetJob(job);
-  Lists logs;
+  Logs logs;
   logs.reserve(job->vertices.size());
   for (Vertex* vertex : std::exchange(job->vertices, {})) {
     logs.push_back(vertex->log);
@@ -249,14 +250,13 @@ void Engine::Reset(Vertex* vertex) {
   vertex->inputs.clear();
   vertex->maps.clear();
   vertex->op = nullptr;
-  vertex->op_bytes = std::string();
+  vertex->unmade = nullptr;
   vertex->op_status = absl::OkStatus();
-  vertex->linux_resources.clear();
   vertex->imports = nullptr;
   vertex->log = nullptr;
   vertex->error = absl::OkStatus();
   vertex->retries = 0;
-  vertex->path = absl::ZeroDuration();
+  vertex->path_ns = 0;
   vertex->map_stale = vertex->map_state != CallState::kIdle;
   for (InputContent& content : vertex->content) {
     content.stale = content.state == CallState::kCancelling;
@@ -284,6 +284,7 @@ void Engine::Sweep() {
     if (vertex->is_twin) --twins_;
     vertices_.erase(vertex->identity);
   }
+  if (vertices_.empty()) vertices_.clear();  // gives the memory of a large graph back
 }
 
 std::vector<std::string> Engine::SessionIds(const Vertex* vertex) const {

@@ -12,11 +12,12 @@ void Engine::UpdatePathsIfWorthwhile() {
   ++path_changes_;
   if (!scheduler_.Full() || path_changes_ < vertices_.size() / 8) return;
   path_changes_ = 0;
-  for (const auto& [identity, vertex] : vertices_) vertex->path = vertex->mean;
+  for (const auto& [identity, vertex] : vertices_) vertex->path_ns = vertex->mean_ns;
   for (const auto& [id, job] : jobs_) {
     for (auto it = job->vertices.rbegin(); it != job->vertices.rend(); ++it) {
       for (const VertexInput& input : (*it)->inputs)
-        input.vertex->path = std::max(input.vertex->path, input.vertex->mean + (*it)->path);
+        input.vertex->path_ns =
+            std::max(input.vertex->path_ns, input.vertex->mean_ns + (*it)->path_ns);
     }
   }
 }

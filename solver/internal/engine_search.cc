@@ -9,6 +9,20 @@ namespace kiln::solver {
 using store::InputKey;
 using store::KeyId;
 
+namespace {
+
+Finds& FindsOf(Search& search) {
+  if (search.finds == nullptr) search.finds = std::make_unique<Finds>();
+  return *search.finds;
+}
+
+bool HasRecords(const Search& search) {
+  const Finds* finds = search.finds.get();
+  return finds != nullptr && (!finds->records.empty() || !finds->imported.empty());
+}
+
+}  // namespace
+
 void Engine::Evaluate(Edge* edge) {
   if (edge->state == EdgeState::kComplete || edge->state == EdgeState::kFailed) return;
   if (edge->level == Level::kNone) return Suspend(edge);
@@ -58,7 +72,7 @@ void Engine::OnMapKnown(Edge* edge) {
   Search& search = *edge->search;
   search.map_known = true;
   if (edge->vertex->inputs.empty()) return;
-  for (const CacheMapInput& input : edge->vertex->maps[0].inputs)
+  for (const CacheMapInput& input : edge->vertex->maps[0]->inputs)
     if (input.content_key) ++search.content_missing;
 }
 
@@ -98,7 +112,7 @@ void Engine::EvaluateSource(Edge* edge) {
   search.changed.clear();
   const bool probe = !vertex->info->ignore_cache;
   for (; search.maps_keyed < vertex->maps.size(); ++search.maps_keyed) {
-    const std::string& op_digest = vertex->maps[search.maps_keyed].op_digest;
+    const std::string& op_digest = vertex->maps[search.maps_keyed]->op_digest;
     AddKey(edge, {store::CacheIndex::RootKey({op_digest, edge->output}), 0, probe});
   }
   if (!edge->fast_done) {
@@ -116,12 +130,12 @@ void Engine::EvaluateSource(Edge* edge) {
     std::vector<KeyId> unread;
     for (; search.maps_read < vertex->maps.size(); ++search.maps_read)
       unread.push_back(
-          store::CacheIndex::RootKey({vertex->maps[search.maps_read].op_digest, edge->output}));
+          store::CacheIndex::RootKey({vertex->maps[search.maps_read]->op_digest, edge->output}));
     if (ReadRecords(edge, std::move(unread))) return;
-    if (!search.records.empty()) return StartLoad(edge);
+    if (HasRecords(search)) return StartLoad(edge);
     if (search.pending > 0) return;
   }
-  if (!vertex->maps.back().final) return RequestCacheMap(vertex);
+  if (!vertex->maps.back()->final) return RequestCacheMap(vertex);
   if (!edge->slow_done) {
     edge->slow_done = true;
     Notify(edge);
@@ -148,7 +162,7 @@ void Engine::AdvanceInput(Edge* edge, uint32_t input) {
 void Engine::AdvanceContent(Edge* edge, uint32_t input) {
   Vertex* vertex = edge->vertex;
   InputSearch& in = edge->search->inputs[input];
-  if (in.content_over || !vertex->maps[0].inputs[input].content_key) return;
+  if (in.content_over || !vertex->maps[0]->inputs[input].content_key) return;
   const bool wanted = in.stage >= InputStage::kContent || edge->state == EdgeState::kPreparing;
   if (!wanted || !in.complete) return;
   if (vertex->content.empty()) vertex->content.resize(vertex->inputs.size());
@@ -163,7 +177,7 @@ void Engine::AdvanceContent(Edge* edge, uint32_t input) {
 bool Engine::MustLookUp(const Edge* edge, uint32_t input, const EdgeKey& key) const {
   if (!key.probe) return false;
   if (key.fresh == 0) return true;
-  const CacheMap& map = edge->vertex->maps[0];
+  const CacheMap& map = *edge->vertex->maps[0];
   return table_.KeySavedSince(map.op_digest, input, {key.id, map.inputs[input].selector},
                               key.fresh);
 }
@@ -181,7 +195,7 @@ void Engine::LookUp(Edge* edge, uint32_t input) {
   for (; in.keys_seen < in.edge->keys.size(); ++in.keys_seen)
     due = due || MustLookUp(edge, input, in.edge->keys[in.keys_seen]);
   if (!due) return;
-  const CacheMap& map = vertex->maps[0];
+  const CacheMap& map = *vertex->maps[0];
   action::Query query{edge,           edge->epoch, input, {}, {}, {map.op_digest, edge->output},
                       vertex->imports};
   for (const EdgeKey& key : in.edge->keys) {
@@ -209,8 +223,9 @@ void Engine::On(event::QueryDone& event) {
     if (std::find(in.candidates.begin(), in.candidates.end(), target) != in.candidates.end())
       return;
     in.candidates.push_back(target);
-    if (search.inputs.size() > 1 && ++search.hits[target] < search.inputs.size()) return;
-    search.unread.push_back(target);
+    Finds& finds = FindsOf(search);
+    if (search.inputs.size() > 1 && ++finds.hits[target] < search.inputs.size()) return;
+    finds.unread.push_back(target);
     AddKey(edge, {target, 0, true, imported});
   };
   for (const KeyId& target : event.targets) add(target, false);
@@ -249,7 +264,7 @@ void Engine::AdvanceStage(Edge* edge, uint32_t input) {
         if (enough) return settle(true);
         if (edge->level < Level::kSlow) return;
         settle(false);
-        if (!edge->vertex->maps[0].inputs[input].content_key) {
+        if (!edge->vertex->maps[0]->inputs[input].content_key) {
           in.stage = InputStage::kDone;
           continue;
         }
@@ -288,8 +303,8 @@ void Engine::Decide(Edge* edge) {
   // Another output of the vertex has had it executed already.
   if (edge->vertex->execution != nullptr && edge->level == Level::kComplete)
     return TryExecute(edge);
-  if (ReadRecords(edge, std::exchange(search.unread, {}))) return;
-  if (!search.records.empty() || !search.imported.empty()) {
+  if (search.finds != nullptr && ReadRecords(edge, std::exchange(search.finds->unread, {}))) return;
+  if (HasRecords(search)) {
     slow_done();
     if (edge->level == Level::kComplete) StartLoad(edge);
     return;
@@ -335,36 +350,39 @@ void Engine::On(event::RecordsDone& event) {
   if (edge->epoch != event.epoch) return Doom(edge->vertex);
   Search& search = *edge->search;
   --search.pending;
+  Enqueue(edge);
+  if (event.records.empty() && event.imported.empty()) return;
+  Finds& finds = FindsOf(search);
   for (store::CacheRecord& record : event.records)
-    if (!search.tried.contains(record.result_id)) search.records.push_back(std::move(record));
-  std::stable_sort(search.records.begin(), search.records.end(),
+    if (!finds.tried.contains(record.result_id)) finds.records.push_back(std::move(record));
+  std::stable_sort(finds.records.begin(), finds.records.end(),
                    [](const store::CacheRecord& a, const store::CacheRecord& b) {
                      return a.created_at < b.created_at;
                    });
   for (event::ImportedRecord& found : event.imported)
-    if (!search.tried.contains(found.record.result_id)) search.imported.push_back(std::move(found));
-  std::stable_sort(search.imported.begin(), search.imported.end(),
+    if (!finds.tried.contains(found.record.result_id)) finds.imported.push_back(std::move(found));
+  std::stable_sort(finds.imported.begin(), finds.imported.end(),
                    [](const event::ImportedRecord& a, const event::ImportedRecord& b) {
                      return a.record.created_at < b.record.created_at;
                    });
-  Enqueue(edge);
 }
 
 // Loads the newest record; imported ones come after those that are here, as they may have to be
 // fetched. Inputs are not needed for that, so what was asked of them is given up.
 void Engine::StartLoad(Edge* edge) {
   Search& search = *edge->search;
+  Finds& finds = *search.finds;
   action::Load load{edge, edge->epoch, {}, {}, {}};
-  if (!search.records.empty()) {
-    load.result_id = std::move(search.records.back().result_id);
-    search.records.pop_back();
+  if (!finds.records.empty()) {
+    load.result_id = std::move(finds.records.back().result_id);
+    finds.records.pop_back();
   } else {
-    load.result_id = std::move(search.imported.back().record.result_id);
-    load.imported_key = search.imported.back().key;
+    load.result_id = std::move(finds.imported.back().record.result_id);
+    load.imported_key = finds.imported.back().key;
     load.imports = edge->vertex->imports;
-    search.imported.pop_back();
+    finds.imported.pop_back();
   }
-  search.tried.insert(load.result_id);
+  finds.tried.insert(load.result_id);
   edge->state = EdgeState::kLoading;
   for (uint32_t i = 0; i < search.inputs.size(); ++i) SetWant(edge, i, Level::kNone);
   ++edge->vertex->outstanding;
@@ -386,7 +404,7 @@ void Engine::On(event::LoadDone& event) {
   // As if the record had never been there: the next one, or else on with the search.
   ++stats_.load_failures;
   edge->state = EdgeState::kSearching;
-  if (edge->search->records.empty() && edge->search->imported.empty()) WantByStage(edge);
+  if (!HasRecords(*edge->search)) WantByStage(edge);
   MarkAllChanged(edge);
   Enqueue(edge);
 }
@@ -399,7 +417,7 @@ void Engine::LookUpAgain(Edge* edge) {
   for (InputSearch& in : search.inputs) {
     in.keys_seen = 0;
     in.content_queried = false;
-    for (const KeyId& target : in.candidates) search.hits.erase(target);
+    for (const KeyId& target : in.candidates) search.finds->hits.erase(target);
     in.candidates.clear();
   }
   MarkAllChanged(edge);

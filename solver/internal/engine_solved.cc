@@ -5,7 +5,7 @@
 namespace kiln::solver {
 
 // The vertices are found as a build would find them, which makes none: the job holds them all.
-absl::StatusOr<SolvedGraph> Engine::Solved(JobId id, const LoadedGraph& graph, absl::Time now,
+absl::StatusOr<SolvedGraph> Engine::Solved(JobId id, LoadedGraph& graph, absl::Time now,
                                            std::vector<Action>* actions) {
   const auto it = jobs_.find(id);
   if (it == jobs_.end()) return absl::CancelledError("context canceled");
@@ -39,7 +39,7 @@ absl::StatusOr<SolvedGraph> Engine::Solved(JobId id, const LoadedGraph& graph, a
     out.output = edge->output;
     out.complete = edge->state == EdgeState::kComplete;
     out.result = edge->result;
-    for (const CacheMap& map : vertex->maps) out.op_digests.push_back(map.op_digest);
+    for (const auto& map : vertex->maps) out.op_digests.push_back(map->op_digest);
     for (const EdgeKey& key : edge->keys) {
       out.keys.push_back(key.id);
       if (out.complete && edge->IsOfResult(key)) out.result_keys.push_back(key.id);
@@ -48,7 +48,7 @@ absl::StatusOr<SolvedGraph> Engine::Solved(JobId id, const LoadedGraph& graph, a
       const VertexInput& input = vertex->inputs[i];
       SolvedGraph::Input& in = out.inputs.emplace_back();
       in.edge = places.at(EdgeOf(input.vertex, input.output));
-      if (!vertex->maps.empty()) in.selector = vertex->maps[0].inputs[i].selector;
+      if (!vertex->maps.empty()) in.selector = vertex->maps[0]->inputs[i].selector;
       if (!vertex->content.empty() && vertex->content[i].state == CallState::kDone)
         in.content = vertex->content[i].key;
     }

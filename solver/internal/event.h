@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -24,6 +25,10 @@ class VertexLog;
 
 using JobId = uint64_t;
 using RequestId = uint64_t;
+
+// What an op said of its caching, shared by the vertex, its execution and saves under way.
+using CacheMaps = absl::InlinedVector<std::shared_ptr<const CacheMap>, 1>;
+using InputKeys = std::vector<std::vector<store::InputKey>>;  // of each input
 
 // What the engine is told. Pointers come from the action that is answered; the engine keeps what
 // they point to until the answer is in.
@@ -174,8 +179,8 @@ struct Load {
 struct Save {
   Execution* execution;
   uint32_t output;
-  std::vector<std::string> op_digests;
-  std::shared_ptr<const std::vector<std::vector<store::InputKey>>> keys;
+  CacheMaps maps;
+  std::shared_ptr<const InputKeys> keys;
   ResultPtr result;
   absl::Duration took;  // of the execution; zero for all but its first output
   absl::Time now;
@@ -195,7 +200,7 @@ struct CancelExecute {
 struct Link {
   std::string op_digest;
   int output;
-  std::shared_ptr<const std::vector<std::vector<store::InputKey>>> keys;
+  std::shared_ptr<const InputKeys> keys;
   store::KeyId target;
 };
 struct FinishRequest {

@@ -5,22 +5,71 @@
 #include "absl/time/clock.h"
 
 namespace kiln::solver {
+namespace {
 
 using action::Mark;
 
+absl::Time TimeOf(int64_t nanos) {
+  return nanos == Interval::kNever ? absl::InfinitePast() : absl::FromUnixNanos(nanos);
+}
+
+ProgressEventPtr MakeUpdate(const VertexInfo& info, Interval interval, bool cached,
+                            const std::string& error) {
+  VertexUpdate update;
+  update.digest = info.digest;
+  update.inputs = info.inputs;
+  update.name = info.name;
+  update.progress_group = info.progress_group;
+  update.started = TimeOf(interval.started);
+  update.completed = TimeOf(interval.completed);
+  update.cached = cached;
+  update.error = error;
+  return std::make_shared<const ProgressEvent>(std::move(update));
+}
+
+const std::string& NoError() {
+  static const std::string* const none = new std::string();
+  return *none;
+}
+
+}  // namespace
+
 std::vector<ProgressEventPtr> JobLog::Read(size_t offset, size_t limit, bool* ended) {
-  MutexLock lock(&mu_);
-  const size_t from = std::min(offset, events_.size());
-  const size_t to = from + std::min(limit, events_.size() - from);
-  *ended = ended_ && to == events_.size();
-  return {events_.begin() + static_cast<ptrdiff_t>(from),
-          events_.begin() + static_cast<ptrdiff_t>(to)};
+  struct Small {
+    std::shared_ptr<const VertexInfo> info;
+    Interval interval;
+    bool cached;
+  };
+  std::vector<Small> small;
+  std::vector<ProgressEventPtr> out;
+  {
+    // Whoever tells waits for this lock, so the events are made without it.
+    MutexLock lock(&mu_);
+    const size_t from = std::min(offset, entries_.size());
+    const size_t to = from + std::min(limit, entries_.size() - from);
+    *ended = ended_ && to == entries_.size();
+    small.resize(to - from);
+    out.resize(to - from);
+    for (size_t i = from; i < to; ++i) {
+      const Entry& entry = entries_[i];
+      if (entry.what == What::kEvent) {
+        out[i - from] = events_[entry.index];
+      } else {
+        small[i - from] = {seen_[entry.index].info, entry.interval,
+                           entry.what == What::kCachedUpdate};
+      }
+    }
+  }
+  for (size_t i = 0; i < out.size(); ++i)
+    if (out[i] == nullptr)
+      out[i] = MakeUpdate(*small[i].info, small[i].interval, small[i].cached, NoError());
+  return out;
 }
 
 void JobLog::NotifyAt(size_t offset, absl::AnyInvocable<void()> wake) {
   {
     MutexLock lock(&mu_);
-    if (!ended_ && events_.size() <= offset) {
+    if (!ended_ && entries_.size() <= offset) {
       waiters_.emplace_back(offset, std::move(wake));
       return;
     }
@@ -28,14 +77,22 @@ void JobLog::NotifyAt(size_t offset, absl::AnyInvocable<void()> wake) {
   wake();
 }
 
-void JobLog::Push(ProgressEventPtr event) {
-  if (!ended_) events_.push_back(std::move(event));
+void JobLog::PushUpdate(uint32_t vertex, Interval interval, bool cached, const std::string& error) {
+  if (ended_) return;
+  if (!error.empty()) return PushEvent(MakeUpdate(*seen_[vertex].info, interval, cached, error));
+  entries_.push_back({interval, vertex, cached ? What::kCachedUpdate : What::kUpdate});
 }
 
-std::vector<absl::AnyInvocable<void()>> JobLog::TakeDue() {
-  std::vector<absl::AnyInvocable<void()>> due;
+void JobLog::PushEvent(ProgressEventPtr event) {
+  if (ended_) return;
+  entries_.push_back({{}, static_cast<uint32_t>(events_.size()), What::kEvent});
+  events_.push_back(std::move(event));
+}
+
+JobLog::Wakes JobLog::TakeDue() {
+  Wakes due;
   for (size_t i = 0; i < waiters_.size();) {
-    if (!ended_ && events_.size() <= waiters_[i].first) {
+    if (!ended_ && entries_.size() <= waiters_[i].first) {
       ++i;
       continue;
     }
@@ -46,85 +103,96 @@ std::vector<absl::AnyInvocable<void()>> JobLog::TakeDue() {
   return due;
 }
 
-void JobLog::Announce(const ProgressEventPtr& event) {
-  std::vector<absl::AnyInvocable<void()>> due;
+uint32_t JobLog::Announce(const std::shared_ptr<const VertexInfo>& info) {
+  Wakes due;
+  uint32_t vertex = 0;
   {
     MutexLock lock(&mu_);
-    const auto& update = std::get<VertexUpdate>(*event);
-    if (!index_.emplace(update.digest, seen_.size()).second) return;
-    seen_.push_back({event});
-    Push(event);
+    const auto [it, is_new] = index_.emplace(info->digest, seen_.size());
+    vertex = it->second;
+    if (!is_new) return vertex;
+    seen_.push_back({info});
+    PushUpdate(vertex, {}, false, NoError());
     due = TakeDue();
   }
   for (auto& wake : due) wake();
+  return vertex;
 }
 
-void JobLog::Append(const ProgressEventPtr& event, const Mark* mark) {
-  std::vector<absl::AnyInvocable<void()>> due;
+void JobLog::Tell(uint32_t vertex, Mark mark, Interval interval, const std::string& error) {
+  Wakes due;
   {
     MutexLock lock(&mu_);
     if (ended_) return;
-    Push(event);
-    if (mark != nullptr) {
-      const auto& update = std::get<VertexUpdate>(*event);
-      Seen& seen = seen_[index_.at(update.digest)];
-      seen.last = event;
-      switch (*mark) {
-        case Mark::kKeys:
-          seen.shown = Shown::kKeys;
-          break;
-        case Mark::kKeysDone:
-          seen.shown = Shown::kKeysDone;
-          break;
-        case Mark::kStarted:
-          seen.shown = Shown::kRunning;
-          MarkInputsCached(update);
-          break;
-        case Mark::kCompleted:
-          seen.shown = Shown::kRan;
-          break;
-        case Mark::kCached:
-          seen.shown = Shown::kCached;
-          MarkInputsCached(update);
-          break;
-      }
+    PushUpdate(vertex, interval, mark == Mark::kCached, error);
+    Seen& seen = seen_[vertex];
+    seen.started = interval.started;
+    switch (mark) {
+      case Mark::kKeys:
+        seen.shown = Shown::kKeys;
+        break;
+      case Mark::kKeysDone:
+        seen.shown = Shown::kKeysDone;
+        break;
+      case Mark::kStarted:
+        seen.shown = Shown::kRunning;
+        MarkInputsCached(*seen.info, interval.started);
+        break;
+      case Mark::kCompleted:
+        seen.shown = Shown::kRan;
+        break;
+      case Mark::kCached:
+        seen.shown = Shown::kCached;
+        MarkInputsCached(*seen.info, interval.started);
+        break;
     }
     due = TakeDue();
   }
   for (auto& wake : due) wake();
 }
 
-void JobLog::MarkInputsCached(const VertexUpdate& starter) {
-  const absl::Time when = starter.started;
-  std::vector<Digest> stack(starter.inputs.rbegin(), starter.inputs.rend());
+void JobLog::Append(ProgressEventPtr event) {
+  Wakes due;
+  {
+    MutexLock lock(&mu_);
+    PushEvent(std::move(event));
+    due = TakeDue();
+  }
+  for (auto& wake : due) wake();
+}
+
+void JobLog::MarkInputsCached(const VertexInfo& starter, int64_t when) {
+  absl::InlinedVector<uint32_t, 4> stack;
+  const auto push_inputs = [&](const VertexInfo& info) {
+    for (auto input = info.inputs.rbegin(); input != info.inputs.rend(); ++input) {
+      const auto it = index_.find(*input);
+      if (it == index_.end()) continue;
+      Seen& seen = seen_[it->second];
+      if (seen.shown != Shown::kAnnounced && seen.shown != Shown::kKeysDone) continue;
+      seen.shown = Shown::kCached;
+      seen.started = when;
+      stack.push_back(it->second);
+    }
+  };
+  push_inputs(starter);
   while (!stack.empty()) {
-    const auto it = index_.find(stack.back());
+    const uint32_t vertex = stack.back();
     stack.pop_back();
-    if (it == index_.end()) continue;
-    Seen& seen = seen_[it->second];
-    if (seen.shown != Shown::kAnnounced && seen.shown != Shown::kKeysDone) continue;
-    VertexUpdate update = std::get<VertexUpdate>(*seen.last);
-    update.cached = true;
-    update.started = update.completed = when;
-    stack.insert(stack.end(), update.inputs.rbegin(), update.inputs.rend());
-    seen.shown = Shown::kCached;
-    seen.last = std::make_shared<const ProgressEvent>(std::move(update));
-    Push(seen.last);
+    PushUpdate(vertex, {when, when}, true, NoError());
+    push_inputs(*seen_[vertex].info);
   }
 }
 
 void JobLog::End() {
-  std::vector<absl::AnyInvocable<void()>> due;
+  Wakes due;
   {
     MutexLock lock(&mu_);
     if (ended_) return;
-    const absl::Time now = absl::Now();
-    for (Seen& seen : seen_) {
-      if (seen.shown != Shown::kRunning && seen.shown != Shown::kKeys) continue;
-      VertexUpdate update = std::get<VertexUpdate>(*seen.last);
-      update.completed = std::max(now, update.started);
-      update.error = "context canceled";
-      Push(std::make_shared<const ProgressEvent>(std::move(update)));
+    const int64_t now = absl::GetCurrentTimeNanos();
+    for (uint32_t i = 0; i < seen_.size(); ++i) {
+      const Seen& seen = seen_[i];
+      if (seen.shown == Shown::kRunning || seen.shown == Shown::kKeys)
+        PushUpdate(i, {seen.started, std::max(now, seen.started)}, false, "context canceled");
     }
     ended_ = true;
     due = TakeDue();
@@ -132,60 +200,59 @@ void JobLog::End() {
   for (auto& wake : due) wake();
 }
 
-VertexUpdate VertexLog::Announcement() const {
-  VertexUpdate update;
-  update.digest = info_->digest;
-  update.inputs = inputs_;
-  update.name = info_->name;
-  update.progress_group = info_->progress_group;
-  return update;
+VertexLog::Words& VertexLog::words() {
+  if (words_ == nullptr) words_ = std::make_unique<Words>();
+  return *words_;
 }
 
 void VertexLog::Subscribe(std::shared_ptr<JobLog> job) {
   MutexLock lock(&mu_);
-  if (announcement_ == nullptr)
-    announcement_ = std::make_shared<const ProgressEvent>(Announcement());
-  job->Announce(announcement_);
-  for (const Entry& entry : entries_)
-    job->Append(entry.event, entry.has_mark ? &entry.mark : nullptr);
-  jobs_.push_back(std::move(job));
+  const uint32_t vertex = job->Announce(info_);
+  for (const Entry& entry : entries_) {
+    if (entry.is_event) {
+      job->Append(words_->events[static_cast<size_t>(entry.text)]);
+    } else {
+      job->Tell(vertex, entry.mark, entry.interval,
+                entry.text < 0 ? NoError() : words_->errors[static_cast<size_t>(entry.text)]);
+    }
+  }
+  jobs_.push_back({std::move(job), vertex});
 }
 
 void VertexLog::Unsubscribe(const JobLog* job) {
   MutexLock lock(&mu_);
   jobs_.erase(std::remove_if(jobs_.begin(), jobs_.end(),
-                             [&](const auto& held) { return held.get() == job; }),
+                             [&](const Subscriber& held) { return held.job.get() == job; }),
               jobs_.end());
 }
 
-void VertexLog::Append(Entry entry) {
-  for (const std::shared_ptr<JobLog>& job : jobs_)
-    job->Append(entry.event, entry.has_mark ? &entry.mark : nullptr);
-  entries_.push_back(std::move(entry));
-}
-
-void VertexLog::Tell(Mark mark, absl::Time now, const std::string& error) {
-  VertexUpdate update = Announcement();
+void VertexLog::Tell(Mark mark, absl::Time time, const std::string& error) {
+  const int64_t now = absl::ToUnixNanos(time);
   MutexLock lock(&mu_);
+  Interval interval = {now, Interval::kNever};
   switch (mark) {
     case Mark::kKeys:
     case Mark::kStarted:
-      update.started = started_ = now;
+      started_ = now;
       break;
     case Mark::kKeysDone:
     case Mark::kCompleted:
-      update.started = started_ == absl::InfinitePast() ? now : started_;
-      update.completed = std::max(now, update.started);
-      started_ = absl::InfinitePast();
+      if (started_ != Interval::kNever) interval.started = started_;
+      interval.completed = std::max(now, interval.started);
+      started_ = Interval::kNever;
       break;
     case Mark::kCached:
-      update.started = update.completed = now;
-      update.cached = true;
-      started_ = absl::InfinitePast();
+      interval.completed = now;
+      started_ = Interval::kNever;
       break;
   }
-  update.error = error;
-  Append({std::make_shared<const ProgressEvent>(std::move(update)), true, mark});
+  for (const Subscriber& held : jobs_) held.job->Tell(held.vertex, mark, interval, error);
+  Entry entry = {interval, -1, false, mark};
+  if (!error.empty()) {
+    entry.text = static_cast<int32_t>(words().errors.size());
+    words_->errors.push_back(error);
+  }
+  entries_.push_back(entry);
 }
 
 ProgressEventPtr VertexLog::AsOwn(const ProgressEvent& event) const {
@@ -198,21 +265,22 @@ ProgressEventPtr VertexLog::AsOwn(const ProgressEvent& event) const {
 
 void VertexLog::AddFollower(std::shared_ptr<VertexLog> follower) {
   MutexLock lock(&mu_);
-  for (const Entry& entry : entries_)
-    if (!entry.has_mark) follower->FromOp(follower->AsOwn(*entry.event));
-  followers_.push_back(std::move(follower));
+  for (const ProgressEventPtr& event : words().events) follower->FromOp(follower->AsOwn(*event));
+  words_->followers.push_back(std::move(follower));
 }
 
 void VertexLog::DropFollowers() {
   MutexLock lock(&mu_);
-  followers_.clear();
+  words().followers.clear();
 }
 
 void VertexLog::FromOp(ProgressEventPtr event) {
   MutexLock lock(&mu_);
-  for (const std::shared_ptr<VertexLog>& follower : followers_)
+  for (const std::shared_ptr<VertexLog>& follower : words().followers)
     follower->FromOp(follower->AsOwn(*event));
-  Append({std::move(event)});
+  for (const Subscriber& held : jobs_) held.job->Append(event);
+  entries_.push_back({{}, static_cast<int32_t>(words_->events.size()), true});
+  words_->events.push_back(std::move(event));
 }
 
 void VertexLog::Status(StatusUpdate update) {

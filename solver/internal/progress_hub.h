@@ -1,11 +1,13 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "solver/internal/event.h"
 #include "solver/op.h"
 #include "solver/progress.h"
@@ -13,34 +15,56 @@
 
 namespace kiln::solver {
 
+// An interval of a vertex in Unix nanoseconds.
+struct Interval {
+  static constexpr int64_t kNever = INT64_MIN;
+  int64_t started = kNever;    // kNever: not yet
+  int64_t completed = kNever;  // kNever: not yet
+};
+
 // The progress of one job. What it derives by itself: inputs of a vertex that starts were satisfied
 // without work unless they ran, so they are shown as cached; at the end open intervals are closed.
+//
+// There are a few events for each of very many vertices, so they are kept small and made into
+// ProgressEvents for whoever reads.
 class JobLog : public ProgressLog {
  public:
   std::vector<ProgressEventPtr> Read(size_t offset, size_t limit, bool* ended) override;
   void NotifyAt(size_t offset, absl::AnyInvocable<void()> wake) override;
   void End() override;
 
-  // `mark` is null for what is no VertexUpdate.
-  void Append(const ProgressEventPtr& event, const action::Mark* mark);
-  // Makes the vertex known; a second time does nothing.
-  void Announce(const ProgressEventPtr& event);
+  // Makes the vertex known, a second time does nothing, and gives its number for Tell.
+  uint32_t Announce(const std::shared_ptr<const VertexInfo>& info);
+  void Tell(uint32_t vertex, action::Mark mark, Interval interval, const std::string& error);
+  // Of a vertex that was announced; no VertexUpdate.
+  void Append(ProgressEventPtr event);
 
  private:
   enum class Shown : uint8_t { kAnnounced, kKeys, kKeysDone, kRunning, kRan, kCached };
   struct Seen {
-    ProgressEventPtr last;  // a VertexUpdate
+    std::shared_ptr<const VertexInfo> info;
+    int64_t started = Interval::kNever;  // of the last event
     Shown shown = Shown::kAnnounced;
   };
+  enum class What : uint8_t { kUpdate, kCachedUpdate, kEvent };
+  struct Entry {
+    Interval interval;
+    uint32_t index = 0;  // into events_ for kEvent, else into seen_
+    What what = What::kUpdate;
+  };
+  using Wakes = std::vector<absl::AnyInvocable<void()>>;
 
-  void Push(ProgressEventPtr event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void MarkInputsCached(const VertexUpdate& starter) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  std::vector<absl::AnyInvocable<void()>> TakeDue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void PushUpdate(uint32_t vertex, Interval interval, bool cached, const std::string& error)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void PushEvent(ProgressEventPtr event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void MarkInputsCached(const VertexInfo& starter, int64_t when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Wakes TakeDue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Mutex mu_;
-  std::vector<ProgressEventPtr> events_ ABSL_GUARDED_BY(mu_);
-  std::vector<Seen> seen_ ABSL_GUARDED_BY(mu_);  // in the order of announcement
-  absl::flat_hash_map<Digest, uint32_t> index_ ABSL_GUARDED_BY(mu_);
+  std::vector<Entry> entries_ ABSL_GUARDED_BY(mu_);
+  std::vector<ProgressEventPtr> events_ ABSL_GUARDED_BY(mu_);  // those kept whole
+  std::vector<Seen> seen_ ABSL_GUARDED_BY(mu_);                // in the order of announcement
+  absl::flat_hash_map<Digest, uint32_t> index_ ABSL_GUARDED_BY(mu_);  // into seen_
   std::vector<std::pair<size_t, absl::AnyInvocable<void()>>> waiters_ ABSL_GUARDED_BY(mu_);
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
 };
@@ -49,12 +73,9 @@ class JobLog : public ProgressLog {
 // the beginning. Locks: a leader's before a follower's before a job's.
 class VertexLog : public ProgressSink {
  public:
-  static std::shared_ptr<VertexLog> Make(std::shared_ptr<const VertexInfo> info,
-                                         std::vector<Digest> inputs) {
-    return std::make_shared<VertexLog>(std::move(info), std::move(inputs));
-  }
-  VertexLog(std::shared_ptr<const VertexInfo> info, std::vector<Digest> inputs)
-      : info_(std::move(info)), inputs_(std::move(inputs)) {}
+  explicit VertexLog(std::shared_ptr<const VertexInfo> info) : info_(std::move(info)) {}
+
+  const VertexInfo& info() const { return *info_; }
 
   void Subscribe(std::shared_ptr<JobLog> job);
   void Unsubscribe(const JobLog* job);
@@ -69,26 +90,34 @@ class VertexLog : public ProgressSink {
   void Warn(Warning warning) override;
 
  private:
+  struct Subscriber {
+    std::shared_ptr<JobLog> job;
+    uint32_t vertex;  // its number there
+  };
   struct Entry {
-    ProgressEventPtr event;
-    bool has_mark = false;
+    Interval interval;
+    int32_t text = -1;  // kMark: index into errors, or -1; else into events
+    bool is_event = false;
     action::Mark mark = action::Mark::kKeys;
   };
+  // What most vertices have nothing of.
+  struct Words {
+    std::vector<ProgressEventPtr> events;
+    std::vector<std::string> errors;
+    std::vector<std::shared_ptr<VertexLog>> followers;
+  };
 
-  VertexUpdate Announcement() const;
-  void Append(Entry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Words& words() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FromOp(ProgressEventPtr event);
   // The same event told of this vertex.
   ProgressEventPtr AsOwn(const ProgressEvent& event) const;
 
   const std::shared_ptr<const VertexInfo> info_;
-  const std::vector<Digest> inputs_;
   Mutex mu_;
-  ProgressEventPtr announcement_ ABSL_GUARDED_BY(mu_);
-  std::vector<Entry> entries_ ABSL_GUARDED_BY(mu_);
-  std::vector<std::shared_ptr<JobLog>> jobs_ ABSL_GUARDED_BY(mu_);
-  std::vector<std::shared_ptr<VertexLog>> followers_ ABSL_GUARDED_BY(mu_);
-  absl::Time started_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();  // the open interval, if any
+  absl::InlinedVector<Entry, 2> entries_ ABSL_GUARDED_BY(mu_);
+  absl::InlinedVector<Subscriber, 1> jobs_ ABSL_GUARDED_BY(mu_);
+  std::unique_ptr<Words> words_ ABSL_GUARDED_BY(mu_);
+  int64_t started_ ABSL_GUARDED_BY(mu_) = Interval::kNever;  // the open interval, if any
 };
 
 }  // namespace kiln::solver

@@ -102,14 +102,15 @@ event::SaveDone Runner::Run(const action::Save& action) const {
       id = action.result->Id();
     }
     std::vector<store::KeyId> nodes;
-    for (const std::string& op_digest : action.op_digests) {
+    nodes.reserve(action.maps.size());
+    for (const auto& map : action.maps) {
       KILN_ASSIGN_OR_RETURN(store::KeyId node,
-                            index_.Save({op_digest, static_cast<int>(action.output)}, *action.keys,
-                                        {id, action.now}));
+                            index_.Save({map->op_digest, static_cast<int>(action.output)},
+                                        *action.keys, {id, action.now}));
       nodes.push_back(node);
     }
     if (action.took > absl::ZeroDuration())
-      index_.RecordDuration(action.op_digests.front(), action.took);
+      index_.RecordDuration(action.maps.front()->op_digest, action.took);
     return nodes;
   };
   return {action.execution, action.output, save()};

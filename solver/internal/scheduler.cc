@@ -8,31 +8,34 @@
 namespace kiln::solver {
 
 Scheduler::Rank Scheduler::RankOf(Execution* execution) {
-  return {-execution->path, execution->order, execution};
+  return {-execution->run->path_ns, execution->run->order, execution};
 }
 
-void Scheduler::Enqueue(Execution* execution, const std::vector<JobState*>& jobs) {
-  enqueued_.insert(execution);
-  execution->order = next_order_++;
-  execution->path = absl::ToInt64Nanoseconds(execution->leader->path);
-  execution->charged = jobs;
-  execution->locks_held = 0;
+void Scheduler::Enqueue(Execution* execution, absl::Span<JobState* const> jobs) {
+  Run& run = *execution->run;
+  run.enqueued = true;
+  run.place = static_cast<uint32_t>(enqueued_.size());
+  enqueued_.push_back(execution);
+  run.order = next_order_++;
+  run.path_ns = run.leader->path_ns;
+  run.charged.assign(jobs.begin(), jobs.end());
+  run.locks_held = 0;
   TakeLocks(execution);
   FillSlots();
 }
 
 void Scheduler::TakeLocks(Execution* execution) {
-  while (execution->locks_held < execution->locks.size()) {
-    if (!Grant(execution, execution->locks[execution->locks_held])) return;
-    ++execution->locks_held;
+  while (execution->run->locks_held < execution->run->locks.size()) {
+    if (!Grant(execution, execution->run->locks[execution->run->locks_held])) return;
+    ++execution->run->locks_held;
   }
-  if (!execution->takes_slot) {
+  if (!execution->run->takes_slot) {
     started_.push_back(execution);
     return;
   }
   const Rank rank = RankOf(execution);
-  for (JobState* job : execution->charged) waiting_[job].insert(rank);
-  execution->wants_slot = true;
+  for (JobState* job : execution->run->charged) waiting_[job].insert(rank);
+  execution->run->wants_slot = true;
   ++ready_;
 }
 
@@ -64,20 +67,20 @@ void Scheduler::Unlock(const Op::Resource& resource) {
 }
 
 void Scheduler::AddJob(Execution* execution, JobState* job) {
-  if (std::find(execution->charged.begin(), execution->charged.end(), job) !=
-      execution->charged.end())
+  if (std::find(execution->run->charged.begin(), execution->run->charged.end(), job) !=
+      execution->run->charged.end())
     return;
-  execution->charged.push_back(job);
-  if (execution->wants_slot) waiting_[job].insert(RankOf(execution));
-  if (execution->has_slot) ++job->running;
+  execution->run->charged.push_back(job);
+  if (execution->run->wants_slot) waiting_[job].insert(RankOf(execution));
+  if (execution->run->has_slot) ++job->running;
 }
 
 void Scheduler::RemoveJob(Execution* execution, JobState* job) {
-  const auto it = std::find(execution->charged.begin(), execution->charged.end(), job);
-  if (it == execution->charged.end()) return;
-  execution->charged.erase(it);
-  if (execution->has_slot) --job->running;
-  if (!execution->wants_slot) return;
+  const auto it = std::find(execution->run->charged.begin(), execution->run->charged.end(), job);
+  if (it == execution->run->charged.end()) return;
+  execution->run->charged.erase(it);
+  if (execution->run->has_slot) --job->running;
+  if (!execution->run->wants_slot) return;
   const auto queue = waiting_.find(job);
   queue->second.erase(RankOf(execution));
   if (queue->second.empty()) waiting_.erase(queue);
@@ -88,23 +91,28 @@ void Scheduler::ForgetJob(JobState* job) {
 }
 
 void Scheduler::Release(Execution* execution) {
-  if (enqueued_.erase(execution) == 0) return;
-  if (execution->wants_slot) {
-    while (!execution->charged.empty()) RemoveJob(execution, execution->charged.back());
-    execution->wants_slot = false;
+  Run& run = *execution->run;
+  if (!std::exchange(run.enqueued, false)) return;
+  enqueued_.back()->run->place = run.place;
+  enqueued_[run.place] = enqueued_.back();
+  enqueued_.pop_back();
+  if (run.wants_slot) {
+    while (!run.charged.empty()) RemoveJob(execution, run.charged.back());
+    run.wants_slot = false;
     --ready_;
   }
-  if (execution->has_slot) {
-    execution->has_slot = false;
+  if (run.has_slot) {
+    run.has_slot = false;
     --used_;
-    for (JobState* job : execution->charged) --job->running;
+    for (JobState* job : run.charged) --job->running;
   }
-  execution->charged.clear();
-  started_.erase(std::remove(started_.begin(), started_.end(), execution), started_.end());
+  run.charged.clear();
+  if (execution->state == ExecutionState::kWaiting)
+    started_.erase(std::remove(started_.begin(), started_.end(), execution), started_.end());
 
-  const uint32_t held = std::exchange(execution->locks_held, 0);
-  for (uint32_t i = 0; i < execution->locks.size(); ++i) {
-    const Op::Resource& resource = execution->locks[i];
+  const uint32_t held = std::exchange(run.locks_held, 0);
+  for (uint32_t i = 0; i < run.locks.size(); ++i) {
+    const Op::Resource& resource = run.locks[i];
     if (i < held) {
       Unlock(resource);
     } else if (i == held) {  // it may wait for this one
@@ -123,9 +131,9 @@ void Scheduler::Release(Execution* execution) {
         break;
       }
       Execution* next = lock.queue.front();
-      const uint32_t before = next->locks_held;
+      const uint32_t before = next->run->locks_held;
       TakeLocks(next);
-      if (next->locks_held == before) break;
+      if (next->run->locks_held == before) break;
     }
   }
   FillSlots();
@@ -147,20 +155,25 @@ void Scheduler::FillSlots() {
       next = std::get<2>(rank);
     }
     KILN_CHECK(next != nullptr);
-    for (JobState* job : next->charged) {
+    for (JobState* job : next->run->charged) {
       const auto queue = waiting_.find(job);
       queue->second.erase(best);
       if (queue->second.empty()) waiting_.erase(queue);
       ++job->running;
     }
-    next->wants_slot = false;
-    next->has_slot = true;
+    next->run->wants_slot = false;
+    next->run->has_slot = true;
     --ready_;
     ++used_;
     started_.push_back(next);
   }
 }
 
-std::vector<Execution*> Scheduler::TakeStarted() { return std::exchange(started_, {}); }
+Execution* Scheduler::TakeStarted() {
+  if (started_.empty()) return nullptr;
+  Execution* const first = started_.front();
+  started_.pop_front();
+  return first;
+}
 
 }  // namespace kiln::solver

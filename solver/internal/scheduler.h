@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
+#include "absl/types/span.h"
 #include "solver/internal/vertex.h"
 
 namespace kiln::solver {
@@ -25,7 +25,7 @@ class Scheduler {
   explicit Scheduler(uint32_t slots) : slots_(slots) {}
 
   // `jobs`: who wants it. Those that may start are appended to started().
-  void Enqueue(Execution* execution, const std::vector<JobState*>& jobs);
+  void Enqueue(Execution* execution, absl::Span<JobState* const> jobs);
   // Another job wants it too.
   void AddJob(Execution* execution, JobState* job);
   // The job is gone.
@@ -33,8 +33,8 @@ class Scheduler {
   // The execution ended, or is not wanted any more while it waits: gives back what it holds.
   void Release(Execution* execution);
 
-  // What may start now; the caller takes it.
-  std::vector<Execution*> TakeStarted();
+  // The next that may start now, or null; the caller starts it.
+  Execution* TakeStarted();
 
   // True when one more execution would have to wait for a slot.
   bool Full() const { return slots_ > 0 && used_ >= slots_; }
@@ -61,9 +61,9 @@ class Scheduler {
   size_t ready_ = 0;  // executions that wait for a slot
   absl::flat_hash_map<std::string, Lock> locks_;
   absl::flat_hash_map<JobState*, std::set<Rank>>
-      waiting_;                               // for a slot, by job; one may be in several
-  absl::flat_hash_set<Execution*> enqueued_;  // and not released yet
-  std::vector<Execution*> started_;
+      waiting_;                       // for a slot, by job; one may be in several
+  std::vector<Execution*> enqueued_;  // and not released yet
+  std::deque<Execution*> started_;
 };
 
 }  // namespace kiln::solver

@@ -46,20 +46,38 @@ struct EdgeKey {
   store::KeyId id;
   // The look-up clock when the key was made new: nothing had been saved under it before. 0: not
   // known to be new, so consumers have to look it up.
-  uint64_t fresh = 0;
+  uint64_t fresh : 61 = 0;
   // False for keys of ignore_cache results: they are saved and linked but find nothing.
-  bool probe = true;
+  uint64_t probe : 1 = true;
   // Of ImportedKeys: it finds more of these and what was saved under it, and is told of the result
   // only when the result is its own (`loaded`).
-  bool imported = false;
-  bool loaded = false;
+  uint64_t imported : 1 = false;
+  uint64_t loaded : 1 = false;
 };
 
-struct Consumer {
-  Edge* edge = nullptr;  // input `input` of it; or else one of:
-  Request* request = nullptr;
-  Execution* execution = nullptr;  // whose nested root this is
-  uint32_t input = 0;
+// Who wants an edge: input `input` of another edge, a request, or an execution whose nested root it
+// is. The others are null.
+class Consumer {
+ public:
+  Consumer(Edge* edge, uint32_t input) : who_(edge), input_(input), kind_(Kind::kEdge) {}
+  explicit Consumer(Request* request) : who_(request), kind_(Kind::kRequest) {}
+  explicit Consumer(Execution* nesting) : who_(nesting), kind_(Kind::kNesting) {}
+
+  Edge* edge() const { return As<Edge>(Kind::kEdge); }
+  uint32_t input() const { return input_; }
+  Request* request() const { return As<Request>(Kind::kRequest); }
+  Execution* nesting() const { return As<Execution>(Kind::kNesting); }
+
+ private:
+  enum class Kind : uint8_t { kEdge, kRequest, kNesting };
+  template <typename T>
+  T* As(Kind kind) const {
+    return kind_ == kind ? static_cast<T*>(who_) : nullptr;
+  }
+
+  void* who_;
+  uint32_t input_ = 0;
+  Kind kind_;
 };
 
 enum class InputStage : uint8_t {
@@ -85,17 +103,22 @@ struct InputSearch {
   absl::InlinedVector<store::KeyId, 1> candidates;
 };
 
-// The search of one edge for a cached result, and what it waits for before it can execute.
-struct Search {
-  std::vector<InputSearch> inputs;
+// What a search found; most find nothing.
+struct Finds {
   absl::flat_hash_map<store::KeyId, uint32_t> hits;  // candidate -> number of inputs that have it
-  std::vector<uint32_t> changed;                     // inputs to look at
   std::vector<store::KeyId> unread;                  // matched by every input, records not read yet
   std::vector<store::CacheRecord> records;           // the one to try next is the last
   std::vector<event::ImportedRecord> imported;       // the same; tried when `records` is used up
   absl::flat_hash_set<std::string> tried;            // result ids
-  uint64_t looked_up = 0;                            // the look-up clock when the last query began
-  uint32_t pending = 0;                              // look-ups under way
+};
+
+// The search of one edge for a cached result, and what it waits for before it can execute.
+struct Search {
+  absl::InlinedVector<InputSearch, 1> inputs;
+  absl::InlinedVector<uint32_t, 2> changed;  // inputs to look at
+  std::unique_ptr<Finds> finds;              // null: none yet
+  uint64_t looked_up = 0;                    // the look-up clock when the last query began
+  uint32_t pending = 0;                      // look-ups under way
   uint32_t maps_keyed = 0;  // cache maps that the edge's keys were made of (no inputs)
   uint32_t maps_read = 0;   // cache maps whose records were asked for (no inputs)
   uint32_t not_fast = 0, unsettled = 0, incomplete = 0, content_missing = 0;
@@ -120,7 +143,7 @@ struct Edge {
   bool result_imported = false;  // the result is that of the imported key marked `loaded`
   uint32_t epoch = 0;            // answers to an earlier search are dropped
   uint32_t wants[4] = {0, 0, 0, 0};
-  std::vector<Consumer> consumers;
+  absl::InlinedVector<Consumer, 1> consumers;
   absl::InlinedVector<EdgeKey, 1> keys;
   ResultPtr result;
   absl::Status error;
@@ -139,23 +162,26 @@ struct VertexInput {
   int32_t output = 0;
 };
 
-// One op, shared by all jobs that need it.
+// What an op is made of, until it is.
+struct Unmade {
+  std::string op_bytes;
+  std::vector<std::string> linux_resources;  // of each job's definition
+};
+
+// One op, shared by all jobs that need it. There are very many: what few need is kept apart.
 struct Vertex {
   Digest identity;  // its digest, or the shifted one of an ignore_cache twin
   std::shared_ptr<const VertexInfo> info;
   std::shared_ptr<Op> op;
-  std::string op_bytes;
-  absl::Status op_status;
+  std::unique_ptr<Unmade> unmade;         // null once `op` is there
+  absl::Status op_status;                 // why it cannot be made
   std::shared_ptr<ImportedKeys> imports;  // null: none
   std::shared_ptr<VertexLog> log;
-  std::vector<VertexInput> inputs;
-  std::vector<std::string> linux_resources;  // of each job's definition, until the op is made
-  absl::InlinedVector<JobState*, 1> jobs;    // in joining order
+  absl::InlinedVector<VertexInput, 1> inputs;
+  absl::InlinedVector<JobState*, 1> jobs;               // in joining order
   absl::InlinedVector<std::unique_ptr<Edge>, 1> edges;  // those ever asked for
 
-  CallState map_state = CallState::kIdle;
-  bool map_stale = false;  // as InputContent::stale
-  std::vector<CacheMap> maps;
+  CacheMaps maps;
   std::vector<InputContent> content;  // for each input; empty until the first is asked for
   absl::Status error;                 // sticky for the jobs that were there; others start anew
   Execution* execution = nullptr;     // the one whose outcome counts here
@@ -165,11 +191,13 @@ struct Vertex {
   uint32_t retries = 0;       // calls made again because a client was lost
   uint32_t active_edges = 0;  // edges with a search
   uint32_t outstanding = 0;   // answers due; the vertex stays in memory until all are in
-  bool is_twin = false;       // of an active vertex that may use the cache
-  bool doomed = false;        // to be looked at when the step is over
   uint32_t depth = 0;         // of nested definitions
-  absl::Duration mean;        // of earlier executions
-  absl::Duration path;        // the longest way from here to a root, this one included
+  CallState map_state = CallState::kIdle;
+  bool map_stale = false;  // as InputContent::stale
+  bool is_twin = false;    // of an active vertex that may use the cache
+  bool doomed = false;     // to be looked at when the step is over
+  int64_t mean_ns = 0;     // of earlier executions
+  int64_t path_ns = 0;     // the longest way from here to a root, this one included
 };
 
 enum class ExecutionState : uint8_t {
@@ -185,49 +213,62 @@ enum class SaveState : uint8_t { kUnsaved, kSaving, kSaved };
 struct ExecutionOutput {
   ResultPtr result;
   SaveState save = SaveState::kUnsaved;
-  std::vector<EdgeKey> nodes;
+  absl::InlinedVector<EdgeKey, 1> nodes;
 };
 
-// A run of one vertex's op for every vertex whose keys are equal to its keys. Done ones stay for as
-// long as a vertex holds them, so that equals arriving late find them.
-struct Execution {
-  ExecutionState state = ExecutionState::kWaiting;
-  Vertex* leader = nullptr;        // null once done
-  std::vector<Vertex*> vertices;   // that hold its outcome
-  std::vector<Edge*> waiting;      // for its end or for a save; its interest
-  std::vector<Edge*> blocked;      // start anew when the cancelled call has ended
-  std::shared_ptr<VertexLog> log;  // the leader's
-  std::shared_ptr<const VertexInfo> info;
+// What an execution needs until it is done.
+struct Run {
+  Vertex* leader = nullptr;
+  std::shared_ptr<const VertexInfo> info;  // the leader's, as the op is
   std::shared_ptr<Op> op;
-  bool shared = false;  // there was a follower
-  std::vector<std::string> op_digests;
-  std::shared_ptr<const std::vector<std::vector<store::InputKey>>> keys;  // of each input
   std::vector<ResultPtr> inputs;
-  std::vector<ExecutionOutput> outputs;
-  absl::Duration took;
-  bool ignore_cache = false;
-  bool all_fresh = false;  // every key that led here had been looked up: a new node is new
-  bool registered = false;
-  uint64_t save_clock = 0;   // when the last output was saved; 0: none yet
-  uint32_t outstanding = 0;  // answers due
+  std::vector<Edge*> blocked;  // start anew when the cancelled call has ended
 
   // Sessions that were there when the call began, to tell whether one was lost.
-  std::vector<JobId> started_for;
+  absl::InlinedVector<JobId, 2> started_for;
   uint32_t retries = 0;
 
   // Scheduling (scheduler.h).
   uint64_t order = 0;
-  int64_t path = 0;                 // nanoseconds from here to a root, by earlier runs
+  int64_t path_ns = 0;              // from here to a root, by earlier runs
   std::vector<Op::Resource> locks;  // sorted; the first `locks_held` are held
   uint32_t locks_held = 0;
-  bool takes_slot = false, wants_slot = false, has_slot = false;
-  std::vector<JobState*> charged;
+  uint32_t place = 0;  // among what is enqueued
+  bool enqueued = false, takes_slot = false, wants_slot = false, has_slot = false;
+  absl::InlinedVector<JobState*, 2> charged;
 
   // state kNested
   std::vector<Vertex*> nested_vertices;
   Edge* nested_root = nullptr;
   uint32_t nested_slot = 0;  // its place in nested_root->consumers
   std::shared_ptr<const SourceMap> nested_sources;
+};
+
+// A run of one vertex's op for every vertex whose keys are equal to its keys. Done ones stay for as
+// long as a vertex holds them, so that equals arriving late find them.
+struct Execution {
+  // Where the table has it (execution_table.h).
+  struct TablePlace {
+    uint64_t hash;
+    uint32_t place;
+  };
+
+  std::unique_ptr<Run> run;                  // null once done
+  absl::InlinedVector<Vertex*, 1> vertices;  // that hold its outcome
+  absl::InlinedVector<Edge*, 1> waiting;     // for its end or for a save; its interest
+  std::shared_ptr<VertexLog> log;            // the leader's
+  CacheMaps maps;
+  std::shared_ptr<const InputKeys> keys;  // of each input
+  absl::InlinedVector<ExecutionOutput, 1> outputs;
+  absl::InlinedVector<TablePlace, 1> table;
+  absl::Duration took;
+  uint64_t save_clock = 0;   // when the last output was saved; 0: none yet
+  uint32_t outstanding = 0;  // answers due
+  uint32_t place = 0;        // in the engine's list
+  ExecutionState state = ExecutionState::kWaiting;
+  bool shared = false;  // there was a follower
+  bool ignore_cache = false;
+  bool all_fresh = false;  // every key that led here had been looked up: a new node is new
 };
 
 struct Request {

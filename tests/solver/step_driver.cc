@@ -116,7 +116,7 @@ void StepDriver::Take(Action& taken) {
   } else if (auto* run = std::get_if<action::Execute>(&taken)) {
     Push(Kind::kRun, run->info->name, taken);
   } else if (auto* nested = std::get_if<action::LoadNested>(&taken)) {
-    Push(Kind::kNested, nested->execution->info->name, taken);
+    Push(Kind::kNested, nested->execution->log->info().name, taken);
   } else if (auto* query = std::get_if<action::Query>(&taken)) {
     Push(Kind::kQuery, query->edge->vertex->info->name, taken);
   } else if (auto* records = std::get_if<action::FindRecords>(&taken)) {
@@ -124,7 +124,7 @@ void StepDriver::Take(Action& taken) {
   } else if (auto* load = std::get_if<action::Load>(&taken)) {
     Push(Kind::kLoad, load->edge->vertex->info->name, taken);
   } else if (auto* save = std::get_if<action::Save>(&taken)) {
-    Push(Kind::kSave, save->execution->info->name, taken);
+    Push(Kind::kSave, save->execution->log->info().name, taken);
   } else if (auto* cancel_map = std::get_if<action::CancelCacheMap>(&taken)) {
     Cancel(Kind::kMap, cancel_map->vertex, 0);
   } else if (auto* cancel_content = std::get_if<action::CancelContent>(&taken)) {
