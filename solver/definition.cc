@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/buildkit/ops.pb.h"
 #include "proto/op_bytes.h"
+#include "solver/internal/digest_hash.h"
 #include "solver/op_checks.h"
 #include "solver/vertex_name.h"
 #include "store/base/status_macros.h"
@@ -226,10 +227,10 @@ class Loader {
   google::protobuf::Arena* const arena_;
   const absl::Span<const std::string> granted_;
   std::vector<Entry> entries_;
-  std::vector<const std::string*> bytes_;              // of each entry
-  std::vector<const pb::OpMetadata*> metadata_;        // of each entry, or null
-  absl::flat_hash_map<Digest, uint32_t> by_received_;  // -> entry
-  absl::flat_hash_map<Digest, uint32_t> by_digest_;    // canonical -> vertex
+  std::vector<const std::string*> bytes_;                          // of each entry
+  std::vector<const pb::OpMetadata*> metadata_;                    // of each entry, or null
+  absl::flat_hash_map<Digest, uint32_t, DigestHash> by_received_;  // -> entry
+  absl::flat_hash_map<Digest, uint32_t, DigestHash> by_digest_;    // canonical -> vertex
   uint32_t terminal_ = 0;
   LoadedGraph graph_;
 };

@@ -12,6 +12,7 @@ namespace kiln::solver {
 namespace {
 
 constexpr size_t kMaxBatch = 256;
+constexpr size_t kMaxKept = 4096;  // actions; the first step of a large graph gives very many
 constexpr int64_t kCacheMapPart = -1;
 constexpr int64_t kExecutePart = -2;
 
@@ -201,6 +202,7 @@ void Driver::Feed(Event event) {
 void Driver::Dispatch() {
   for (Action& action : actions_) std::visit([this](auto& a) { Do(a); }, action);
   actions_.clear();
+  if (actions_.capacity() > kMaxKept) actions_.shrink_to_fit();
 }
 
 // Sends the look-ups of this round to the pool, in as many parts as it has threads.
@@ -230,6 +232,7 @@ void Driver::FlushLookUps() {
     });
   }
   look_ups_.clear();
+  if (look_ups_.capacity() > kMaxKept) look_ups_.shrink_to_fit();
 }
 
 template <typename Action>
@@ -323,6 +326,7 @@ void Driver::Finish(RequestId request, absl::StatusOr<ResultPtr> result) {
 void Driver::Do(action::Subscribe& action) {
   const auto side = jobs_.find(action.job);
   if (side == jobs_.end()) return;
+  side->second.log->Reserve(action.logs.size());
   for (const std::shared_ptr<VertexLog>& log : action.logs) log->Subscribe(side->second.log);
 }
 

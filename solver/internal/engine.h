@@ -8,6 +8,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "solver/internal/digest_hash.h"
 #include "solver/internal/event.h"
 #include "solver/internal/execution_table.h"
 #include "solver/internal/scheduler.h"
@@ -159,7 +160,7 @@ class Engine {
   void UpdatePathsIfWorthwhile();
 
   absl::flat_hash_map<JobId, std::unique_ptr<JobState>> jobs_;
-  absl::flat_hash_map<Digest, std::unique_ptr<Vertex>> vertices_;  // by identity
+  absl::flat_hash_map<Digest, std::unique_ptr<Vertex>, DigestHash> vertices_;  // by identity
   std::vector<std::unique_ptr<Execution>> executions_;
   ExecutionTable table_;
   Scheduler scheduler_;

@@ -63,10 +63,11 @@ void Engine::On(event::EndJob& event) {
   if (it == jobs_.end()) return;
   Leave(it->second.get(), absl::CancelledError("context canceled"));
   jobs_.erase(it);
-  if (jobs_.empty()) {
-    table_.ForgetSaves(clock_);
-    tombs_ = 0;
-  }
+  if (!jobs_.empty()) return;
+  table_.ForgetSaves(clock_);
+  tombs_ = 0;
+  queue_.shrink_to_fit();
+  executions_.shrink_to_fit();
 }
 
 void Engine::FinishRequest(Request* request) {
@@ -94,6 +95,7 @@ std::vector<Vertex*> Engine::Register(LoadedGraph& graph, absl::Span<JobState* c
   placed.reserve(graph.vertices.size());
   std::vector<Logs> logs(jobs.size());
   vertices_.reserve(vertices_.size() + graph.vertices.size());
+  table_.Reserve(graph.vertices.size());
   for (LoadedVertex& loaded : graph.vertices) {
     Vertex* vertex = FindOrMake(graph, loaded, placed, depth);
     placed.push_back(vertex);
@@ -133,10 +135,6 @@ Vertex* Engine::FindOrMake(const LoadedGraph& graph, LoadedVertex& loaded,
       absl::StrAppend(&parts, "@", placed[input.vertex]->identity.raw());
     identity = Digest::Of(parts);
   }
-  const auto find = [&](const Digest& wanted) -> Vertex* {
-    const auto it = vertices_.find(wanted);
-    return it == vertices_.end() ? nullptr : it->second.get();
-  };
   const auto active = [](const Vertex* vertex) {
     return vertex != nullptr && !vertex->jobs.empty();
   };
@@ -144,26 +142,25 @@ Vertex* Engine::FindOrMake(const LoadedGraph& graph, LoadedVertex& loaded,
     return Digest::Of(absl::StrCat(digest.ToString(), "-ignorecache"));
   };
   bool is_twin = false;
-  Vertex* vertex = nullptr;
   if (twins_ > 0) {
-    vertex = find(twin_of(identity));
-    if (active(vertex)) return vertex;
+    const auto twin = vertices_.find(twin_of(identity));
+    if (twin != vertices_.end() && active(twin->second.get())) return twin->second.get();
   }
-  vertex = find(identity);
-  if (active(vertex)) {
-    if (!loaded.info->ignore_cache || vertex->info->ignore_cache) return vertex;
+  auto place = vertices_.try_emplace(identity).first;
+  if (active(place->second.get())) {
+    Vertex* known = place->second.get();
+    if (!loaded.info->ignore_cache || known->info->ignore_cache) return known;
     identity = twin_of(identity);
-    vertex = find(identity);
+    place = vertices_.try_emplace(identity).first;
     is_twin = true;
   }
-  if (vertex == nullptr) {
-    auto owned = std::make_unique<Vertex>();
-    vertex = owned.get();
-    vertex->identity = identity;
-    vertices_.emplace(identity, std::move(owned));
-    vertex->is_twin = is_twin;
+  if (place->second == nullptr) {
+    place->second = std::make_unique<Vertex>();
+    place->second->identity = identity;
+    place->second->is_twin = is_twin;
     if (is_twin) ++twins_;
   }
+  Vertex* const vertex = place->second.get();
   ++stats_.vertices_loaded;
   ++path_changes_;
   vertex->info = loaded.info;
@@ -197,7 +194,7 @@ void Engine::Revive(Vertex* vertex) {
 }
 
 // False when the job has it already. Vertices of nested definitions that the vertex waits for are
-// held with it.
+// held with it, inputs before consumers.
 bool Engine::AddJob(Vertex* first, JobState* job, Logs* logs) {
   bool is_new = false;
   absl::InlinedVector<Vertex*, 4> stack = {first};
@@ -215,7 +212,7 @@ bool Engine::AddJob(Vertex* first, JobState* job, Logs* logs) {
     if (x->state == ExecutionState::kWaiting || x->state == ExecutionState::kRunning)
       scheduler_.AddJob(x, job);
     if (x->run != nullptr)
-      stack.insert(stack.end(), x->run->nested_vertices.begin(), x->run->nested_vertices.end());
+      stack.insert(stack.end(), x->run->nested_vertices.rbegin(), x->run->nested_vertices.rend());
   }
   return is_new;
 }

@@ -117,14 +117,15 @@ void Engine::EvaluateSource(Edge* edge) {
   }
   if (!edge->fast_done) {
     edge->fast_done = true;
+    edge->slow_done = vertex->maps.back()->final;
     Notify(edge);
   }
   if (edge->state == EdgeState::kLoading || edge->state == EdgeState::kExecuting) return;
   if (edge->level < Level::kSlow) return;
   if (vertex->execution != nullptr && edge->level == Level::kComplete) return TryExecute(edge);
   if (!probe && edge->level == Level::kSlow) {
-    edge->slow_done = true;
-    return Notify(edge);
+    if (!std::exchange(edge->slow_done, true)) Notify(edge);
+    return;
   }
   if (probe && edge->level == Level::kComplete) {
     std::vector<KeyId> unread;
@@ -234,7 +235,8 @@ void Engine::On(event::QueryDone& event) {
 }
 
 // Goes on from one kind of key to the next while the input has no candidate; with candidates only
-// once it is clear that they do not suffice.
+// once it is clear that they do not suffice. What takes no work is done at any level, so that a
+// graph of which nothing is cached finds that out in one pass.
 void Engine::AdvanceStage(Edge* edge, uint32_t input) {
   Search& search = *edge->search;
   InputSearch& in = search.inputs[input];
@@ -254,20 +256,21 @@ void Engine::AdvanceStage(Edge* edge, uint32_t input) {
           --search.not_fast;
         }
         if (enough) return settle(true);
-        if (edge->level < Level::kSlow) return;
+        if (edge->level < Level::kSlow && !in.edge->slow_done) return;
         settle(false);
         in.stage = InputStage::kSlow;
-        RaiseWant(edge, input, Level::kSlow);
+        if (edge->level >= Level::kSlow) RaiseWant(edge, input, Level::kSlow);
         continue;
       case InputStage::kSlow:
         if (!in.edge->slow_done) return;
         if (enough) return settle(true);
-        if (edge->level < Level::kSlow) return;
-        settle(false);
         if (!edge->vertex->maps[0]->inputs[input].content_key) {
+          settle(false);
           in.stage = InputStage::kDone;
           continue;
         }
+        if (edge->level < Level::kSlow) return;
+        settle(false);
         in.stage = InputStage::kContent;
         RaiseWant(edge, input, Level::kComplete);
         AdvanceContent(edge, input);
@@ -299,7 +302,10 @@ void Engine::Decide(Edge* edge) {
     Notify(edge);
   }
   if (edge->state == EdgeState::kLoading || edge->state == EdgeState::kExecuting) return;
-  if (edge->level < Level::kSlow) return;
+  if (edge->level < Level::kSlow) {
+    if (search.dead && search.pending == 0) slow_done();
+    return;
+  }
   // Another output of the vertex has had it executed already.
   if (edge->vertex->execution != nullptr && edge->level == Level::kComplete)
     return TryExecute(edge);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/hash/hash.h"
+#include "solver/internal/digest_hash.h"
 
 namespace kiln::solver {
 namespace {
@@ -34,7 +35,7 @@ uint64_t ExecutionTable::Hash(absl::string_view op_digest, uint32_t input,
                               const store::InputKey* key) {
   op_digest.remove_prefix(op_digest.size() - std::min<size_t>(op_digest.size(), 16));
   if (key == nullptr) return absl::HashOf(op_digest);
-  return absl::HashOf(op_digest, input, key->key, key->selector);
+  return absl::HashOf(op_digest, input, DigestHash::Prefix(key->key), key->selector);
 }
 
 template <typename F>

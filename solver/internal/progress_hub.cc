@@ -103,6 +103,11 @@ JobLog::Wakes JobLog::TakeDue() {
   return due;
 }
 
+void JobLog::Reserve(size_t vertices) {
+  MutexLock lock(&mu_);
+  index_.reserve(index_.size() + vertices);
+}
+
 uint32_t JobLog::Announce(const std::shared_ptr<const VertexInfo>& info) {
   Wakes due;
   uint32_t vertex = 0;
@@ -111,7 +116,11 @@ uint32_t JobLog::Announce(const std::shared_ptr<const VertexInfo>& info) {
     const auto [it, is_new] = index_.emplace(info->digest, seen_.size());
     vertex = it->second;
     if (!is_new) return vertex;
-    seen_.push_back({info});
+    Seen& seen = seen_.emplace_back();
+    seen.info = info;
+    for (const Digest& input : info->inputs)
+      if (const auto known = index_.find(input); known != index_.end())
+        seen.inputs.push_back(known->second);
     PushUpdate(vertex, {}, false, NoError());
     due = TakeDue();
   }
@@ -136,14 +145,14 @@ void JobLog::Tell(uint32_t vertex, Mark mark, Interval interval, const std::stri
         break;
       case Mark::kStarted:
         seen.shown = Shown::kRunning;
-        MarkInputsCached(*seen.info, interval.started);
+        MarkInputsCached(seen, interval.started);
         break;
       case Mark::kCompleted:
         seen.shown = Shown::kRan;
         break;
       case Mark::kCached:
         seen.shown = Shown::kCached;
-        MarkInputsCached(*seen.info, interval.started);
+        MarkInputsCached(seen, interval.started);
         break;
     }
     due = TakeDue();
@@ -161,17 +170,15 @@ void JobLog::Append(ProgressEventPtr event) {
   for (auto& wake : due) wake();
 }
 
-void JobLog::MarkInputsCached(const VertexInfo& starter, int64_t when) {
+void JobLog::MarkInputsCached(const Seen& starter, int64_t when) {
   absl::InlinedVector<uint32_t, 4> stack;
-  const auto push_inputs = [&](const VertexInfo& info) {
-    for (auto input = info.inputs.rbegin(); input != info.inputs.rend(); ++input) {
-      const auto it = index_.find(*input);
-      if (it == index_.end()) continue;
-      Seen& seen = seen_[it->second];
+  const auto push_inputs = [&](const Seen& of) {
+    for (auto input = of.inputs.rbegin(); input != of.inputs.rend(); ++input) {
+      Seen& seen = seen_[*input];
       if (seen.shown != Shown::kAnnounced && seen.shown != Shown::kKeysDone) continue;
       seen.shown = Shown::kCached;
       seen.started = when;
-      stack.push_back(it->second);
+      stack.push_back(*input);
     }
   };
   push_inputs(starter);
@@ -179,7 +186,7 @@ void JobLog::MarkInputsCached(const VertexInfo& starter, int64_t when) {
     const uint32_t vertex = stack.back();
     stack.pop_back();
     PushUpdate(vertex, {when, when}, true, NoError());
-    push_inputs(*seen_[vertex].info);
+    push_inputs(seen_[vertex]);
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
@@ -8,6 +9,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/inlined_vector.h"
+#include "solver/internal/digest_hash.h"
 #include "solver/internal/event.h"
 #include "solver/op.h"
 #include "solver/progress.h"
@@ -33,7 +35,10 @@ class JobLog : public ProgressLog {
   void NotifyAt(size_t offset, absl::AnyInvocable<void()> wake) override;
   void End() override;
 
-  // Makes the vertex known, a second time does nothing, and gives its number for Tell.
+  // So many vertices are about to be announced.
+  void Reserve(size_t vertices);
+  // Makes the vertex known, a second time does nothing, and gives its number for Tell. Its inputs
+  // are known by then.
   uint32_t Announce(const std::shared_ptr<const VertexInfo>& info);
   void Tell(uint32_t vertex, action::Mark mark, Interval interval, const std::string& error);
   // Of a vertex that was announced; no VertexUpdate.
@@ -43,7 +48,8 @@ class JobLog : public ProgressLog {
   enum class Shown : uint8_t { kAnnounced, kKeys, kKeysDone, kRunning, kRan, kCached };
   struct Seen {
     std::shared_ptr<const VertexInfo> info;
-    int64_t started = Interval::kNever;  // of the last event
+    absl::InlinedVector<uint32_t, 2> inputs;  // into seen_
+    int64_t started = Interval::kNever;       // of the last event
     Shown shown = Shown::kAnnounced;
   };
   enum class What : uint8_t { kUpdate, kCachedUpdate, kEvent };
@@ -57,14 +63,14 @@ class JobLog : public ProgressLog {
   void PushUpdate(uint32_t vertex, Interval interval, bool cached, const std::string& error)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void PushEvent(ProgressEventPtr event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void MarkInputsCached(const VertexInfo& starter, int64_t when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void MarkInputsCached(const Seen& starter, int64_t when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Wakes TakeDue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Mutex mu_;
-  std::vector<Entry> entries_ ABSL_GUARDED_BY(mu_);
+  std::deque<Entry> entries_ ABSL_GUARDED_BY(mu_);
   std::vector<ProgressEventPtr> events_ ABSL_GUARDED_BY(mu_);  // those kept whole
-  std::vector<Seen> seen_ ABSL_GUARDED_BY(mu_);                // in the order of announcement
-  absl::flat_hash_map<Digest, uint32_t> index_ ABSL_GUARDED_BY(mu_);  // into seen_
+  std::deque<Seen> seen_ ABSL_GUARDED_BY(mu_);                 // in the order of announcement
+  absl::flat_hash_map<Digest, uint32_t, DigestHash> index_ ABSL_GUARDED_BY(mu_);  // into seen_
   std::vector<std::pair<size_t, absl::AnyInvocable<void()>>> waiters_ ABSL_GUARDED_BY(mu_);
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
 };
