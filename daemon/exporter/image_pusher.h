@@ -10,9 +10,9 @@
 #include "absl/strings/string_view.h"
 #include "daemon/exporter/image_writer.h"
 #include "daemon/registry/registry.h"
-#include "daemon/source/named_locks.h"
 #include "proto/digest.h"
 #include "store/base/mutex.h"
+#include "store/base/named_locks.h"
 
 namespace kiln::daemon {
 

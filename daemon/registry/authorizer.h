@@ -17,9 +17,9 @@
 #include "daemon/session/auth.h"
 #include "daemon/session/session.h"
 #include "daemon/source/http_client.h"
-#include "daemon/source/named_locks.h"
 #include "store/base/cancel.h"
 #include "store/base/mutex.h"
+#include "store/base/named_locks.h"
 
 namespace kiln::daemon {
 

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "daemon/session/session.h"
-#include "daemon/source/named_locks.h"
 #include "daemon/source/source.h"
+#include "store/base/named_locks.h"
 #include "store/ref_store.h"
 
 namespace kiln::daemon {

@@ -8,7 +8,7 @@
 #include "store/base/cancel.h"
 #include "store/base/mutex.h"
 
-namespace kiln::daemon {
+namespace kiln {
 
 // Locks by name, for work that must not run twice at a time on one thing. Thread-safe; outlives
 // every hold.
@@ -40,4 +40,4 @@ class NamedLocks {
   absl::flat_hash_set<std::string> held_ ABSL_GUARDED_BY(mu_);
 };
 
-}  // namespace kiln::daemon
+}  // namespace kiln

@@ -1,6 +1,6 @@
-#include "daemon/source/named_locks.h"
+#include "store/base/named_locks.h"
 
-namespace kiln::daemon {
+namespace kiln {
 
 absl::StatusOr<NamedLocks::Hold> NamedLocks::Acquire(const std::string& name,
                                                      const CancelToken& cancel) {
@@ -21,4 +21,4 @@ void NamedLocks::Release(const std::string& name) {
   changed_.SignalAll();
 }
 
-}  // namespace kiln::daemon
+}  // namespace kiln
