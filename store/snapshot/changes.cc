@@ -64,9 +64,9 @@ absl::StatusOr<bool> SameBytes(const std::string& a, const std::string& b) {
 // Walks two trees side by side.
 class TreeDiffer {
  public:
-  TreeDiffer(const TreeReader& lower, const TreeReader& upper, const ChangeSink& sink,
-             const CancelToken& cancel)
-      : lower_(lower), upper_(upper), sink_(sink), cancel_(cancel) {}
+  TreeDiffer(const TreeReader& lower, const TreeReader& upper, const DiffOptions& options,
+             const ChangeSink& sink, const CancelToken& cancel)
+      : lower_(lower), upper_(upper), options_(options), sink_(sink), cancel_(cancel) {}
 
   absl::Status Run() {
     if (upper_.layers().empty() && lower_.layers().empty()) return absl::OkStatus();
@@ -79,10 +79,38 @@ class TreeDiffer {
     const TreeReader& owner = upper_.layers().empty() ? lower_ : upper_;
     pending_.push_back(
         {Change::Kind::kPut, "/", owner.HostPath(root, "/"), root.st, false, root.layer});
-    return Compare("/");
+    return options_.top_layer.empty() ? Compare("/") : CompareListed("/");
   }
 
  private:
+  // As Compare, for the names that the top layer has.
+  absl::Status CompareListed(const std::string& path) {
+    KILN_RETURN_IF_ERROR(cancel_.status());
+    KILN_ASSIGN_OR_RETURN(const DirView before, lower_.OpenDir(path));
+    KILN_ASSIGN_OR_RETURN(const DirView after, upper_.OpenDir(path));
+    KILN_ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                          ListNames(path == "/" ? options_.top_layer : options_.top_layer + path));
+    for (const std::string& name : names) {
+      const absl::StatusOr<Entry> b = lower_.Child(before, name), a = upper_.Child(after, name);
+      if (!b.ok() && !absl::IsNotFound(b.status())) return b.status();
+      if (!a.ok() && !absl::IsNotFound(a.status())) return a.status();
+      const std::string child = ChildOf(path, name);
+      if (a.ok() && b.ok()) {
+        KILN_RETURN_IF_ERROR(CompareEntry(child, *b, *a));
+      } else if (a.ok()) {
+        KILN_RETURN_IF_ERROR(PutAll(child, *a));
+      } else if (b.ok()) {
+        KILN_RETURN_IF_ERROR(Emit({Change::Kind::kDelete, child, "", {}, false, 0}));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Below an opaque directory nothing of the lower tree shows, whether the layer names it or not.
+  bool ListedOnly(const std::string& path) const {
+    return !options_.top_layer.empty() && !in_opaque_ && !IsOpaque(options_.top_layer + path);
+  }
+
   // Both trees have the directory; its own change is the last one pending.
   absl::Status Compare(const std::string& path) {
     KILN_RETURN_IF_ERROR(cancel_.status());
@@ -117,12 +145,22 @@ class TreeDiffer {
     const bool both_directories = S_ISDIR(before.st.st_mode) && S_ISDIR(after.st.st_mode);
     if (!both_directories) {
       KILN_ASSIGN_OR_RETURN(const bool same, Same(path, before, after));
-      return same ? absl::OkStatus() : PutAll(path, after);
+      if (!same) return PutAll(path, after);
+      if (!options_.report_links || after.st.st_nlink < 2) return absl::OkStatus();
+      Change change = Put(path, after);
+      change.kind = Change::Kind::kSame;
+      return sink_(change);
     }
     KILN_ASSIGN_OR_RETURN(const bool same, Same(path, before, after));
     pending_.push_back(Put(path, after));
     if (!same) KILN_RETURN_IF_ERROR(Flush());
-    KILN_RETURN_IF_ERROR(Compare(path));
+    if (ListedOnly(path)) {
+      KILN_RETURN_IF_ERROR(CompareListed(path));
+    } else {
+      const bool outermost = !std::exchange(in_opaque_, true);
+      KILN_RETURN_IF_ERROR(Compare(path));
+      if (outermost) in_opaque_ = false;
+    }
     if (flushed_ == pending_.size()) --flushed_;
     pending_.pop_back();
     return absl::OkStatus();
@@ -179,10 +217,12 @@ class TreeDiffer {
 
   const TreeReader& lower_;
   const TreeReader& upper_;
+  const DiffOptions& options_;
   const ChangeSink& sink_;
   const CancelToken& cancel_;
   std::vector<Change> pending_;  // directories from the root to the current one
   size_t flushed_ = 0;           // how many of them were handed out
+  bool in_opaque_ = false;       // everything is compared, down from here
 };
 
 }  // namespace
@@ -220,7 +260,13 @@ absl::Status LayerChanges(const std::string& layer, const ChangeSink& sink,
 
 absl::Status TreeChanges(const TreeReader& lower, const TreeReader& upper, const ChangeSink& sink,
                          const CancelToken& cancel) {
-  return TreeDiffer(lower, upper, sink, cancel).Run();
+  return TreeDiffer(lower, upper, DiffOptions(), sink, cancel).Run();
+}
+
+absl::Status TreeChanges(const TreeReader& lower, const TreeReader& upper,
+                         const DiffOptions& options, const ChangeSink& sink,
+                         const CancelToken& cancel) {
+  return TreeDiffer(lower, upper, options, sink, cancel).Run();
 }
 
 }  // namespace kiln::store
