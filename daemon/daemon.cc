@@ -37,7 +37,9 @@
 #include "solver/solver.h"
 #include "store/base/status_macros.h"
 #include "store/base/thread_pool.h"
+#include "store/blob_store.h"
 #include "store/database.h"
+#include "store/layer/local_layer_store.h"
 #include "store/ref/local_ref_store.h"
 #include "store/rocks_cache_index.h"
 #include "store/root.h"
@@ -132,7 +134,9 @@ struct Daemon::Parts {
   std::unique_ptr<store::Root> root;
   std::unique_ptr<store::Database> database;
   std::unique_ptr<store::RocksCacheIndex> index;
+  std::unique_ptr<store::BlobStore> blobs;
   std::unique_ptr<store::LocalRefStore> refs;
+  std::unique_ptr<store::LocalLayerStore> layers;
 
   SessionHost sessions;
   FdLoop timers{"kiln-timers"};
@@ -183,7 +187,14 @@ absl::Status Daemon::Parts::OpenStore(const Config& config) {
     const absl::Status status = index->Release(ResultId(id));
     if (!status.ok()) spdlog::warn("forget {}: {}", std::string(id), std::string(status.message()));
   };
+  KILN_ASSIGN_OR_RETURN(blobs, store::BlobStore::Open(root.get(), database.get(), {}));
   KILN_ASSIGN_OR_RETURN(refs, store::LocalRefStore::Open(ref_options));
+  store::LocalLayerStoreOptions layer_options;
+  layer_options.root = root.get();
+  layer_options.database = database.get();
+  layer_options.refs = refs.get();
+  layer_options.blobs = blobs.get();
+  layers = std::make_unique<store::LocalLayerStore>(layer_options);
   return database->RecoveryDone();
 }
 
@@ -294,10 +305,13 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   KILN_RETURN_IF_ERROR(parts->Serve(config));
   told("server");
   // Off the path of the start: what earlier runs left.
-  parts->call_pool->Post([root = parts->root.get()] {
-    const absl::Status status = root->SweepTmp();
-    if (!status.ok()) spdlog::warn("sweep: {}", std::string(status.message()));
-  });
+  parts->call_pool->Post(
+      [root = parts->root.get(), blobs = parts->blobs.get(), layers = parts->layers.get()] {
+        absl::Status status = root->SweepTmp();
+        status.Update(layers->Sweep());
+        status.Update(blobs->SweepFiles().status());
+        if (!status.ok()) spdlog::warn("sweep: {}", std::string(status.message()));
+      });
   return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
 }
 

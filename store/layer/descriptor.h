@@ -29,4 +29,8 @@ inline constexpr char kOciLayerTar[] = "application/vnd.oci.image.layer.v1.tar";
 inline constexpr char kOciLayerGzip[] = "application/vnd.oci.image.layer.v1.tar+gzip";
 inline constexpr char kOciLayerZstd[] = "application/vnd.oci.image.layer.v1.tar+zstd";
 
+// Of estargz layers: what a lazy mount needs to know.
+inline constexpr char kTocDigestAnnotation[] = "containerd.io/snapshot/stargz/toc.digest";
+inline constexpr char kUncompressedSizeAnnotation[] = "io.containers.estargz.uncompressed-size";
+
 }  // namespace kiln::store

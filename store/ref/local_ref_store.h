@@ -14,6 +14,7 @@
 #include "store/base/thread_pool.h"
 #include "store/checksum.h"
 #include "store/database.h"
+#include "store/ref/layer_backing.h"
 #include "store/ref/record.h"
 #include "store/ref_store.h"
 #include "store/root.h"
@@ -73,6 +74,46 @@ class LocalRefStore final : public RefStore {
   absl::Status Prune(const PruneOptions& options, const CancelToken& cancel,
                      absl::AnyInvocable<void(const UsageInfo&)> removed) override;
 
+  // --- For the layer store (store/layer)
+
+  // Set before lazy layers of an earlier run are asked for, and again to nullptr before `backing`
+  // goes; Drain() then waits for those who use it.
+  void SetLayerBacking(LayerBacking* backing) { backing_ = backing; }
+
+  // A new record whose files the layer backing brings when they are asked for. `rows` adds what
+  // the backing keeps of the layer under its number and that of the tree below (native driver; else
+  // 0), in the same write. `chain` is an index key and is kept as value kChainValue.
+  absl::StatusOr<RefPtr> NewLayer(
+      const RefPtr& parent, const RefOptions& options, const std::string& chain,
+      const std::function<void(uint64_t snapshot, uint64_t base, Batch& batch)>& rows);
+  static constexpr char kChainValue[] = "layer.chain";
+
+  // One of the changes that lead to a tree, in the order in which they are stacked. No file is
+  // looked at.
+  struct Step {
+    uint64_t snapshot = 0;
+    uint64_t base = 0;  // native driver: the tree that it changes; else 0
+    RefPtr owner;       // keeps the files
+    absl::Time created_at;
+    std::string description;
+  };
+  absl::StatusOr<std::vector<Step>> StepsOf(const RefPtr& ref, const CancelToken& cancel);
+
+  // The last step of a ref that is a layer itself (no merge, no diff).
+  absl::StatusOr<Step> OwnStep(const RefPtr& ref);
+
+  // The trees before and after a step, made when missing. `top` is the directory that makes the
+  // difference, in overlayfs form, or "".
+  struct StepTrees {
+    Layers lower, upper;
+    std::string top;
+    std::vector<RefPtr> holds;  // keep both
+  };
+  absl::StatusOr<StepTrees> TreesOf(const Step& step, const CancelToken& cancel);
+
+  // What the backing keeps of a snapshot has changed in size.
+  void BackingChanged(const RefPtr& owner);
+
   const SnapshotDriver& driver() const { return *driver_; }
   const ChecksumStore& checksums() const { return checksums_; }
   // Waits until everything that was dropped so far is gone from the disk.
@@ -111,7 +152,8 @@ class LocalRefStore final : public RefStore {
   void EndChange(const NodePtr& node);
   // A new record with its row. The node is in the table, busy, before the row can be seen: whoever
   // finds the id must find this node and no second one.
-  absl::Status Enter(const NodePtr& node, RefRecord record);
+  absl::Status Enter(const NodePtr& node, RefRecord record,
+                     const std::function<void(Batch&)>& more_rows = {});
   RefPtr HandleLocked(const NodePtr& node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void PutRecord(Batch& batch, const std::string& id, const RefRecord& record);
   void EraseRecord(Batch& batch, const std::string& id, const RefRecord& record);
@@ -148,8 +190,6 @@ class LocalRefStore final : public RefStore {
   absl::StatusOr<bool> BeginMaking(const NodePtr& node, const CancelToken& cancel,
                                    const std::function<bool(const RefRecord&)>& done);
   void EndMaking(const NodePtr& node);
-  absl::StatusOr<std::vector<LayerChange>> ChangesOf(const NodePtr& node,
-                                                     const CancelToken& cancel);
   absl::StatusOr<std::vector<LayerChange>> KnownChanges(RecordPtr record);
   absl::Status FindChanges(const NodePtr& node, const CancelToken& cancel);
   absl::Status FindMergeChanges(const NodePtr& node, const CancelToken& cancel);
@@ -159,6 +199,14 @@ class LocalRefStore final : public RefStore {
                                      absl::Span<const LayerChange> changes,
                                      const CancelToken& cancel);
   absl::Status Flatten(const NodePtr& node, const CancelToken& cancel);
+
+  // --- Lazy layers (lazy_layers.cc)
+  absl::StatusOr<RefPtr> OwnerOf(uint64_t snapshot);
+  absl::StatusOr<bool> IsLazy(uint64_t snapshot);
+  // Brings the files of the lazy ones among the layers of `changes`, side by side.
+  absl::Status FillLayers(absl::Span<const LayerChange> changes, const CancelToken& cancel);
+  absl::Status FillLayer(const NodePtr& node, const CancelToken& cancel);
+  absl::Status FillSnapshot(const RefRecord& record, uint64_t made, const CancelToken& cancel);
 
   // --- Usage and prune (usage.cc, prune.cc)
   static UsageInfo InfoOf(const std::string& id, const RefRecord& record);
@@ -181,6 +229,8 @@ class LocalRefStore final : public RefStore {
   const size_t max_layers_;
   const std::string mounts_dir_;
   const std::function<void(absl::string_view)> on_removed_;
+
+  std::atomic<LayerBacking*> backing_{nullptr};  // null: lazy layers cannot be had
 
   ChecksumStore checksums_;
   std::atomic<uint64_t> next_mount_{1};
@@ -205,7 +255,9 @@ class LocalRefStore final : public RefStore {
 
   Mutex prune_mu_;  // held for the whole of a prune: they run one after the other
 
-  ThreadPool reaper_;  // last: its work uses all of the above
+  // Last: their work uses all of the above.
+  ThreadPool fill_pool_;
+  ThreadPool reaper_;
 };
 
 }  // namespace kiln::store

@@ -119,10 +119,20 @@ void LocalRefStore::EndMaking(const NodePtr& node) {
 }
 
 absl::StatusOr<Layers> LocalRefStore::Materialize(const NodePtr& node, const CancelToken& cancel) {
-  auto ready = [](const RefRecord& record) { return record.ready; };
+  auto ready = [](const RefRecord& seen) { return seen.ready; };
+  RecordPtr record;
   {
     MutexLock lock(&mu_);
     if (ready(*node->record)) return DirsOf(node->record->layers);
+    record = node->record;
+  }
+  if (record->lazy()) {
+    KILN_ASSIGN_OR_RETURN(const std::vector<LayerChange> changes, KnownChanges(record));
+    // Under native the one folder holds the tree, and brings those that it is made from.
+    const size_t needed = driver_->stacks() ? changes.size() : 1;
+    KILN_RETURN_IF_ERROR(
+        FillLayers(absl::MakeConstSpan(changes).subspan(changes.size() - needed), cancel));
+    return DirsOf(record->layers);
   }
   KILN_RETURN_IF_ERROR(FindChanges(node, cancel));
   KILN_ASSIGN_OR_RETURN(const bool ours, BeginMaking(node, cancel, ready));
@@ -237,6 +247,9 @@ absl::Status LocalRefStore::FindDiffChanges(const NodePtr& node, const CancelTok
     changes.assign(of_upper.begin() + static_cast<ptrdiff_t>(of_lower.size()), of_upper.end());
     for (LayerChange& change : changes) {
       if (!driver_->stacks()) continue;
+      // Files are not fetched to learn it; to be carried out in a folder is right in any case.
+      KILN_ASSIGN_OR_RETURN(change.floating, IsLazy(change.snapshot));
+      if (change.floating) continue;
       KILN_ASSIGN_OR_RETURN(change.floating,
                             HasWhiteouts(driver_->FilesDir(change.snapshot), cancel));
     }
@@ -339,6 +352,7 @@ absl::StatusOr<uint64_t> LocalRefStore::ApplyOnto(const std::vector<uint64_t>& b
 absl::Status LocalRefStore::MakeTree(const NodePtr& node, const CancelToken& cancel) {
   KILN_ASSIGN_OR_RETURN(const RecordPtr record, Peek(node->id));
   KILN_ASSIGN_OR_RETURN(std::vector<LayerChange> changes, KnownChanges(record));
+  KILN_RETURN_IF_ERROR(FillLayers(changes, cancel));
   // Layers stacked as they are, and those that must be carried out in a new folder.
   size_t stacked = 0;
   if (driver_->stacks()) {

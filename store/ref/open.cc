@@ -20,6 +20,9 @@ using internal::SnapshotKey;
 namespace {
 
 constexpr uint64_t kNumbersAtOnce = 1024;
+// Layers fetched and unpacked at the same time, over all builds. They wait for network and disk as
+// much as for a processor.
+constexpr size_t kUnpackThreads = 6;
 
 DriverKind KindOf(absl::string_view name) {
   if (name == "overlay") return DriverKind::kOverlay;
@@ -36,6 +39,7 @@ LocalRefStore::LocalRefStore(const LocalRefStoreOptions& options,
       max_layers_(options.max_layers == 0 ? driver_->max_layers() : options.max_layers),
       mounts_dir_(options.root->tmp_dir() + "/mounts"),
       on_removed_(options.on_removed),
+      fill_pool_("layer-unpack", kUnpackThreads),
       reaper_("ref-reaper", 1) {}
 
 LocalRefStore::~LocalRefStore() { stopping_ = true; }

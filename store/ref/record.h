@@ -44,12 +44,16 @@ struct RefRecord {
   std::vector<std::string> parents;
   uint64_t snapshot = 0;  // its own folder; 0: none
   uint64_t flat = 0;      // a second folder with the whole tree in one layer; 0: none
-  bool ready = false;     // `layers` holds
+  // The files of all `layers` are there. An immutable layer that is not ready is lazy: `layers` and
+  // `snapshot` are known already, its files come when they are asked for.
+  bool ready = false;
   std::vector<uint64_t> layers;
   Changes changes_form = Changes::kUnknown;
   std::vector<LayerChange> changes;
   // Of a retained mutable: the immutable that shares its files; of that one: the mutable. Else "".
   std::string twin;
+
+  bool lazy() const { return kind == Kind::kLayer && !is_mutable && !ready; }
 
   std::string description, record_type;
   absl::Time created_at = absl::UnixEpoch();

@@ -181,16 +181,19 @@ absl::StatusOr<LocalRefStore::Removal> LocalRefStore::Remove(absl::string_view i
     Batch batch;
     EraseRecord(batch, node->id, record);
     const bool takes_files = twin == nullptr || with_twin;
-    if (takes_files)
+    if (takes_files) {
       for (const uint64_t number : {record.snapshot, record.flat})
         if (number != 0) batch.Delete(Family::kRefs, SnapshotKey(number));
+      if (LayerBacking* const backing = backing_; backing != nullptr && record.snapshot != 0)
+        status = backing->Erase(record.snapshot, batch);
+    }
     if (takes_twin) {
       EraseRecord(batch, twin->id, twin_record);
     } else if (twin != nullptr) {
       twin_record.twin.clear();
       batch.Put(Family::kRefs, RecordKey(twin->id), internal::EncodeRecord(twin_record));
     }
-    status = database_.Write(batch);
+    if (status.ok()) status = database_.Write(batch);
   }
   {
     MutexLock lock(&mu_);
@@ -275,8 +278,14 @@ void LocalRefStore::DropBroken(std::vector<std::string> ids) {
       // The two halves of a pair share their files.
       if (!record->twin.empty() && seen.insert(record->twin).second) ids.push_back(record->twin);
     }
-    for (const uint64_t number : folders) batch.Delete(Family::kRefs, SnapshotKey(number));
-    if (absl::Status status = database_.Write(batch); !status.ok()) {
+    absl::Status status;
+    for (const uint64_t number : folders) {
+      batch.Delete(Family::kRefs, SnapshotKey(number));
+      if (LayerBacking* const backing = backing_; backing != nullptr)
+        status.Update(backing->Erase(number, batch));
+    }
+    if (status.ok()) status = database_.Write(batch);
+    if (!status.ok()) {
       spdlog::warn("drop broken ref {}: {}", id, status.ToString());
       continue;
     }
@@ -291,6 +300,7 @@ void LocalRefStore::DropBroken(std::vector<std::string> ids) {
 void LocalRefStore::RemoveFolder(uint64_t number) {
   if (number == 0) return;
   checksums_.Forget(driver_->FilesDir(number));
+  if (LayerBacking* const backing = backing_; backing != nullptr) backing->Erased(number);
   const std::string folder = driver_->Folder(number), dying = absl::StrCat(folder, ".removed");
   if (::rename(folder.c_str(), dying.c_str()) != 0 && errno != ENOENT)
     spdlog::warn("{}", ErrnoStatus(errno, absl::StrCat("rename ", folder)).ToString());

@@ -31,8 +31,9 @@ absl::StatusOr<LocalRefStore::RefRecord> LocalRefStore::ReadRecord(absl::string_
   absl::StatusOr<RefRecord> record = internal::DecodeRecord(*row);
   if (!record.ok()) return Annotate(record.status(), absl::StrCat("ref ", id));
   // Files before index, on create; but a power loss or a hand in the folder may have taken them.
-  std::vector<uint64_t> needed = record->layers;
-  if (record->snapshot != 0) needed.push_back(record->snapshot);
+  std::vector<uint64_t> needed;
+  if (!record->lazy()) needed = record->layers;
+  if (!record->lazy() && record->snapshot != 0) needed.push_back(record->snapshot);
   for (const uint64_t number : needed) {
     KILN_ASSIGN_OR_RETURN(const bool exists, driver_->Exists(number));
     if (exists) continue;
@@ -131,9 +132,11 @@ absl::Status LocalRefStore::Update(const NodePtr& node,
   return Annotate(status, absl::StrCat("ref ", node->id));
 }
 
-absl::Status LocalRefStore::Enter(const NodePtr& node, RefRecord record) {
+absl::Status LocalRefStore::Enter(const NodePtr& node, RefRecord record,
+                                  const std::function<void(Batch&)>& more_rows) {
   Batch batch;
   PutRecord(batch, node->id, record);
+  if (more_rows) more_rows(batch);
   const std::string description = record.description;
   node->record = std::make_shared<const RefRecord>(std::move(record));
   node->persisted = true;
@@ -165,7 +168,8 @@ void LocalRefStore::PutRecord(Batch& batch, const std::string& id, const RefReco
     if (number != 0) batch.Put(Family::kRefs, SnapshotKey(number), id);
   // What goes with its last holder must be found again by the start after a kill.
   if (!record.retained) batch.Put(Family::kRefs, TemporaryKey(id), "");
-  if (record.snapshot != 0 && !record.is_mutable) batch.MarkUnsettled(Family::kRefs, RecordKey(id));
+  if (record.snapshot != 0 && !record.is_mutable && !record.lazy())
+    batch.MarkUnsettled(Family::kRefs, RecordKey(id));
 }
 
 void LocalRefStore::EraseRecord(Batch& batch, const std::string& id, const RefRecord& record) {

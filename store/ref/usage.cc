@@ -93,17 +93,21 @@ absl::StatusOr<int64_t> LocalRefStore::MeasureSize(const std::string& id) {
   if (record->size_bytes >= 0) return record->size_bytes;
   int64_t bytes = 0;
   for (const uint64_t number : {record->snapshot, record->flat}) {
-    if (number == 0) continue;
+    if (number == 0 || record->lazy()) continue;
     absl::StatusOr<int64_t> part =
         FolderBytes(number, record->kind == RefRecord::Kind::kLayer && number == record->snapshot);
     if (absl::IsNotFound(part.status())) return 0;  // pruned while we looked
     KILN_RETURN_IF_ERROR(Annotate(part.status(), absl::StrCat("size of ref ", id)));
     bytes += *part;
   }
+  if (LayerBacking* const backing = backing_; backing != nullptr && record->snapshot != 0) {
+    KILN_ASSIGN_OR_RETURN(const int64_t behind, backing->Bytes(record->snapshot));
+    bytes += behind;
+  }
   const absl::Status noted = Update(node, [&](RefRecord& edited, Batch&) {
     // Made, reopened or flattened meanwhile: not what was measured.
     if (edited.snapshot == record->snapshot && edited.flat == record->flat &&
-        edited.twin == record->twin)
+        edited.ready == record->ready && edited.twin == record->twin)
       edited.size_bytes = bytes;
   });
   if (!noted.ok() && !absl::IsNotFound(noted)) return noted;

@@ -1,0 +1,75 @@
+#include "store/layer/blob_fetcher.h"
+
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::store {
+namespace {
+
+constexpr int kMaxIdleAttempts = 4;  // in a row without a byte
+constexpr absl::Duration kFirstPause = absl::Milliseconds(200);
+
+}  // namespace
+
+absl::Status BlobFetcher::Ensure(const LayerBlob& blob, absl::Span<const std::string> origins,
+                                 absl::string_view lease, const CancelToken& cancel) {
+  const Digest& digest = blob.descriptor.digest;
+  absl::Status held = blobs_->Hold(lease, digest);
+  if (!absl::IsNotFound(held)) return held;
+  KILN_ASSIGN_OR_RETURN(const NamedLocks::Hold turn, under_way_.Acquire(digest.ToString(), cancel));
+  held = blobs_->Hold(lease, digest);  // somebody else may have brought it
+  if (!absl::IsNotFound(held)) return held;
+  absl::Status first = absl::NotFoundError(absl::StrCat(
+      "layer ", digest.ToString(), " is not stored here and it is not known where to fetch it"));
+  bool tried = false;
+  for (const std::string& origin : origins) {
+    if (origin.empty() || fetcher_ == nullptr) continue;
+    LayerBlob from = blob;
+    from.origin = origin;
+    const absl::Status fetched = FetchFrom(from, lease, cancel);
+    if (fetched.ok()) return fetched;
+    KILN_RETURN_IF_ERROR(cancel.status());
+    if (absl::IsResourceExhausted(fetched)) return fetched;
+    if (!tried)
+      first = Annotate(fetched, absl::StrCat("layer ", digest.ToString(), " of ", origin));
+    tried = true;
+  }
+  return first;
+}
+
+absl::Status BlobFetcher::FetchFrom(const LayerBlob& blob, absl::string_view lease,
+                                    const CancelToken& cancel) {
+  BlobWant want;
+  want.digest = blob.descriptor.digest;
+  if (blob.descriptor.size_bytes > 0) want.size_bytes = blob.descriptor.size_bytes;
+  absl::StatusOr<std::unique_ptr<BlobWriter>> writer = blobs_->Ingest(want, lease);
+  if (absl::IsAlreadyExists(writer.status())) return absl::OkStatus();
+  KILN_RETURN_IF_ERROR(writer.status());
+  absl::Duration pause = kFirstPause;
+  for (int idle = 0;;) {
+    const int64_t before = (*writer)->size_bytes();
+    const absl::Status fetched =
+        fetcher_->Fetch(blob, before, cancel, [&](absl::string_view bytes) -> absl::Status {
+          KILN_RETURN_IF_ERROR(cancel.status());
+          return (*writer)->Append(bytes);
+        });
+    if (fetched.ok()) return (*writer)->Commit().status();
+    KILN_RETURN_IF_ERROR(cancel.status());
+    if (!absl::IsUnavailable(fetched)) return fetched;
+    if ((*writer)->size_bytes() > before) {
+      idle = 0;
+      pause = kFirstPause;
+    } else if (++idle == kMaxIdleAttempts) {
+      return fetched;
+    }
+    spdlog::debug("fetch layer {}: {}; trying again", blob.descriptor.digest.ToString(),
+                  fetched.ToString());
+    KILN_RETURN_IF_ERROR(cancel.SleepFor(pause));
+    pause *= 2;
+  }
+}
+
+}  // namespace kiln::store
