@@ -20,7 +20,10 @@ Platform NormalizePlatform(Platform platform) {
   if (arch == "i386") arch = "386", variant.clear();
   if (arch == "amd64" && variant == "v1") variant.clear();
   if (arch == "aarch64") arch = "arm64";
-  if (arch == "arm64" && (variant == "8" || variant == "v8")) variant.clear();
+  if (arch == "arm64" && (variant == "8" || variant == "v8" || variant == "v8.0")) {
+    variant.clear();
+  }
+  if (arch == "arm64" && (variant == "9" || variant == "9.0" || variant == "v9.0")) variant = "v9";
   if (arch == "armhf") arch = "arm", variant = "v7";
   if (arch == "armel") arch = "arm", variant = "v6";
   if (arch == "arm" && (variant.empty() || variant == "7")) variant = "v7";
@@ -48,6 +51,7 @@ void OpMetadata::Merge(const OpMetadata& other) {
   caps.insert(other.caps.begin(), other.caps.end());
   if (other.progress_group) progress_group = other.progress_group;
   if (other.linux_resources) linux_resources = other.linux_resources;
+  locations.insert(locations.end(), other.locations.begin(), other.locations.end());
 }
 
 Constraints Named(std::string name) {

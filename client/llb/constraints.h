@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -42,6 +43,26 @@ struct LinuxResources {
   std::string cpuset_mems;
 };
 
+// A text that steps are written in, such as a Dockerfile.
+struct SourceText {
+  std::string filename;
+  std::string language;
+  std::string data;
+  std::string definition;  // serialized pb.Definition of what it was read from; may be empty
+};
+
+struct LineRange {
+  int start_line = 0, start_character = 0;  // lines count from 1
+  int end_line = 0, end_character = 0;
+
+  friend bool operator==(const LineRange&, const LineRange&) = default;
+};
+
+struct SourceLocation {
+  std::shared_ptr<const SourceText> text;
+  std::vector<LineRange> ranges;
+};
+
 // What travels beside an op and is no part of its digest.
 struct OpMetadata {
   bool ignore_cache = false;
@@ -50,6 +71,7 @@ struct OpMetadata {
   std::set<std::string> caps;  // capabilities that a daemon needs for the op
   std::optional<ProgressGroup> progress_group;
   std::optional<LinuxResources> linux_resources;
+  std::vector<SourceLocation> locations;  // where the op was written
 
   // Takes over what `other` sets.
   void Merge(const OpMetadata& other);

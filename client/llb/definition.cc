@@ -27,13 +27,54 @@ void FillMetadata(const OpMetadata& from, pb::OpMetadata* to) {
   }
 }
 
+// Collects the texts that ops were written in, each once.
+class SourceWriter {
+ public:
+  explicit SourceWriter(pb::Definition* definition) : definition_(definition) {}
+
+  void Add(const std::string& digest, const std::vector<SourceLocation>& locations) {
+    for (const SourceLocation& location : locations) {
+      if (location.text == nullptr) continue;
+      pb::Source* source = definition_->mutable_source();
+      pb::Location* out = (*source->mutable_locations())[digest].add_locations();
+      out->set_sourceindex(Index(*location.text, source));
+      for (const LineRange& range : location.ranges) {
+        pb::Range* to = out->add_ranges();
+        to->mutable_start()->set_line(range.start_line);
+        to->mutable_start()->set_character(range.start_character);
+        to->mutable_end()->set_line(range.end_line);
+        to->mutable_end()->set_character(range.end_character);
+      }
+    }
+  }
+
+ private:
+  int Index(const SourceText& text, pb::Source* source) {
+    const auto [known, added] = indexes_.emplace(&text, source->infos_size());
+    if (added) {
+      pb::SourceInfo* info = source->add_infos();
+      info->set_filename(text.filename);
+      info->set_language(text.language);
+      info->set_data(text.data);
+      if (!text.definition.empty()) info->mutable_definition()->ParseFromString(text.definition);
+    }
+    return known->second;
+  }
+
+  pb::Definition* const definition_;
+  std::map<const SourceText*, int> indexes_;
+};
+
 }  // namespace
 
 std::string Definition::Serialize() const {
   pb::Definition definition;
   for (const Op& op : ops) definition.add_def(op.bytes);
+  SourceWriter source(&definition);
   for (const auto& [digest, data] : metadata) {
-    FillMetadata(data, &(*definition.mutable_metadata())[digest.ToString()]);
+    const std::string key = digest.ToString();
+    FillMetadata(data, &(*definition.mutable_metadata())[key]);
+    source.Add(key, data.locations);
   }
   return definition.SerializeAsString();
 }

@@ -57,6 +57,24 @@ class SourceVertex : public Vertex {
   const Constraints constraints_;
 };
 
+class DeferredVertex : public Vertex {
+ public:
+  explicit DeferredVertex(std::function<State()> make) : make_(std::move(make)) {}
+
+  std::vector<Output> Inputs() const override { return {}; }
+
+  absl::StatusOr<MarshalledOp> Marshal(const MarshalContext& context) const override {
+    const State state = make_();
+    if (state.scratch() || !state.output().vertex->Inputs().empty()) {
+      return absl::InternalError("a deferred source became something else");
+    }
+    return state.output().vertex->Marshal(context);
+  }
+
+ private:
+  const std::function<State()> make_;
+};
+
 // As Go writes it: the attribute is part of the op's digest.
 std::string JsonList(const std::vector<std::string>& list) {
   GoJson json;
@@ -110,6 +128,10 @@ State Source(std::string identifier, Attrs attrs, Constraints constraints) {
   return State(Output{std::make_shared<SourceVertex>(std::move(identifier), std::move(attrs),
                                                      std::move(constraints)),
                       0, platform});
+}
+
+State DeferredSource(std::function<State()> make) {
+  return State(Output{std::make_shared<DeferredVertex>(std::move(make)), 0, {}});
 }
 
 std::string NormalizeImageRef(absl::string_view ref) {
@@ -208,6 +230,14 @@ State Git(absl::string_view url, GitInfo info) {
   if (info.keep_git_dir) {
     attrs["git.keepgitdir"] = "true";
     caps.insert("source.git.keepgitdir");
+  }
+  if (!info.mtime.empty()) {
+    attrs["git.mtime"] = info.mtime;
+    caps.insert("source.git.mtime");
+  }
+  if (info.fetch_by_commit) {
+    attrs["git.fetchbycommit"] = "true";
+    caps.insert("source.git.fetchbycommit");
   }
   const GitInfo standard;
   if (!info.auth_token_secret.empty()) attrs["git.authtokensecret"] = info.auth_token_secret;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -15,6 +16,11 @@ namespace kiln::client::llb {
 // Any source by its identifier ("scheme://…") and attributes.
 State Source(std::string identifier, std::map<std::string, std::string> attrs,
              Constraints constraints = {});
+
+// A source that is decided upon when a graph with it is written, as a client's directory whose
+// needed paths are known only when all its readers are. `make` is called each time, and gives one
+// of the sources of this file.
+State DeferredSource(std::function<State()> make);
 
 enum class ResolveMode { kUnset, kForcePull, kPreferLocal };
 
@@ -52,6 +58,8 @@ struct GitInfo {
   std::string checksum;
   bool keep_git_dir = false;
   bool skip_submodules = false;
+  bool fetch_by_commit = false;
+  std::string mtime;  // "", "checkout" or "commit"
   std::string auth_token_secret = "GIT_AUTH_TOKEN";
   std::string auth_header_secret = "GIT_AUTH_HEADER";
   std::string known_ssh_hosts;

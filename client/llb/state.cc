@@ -26,7 +26,9 @@ State::Settings& State::MutableSettings() {
 }
 
 void State::AdoptPlatform() {
-  if (output_.platform) MutableSettings().platform = NormalizePlatform(*output_.platform);
+  if (!output_.platform || settings().platform == output_.platform) return;
+  Platform platform = NormalizePlatform(*output_.platform);
+  if (settings().platform != platform) MutableSettings().platform = std::move(platform);
 }
 
 State State::AddEnv(absl::string_view key, absl::string_view value) const {

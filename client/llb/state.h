@@ -72,6 +72,9 @@ class State {
   bool scratch() const { return !output_; }
   // The working directory; "/" when never set.
   const std::string& dir() const { return settings().dir; }
+  // In the order of their last setting.
+  const std::vector<std::pair<std::string, std::string>>& env() const { return settings().env; }
+  const std::optional<Platform>& platform() const { return settings().platform; }
 
  private:
   friend class ExecVertex;

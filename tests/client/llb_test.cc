@@ -1,14 +1,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/llb/exec.h"
 #include "client/llb/file_action.h"
+#include "client/llb/from_definition.h"
 #include "client/llb/source.h"
 #include "client/llb/state.h"
 #include "proto/buildkit/ops.pb.h"
+#include "proto/digest.h"
 
 namespace kiln::client::llb {
 namespace {
@@ -135,6 +140,49 @@ TEST(LlbImage, NamesGetTheirFullForm) {
   EXPECT_EQ(NormalizeImageRef("a/b:1"), "docker.io/a/b:1");
   EXPECT_EQ(NormalizeImageRef("localhost:5000/x"), "localhost:5000/x:latest");
   EXPECT_EQ(NormalizeImageRef("ghcr.io/x@sha256:00"), "ghcr.io/x@sha256:00");
+}
+
+TEST(LlbFromDefinition, KeepsOpsAndWhatTravelsBesideThem) {
+  Constraints constraints = Named("a step");
+  const auto text = std::make_shared<const SourceText>(SourceText{"F", "Dockerfile", "FROM x", ""});
+  constraints.metadata.locations = {{text, {{1, 0, 1, 0}}}};
+  const State made = Image("b").File(Mkdir("/d", 0755), constraints);
+  const pb::Definition before = MarshalOrDie(made);
+  const auto given = FromDefinition(before.SerializeAsString());
+  ASSERT_TRUE(given.ok()) << given.status();
+  const pb::Definition after = MarshalOrDie(*given);
+  ASSERT_EQ(after.def_size(), before.def_size());
+  for (int i = 0; i < after.def_size(); ++i) EXPECT_EQ(after.def(i), before.def(i));
+  EXPECT_EQ(after.source().ShortDebugString(), before.source().ShortDebugString());
+  ASSERT_EQ(after.source().infos_size(), 1);
+  EXPECT_EQ(after.source().infos(0).data(), "FROM x");
+  const std::string mkdir = Digest::Of(before.def(1)).ToString();
+  EXPECT_EQ(after.metadata().at(mkdir).description().at("llb.customname"), "a step");
+  // What is built upon it refers to the same ops.
+  const pb::Definition more = MarshalOrDie(given->File(Mkdir("/e", 0755)));
+  EXPECT_EQ(more.def(1), before.def(1));
+}
+
+TEST(LlbFromDefinition, RefusesWhatIsNoGraph) {
+  EXPECT_THAT(FromDefinition("\xff").status().message(), HasSubstr("parse llb definition"));
+  EXPECT_TRUE(FromDefinition("")->scratch());
+  pb::Definition broken = MarshalOrDie(Image("b").File(Mkdir("/d", 0755)));
+  std::swap(*broken.mutable_def(0), *broken.mutable_def(1));
+  EXPECT_THAT(FromDefinition(broken.SerializeAsString()).status().message(),
+              HasSubstr("which is not before it"));
+}
+
+TEST(LlbDeferredSource, IsDecidedWhenTheGraphIsWritten) {
+  auto paths = std::make_shared<std::vector<std::string>>();
+  const State local = DeferredSource([paths] {
+    LocalInfo info;
+    info.follow_paths = *paths;
+    return Local("context", info);
+  });
+  const State copied = State().File(Copy(local, "/a", "/"));
+  paths->push_back("a");
+  const pb::Definition definition = MarshalOrDie(copied);
+  EXPECT_EQ(OpAt(definition, 0).source().attrs().at("local.followpaths"), "[\"a\"]");
 }
 
 }  // namespace
