@@ -79,6 +79,8 @@ class FrontendClient {
     std::string checksum;  // git: the commit or the tag's object; http: "sha256:…"
     std::string git_ref, git_commit;
     std::string http_filename;
+    // Time of the commit, or Last-Modified; nullopt when it is not known.
+    std::optional<int64_t> changed_unix_seconds = {};
   };
   virtual absl::StatusOr<SourceFacts> ResolveSource(absl::string_view source,
                                                     const std::string& log_name) = 0;

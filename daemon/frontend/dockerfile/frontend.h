@@ -1,0 +1,14 @@
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "daemon/frontend/frontend_client.h"
+
+namespace kiln::daemon {
+
+// "dockerfile.v0": builds what a Dockerfile says (dockerfile.md). Stateless.
+class DockerfileFrontend : public Frontend {
+ public:
+  absl::StatusOr<BridgeResult> Run(FrontendClient& client) override;
+};
+
+}  // namespace kiln::daemon

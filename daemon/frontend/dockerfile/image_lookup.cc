@@ -1,0 +1,26 @@
+#include "daemon/frontend/dockerfile/image_lookup.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace kiln::daemon::dockerfile {
+
+absl::StatusOr<FrontendClient::Image> ImageLookup::Resolve(
+    const FrontendClient::ImageRequest& request) {
+  const std::string key =
+      absl::StrCat(request.reference, "\n", request.platform, "\n", request.resolve_mode, "\n",
+                   request.oci_layout, "\n", request.store_id, "\n", request.store_session_id);
+  std::promise<Answer> promise;
+  std::shared_future<Answer> answer;
+  bool ask = false;
+  {
+    MutexLock lock(&mu_);
+    std::shared_future<Answer>& known = answers_[key];
+    ask = !known.valid();
+    if (ask) known = promise.get_future().share();
+    answer = known;
+  }
+  if (ask) promise.set_value(client_->ResolveImage(request));
+  return answer.get();
+}
+
+}  // namespace kiln::daemon::dockerfile

@@ -1,0 +1,68 @@
+#include "daemon/frontend/dockerfile/step_name.h"
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace kiln::daemon::dockerfile {
+namespace {
+
+// The platform that the variables of a stage say it builds for.
+std::optional<Platform> TargetOf(const EnvList& env) {
+  Platform platform;
+  bool any = false;
+  for (const auto& [key, value] : env) {
+    if (key == "TARGETPLATFORM") {
+      if (const auto parsed = ParsePlatform(value); parsed.ok()) return *parsed;
+    }
+    std::string* part = key == "TARGETOS"        ? &platform.os
+                        : key == "TARGETARCH"    ? &platform.architecture
+                        : key == "TARGETVARIANT" ? &platform.variant
+                                                 : nullptr;
+    if (part == nullptr) continue;
+    *part = value;
+    any = true;
+  }
+  if (!any) return std::nullopt;
+  return platform;
+}
+
+// "->arm64" when a stage that runs on `base` builds for something else.
+std::string CrossSuffix(const Platform& base, const EnvList* env) {
+  std::optional<Platform> target;
+  if (env != nullptr) target = TargetOf(*env);
+  if (!target) return "";
+  if (target->os.empty()) target->os = base.os;
+  if (target->architecture.empty()) target->architecture = base.architecture;
+  const Platform to = NormalizePlatform(*target);
+  if (to.os != base.os) return absl::StrCat("->", FormatPlatform(to));
+  if (to.architecture == base.architecture) return "";
+  return absl::StrCat("->", to.architecture, to.variant.empty() ? "" : "/", to.variant);
+}
+
+}  // namespace
+
+std::string StepName(StageState& stage, absl::string_view text, const StepNaming& naming) {
+  if (stage.step_total == 0) return std::string(text);
+  std::string name = "[";
+  if (naming.show_platform && naming.platform) {
+    absl::StrAppend(&name, FormatPlatform(*naming.platform),
+                    CrossSuffix(*naming.platform, naming.env), " ");
+  }
+  if (!stage.name.empty()) absl::StrAppend(&name, stage.name, " ");
+  const std::string total = absl::StrCat(stage.step_total);
+  absl::StrAppendFormat(&name, "%*d/%s] ", static_cast<int>(total.size()), ++stage.step_index,
+                        total);
+  return absl::StrCat(name, naming.is_trigger ? "ONBUILD " : "", text);
+}
+
+std::string UpperKeyword(absl::string_view text) {
+  std::string out(text);
+  for (char& c : out) {
+    if (c == ' ') break;
+    c = absl::ascii_toupper(static_cast<unsigned char>(c));
+  }
+  return out;
+}
+
+}  // namespace kiln::daemon::dockerfile
