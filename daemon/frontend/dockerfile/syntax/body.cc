@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -42,6 +43,13 @@ absl::StatusOr<std::vector<KeyValue>> TakePairs(absl::string_view instruction,
 
 absl::StatusOr<Arg> ParseArg(LogicalLine* line) {
   if (line->split.args.empty()) return NeedsArguments("ARG");
+  // As DescriptionOf finds them, but for all keys at once: both may be many.
+  absl::flat_hash_map<absl::string_view, absl::string_view> descriptions;
+  for (const absl::string_view comment : line->comments) {
+    const size_t blank = comment.find(' ');
+    if (blank != absl::string_view::npos)
+      descriptions.emplace(comment.substr(0, blank), comment.substr(blank + 1));
+  }
   Arg arg;
   for (const std::string& word : line->split.args) {
     ArgDefinition& definition = arg.args.emplace_back();
@@ -49,7 +57,8 @@ absl::StatusOr<Arg> ParseArg(LogicalLine* line) {
     if (equals == 0) return BlankName("ARG");
     definition.key = word.substr(0, equals);
     if (equals != std::string::npos) definition.value = word.substr(equals + 1);
-    definition.description = DescriptionOf(definition.key, line->comments);
+    if (const auto found = descriptions.find(definition.key); found != descriptions.end())
+      definition.description = std::string(found->second);
   }
   return arg;
 }

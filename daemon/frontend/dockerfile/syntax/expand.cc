@@ -199,7 +199,7 @@ absl::Status Expander::Reference(std::string* out) {
   if (At('{')) {
     if (nesting_ == kMaxNesting) return Fail("syntax error: substitutions nested too deeply");
     ++nesting_;
-    const absl::Status status = Braced(out);
+    absl::Status status = Braced(out);
     --nesting_;
     return status;
   }
@@ -260,9 +260,10 @@ absl::Status Expander::Substitution(const std::string& name, bool null_is_unset,
   const absl::string_view modifier = Take();
   const std::string shown = absl::StrCat(null_is_unset ? ":" : "", modifier);
   const bool trims = modifier == "#" || modifier == "%";
-  const absl::Status unsupported =
-      Fail(absl::StrCat("unsupported modifier (", shown, ") in substitution"));
-  if (null_is_unset && trims) return unsupported;
+  const auto unsupported = [&] {
+    return Fail(absl::StrCat("unsupported modifier (", shown, ") in substitution"));
+  };
+  if (null_is_unset && trims) return unsupported();
   KILN_ASSIGN_OR_RETURN(std::string word, Part('}', trims, "syntax error: missing '}'"));
   const std::optional<std::string> value = Value(name);
   if (options_.keep_unset && !value.has_value()) {
@@ -289,7 +290,7 @@ absl::Status Expander::Substitution(const std::string& name, bool null_is_unset,
     KILN_ASSIGN_OR_RETURN(const std::string trimmed, trim(value.value_or(""), pattern, match));
     absl::StrAppend(out, trimmed);
   } else {
-    return unsupported;
+    return unsupported();
   }
   return absl::OkStatus();
 }

@@ -35,7 +35,7 @@ absl::Span<const std::string> Keys() {
   return keys;
 }
 
-absl::Status Fail(std::string why) { return absl::InvalidArgumentError(why); }
+absl::Status Fail(absl::string_view why) { return absl::InvalidArgumentError(why); }
 
 absl::Status InvalidValue(absl::string_view key, absl::string_view value) {
   return Fail(absl::StrCat("invalid value for ", key, ": ", value));
