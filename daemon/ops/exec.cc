@@ -1,12 +1,10 @@
 #include "daemon/ops/exec.h"
 
 #include <memory>
-#include <random>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "daemon/executor/executor.h"
 #include "daemon/ops/cache_mounts.h"
@@ -15,22 +13,12 @@
 #include "daemon/ops/exec_plan.h"
 #include "daemon/ops/ref_result.h"
 #include "daemon/ops/step_log.h"
-#include "daemon/session/services.h"
-#include "daemon/session/session.h"
 #include "proto/buildkit/ops.pb.h"
 #include "proto/status_details.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
 namespace {
-
-// Names a container, its cgroup and its folders; never used twice.
-std::string NewStepId() {
-  std::random_device random;
-  std::string id;
-  for (int i = 0; i < 4; ++i) absl::StrAppendFormat(&id, "%08x", random());
-  return id;
-}
 
 absl::StatusOr<std::optional<LinuxResources>> ParseResources(absl::string_view bytes) {
   if (bytes.empty()) return std::nullopt;
@@ -65,7 +53,6 @@ class ExecOp final : public solver::Op {
  private:
   absl::Status ResetCaches(solver::OpContext& context,
                            absl::Span<const store::RefPtr> inputs) const;
-  absl::StatusOr<std::vector<std::string>> SecretEnvironment(solver::OpContext& context) const;
   absl::StatusOr<ProcessSpec> MakeSpec(solver::OpContext& context, const std::string& id,
                                        const ExecMounts& mounts) const;
   absl::Status CheckExit(const ExitInfo& exit, const ProcessSpec& spec) const;
@@ -150,25 +137,6 @@ absl::Status ExecOp::ResetCaches(solver::OpContext& context,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<std::string>> ExecOp::SecretEnvironment(
-    solver::OpContext& context) const {
-  std::vector<std::string> env;
-  for (const ExecPlan::SecretEnv& one : plan_.secret_env) {
-    if (one.id.empty())
-      return absl::InvalidArgumentError(
-          absl::StrCat("secret ID missing for \"", one.name, "\" environment variable"));
-    std::string value;
-    absl::Status got =
-        WithAnySession(deps_, context, context.cancel(), [&](Session& session) -> absl::Status {
-          KILN_ASSIGN_OR_RETURN(value, GetSecret(session, one.id, context.cancel()));
-          return absl::OkStatus();
-        });
-    if (!got.ok() && !(absl::IsNotFound(got) && one.optional)) return got;
-    env.push_back(absl::StrCat(one.name, "=", value));
-  }
-  return env;
-}
-
 absl::StatusOr<ProcessSpec> ExecOp::MakeSpec(solver::OpContext& context, const std::string& id,
                                              const ExecMounts& mounts) const {
   ProcessSpec spec;
@@ -179,7 +147,8 @@ absl::StatusOr<ProcessSpec> ExecOp::MakeSpec(solver::OpContext& context, const s
   spec.args = plan_.args;
   if (!plan_.emulator.empty()) spec.args.insert(spec.args.begin(), kEmulatorPath);
   spec.env = plan_.env;
-  KILN_ASSIGN_OR_RETURN(const std::vector<std::string> secrets, SecretEnvironment(context));
+  KILN_ASSIGN_OR_RETURN(const std::vector<std::string> secrets,
+                        SecretEnvironment(deps_, plan_, context));
   spec.env.insert(spec.env.end(), secrets.begin(), secrets.end());
   spec.cwd = plan_.cwd;
   spec.user = plan_.user;

@@ -7,10 +7,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <random>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "daemon/executor/rootfs.h"
 #include "daemon/session/services.h"
@@ -28,12 +30,42 @@ absl::Status WithAnySession(const ExecOpDeps& deps, solver::OpContext& context,
   return deps.sessions->Any(ids, cancel, use);
 }
 
+absl::StatusOr<std::vector<std::string>> SecretEnvironment(const ExecOpDeps& deps,
+                                                           const ExecPlan& plan,
+                                                           solver::OpContext& context) {
+  std::vector<std::string> env;
+  for (const ExecPlan::SecretEnv& one : plan.secret_env) {
+    if (one.id.empty())
+      return absl::InvalidArgumentError(
+          absl::StrCat("secret ID missing for \"", one.name, "\" environment variable"));
+    std::string value;
+    absl::Status got =
+        WithAnySession(deps, context, context.cancel(), [&](Session& session) -> absl::Status {
+          KILN_ASSIGN_OR_RETURN(value, GetSecret(session, one.id, context.cancel()));
+          return absl::OkStatus();
+        });
+    if (!got.ok() && !(absl::IsNotFound(got) && one.optional)) return got;
+    env.push_back(absl::StrCat(one.name, "=", value));
+  }
+  return env;
+}
+
+std::string NewStepId() {
+  std::random_device random;
+  std::string id;
+  for (int i = 0; i < 4; ++i) absl::StrAppendFormat(&id, "%08x", random());
+  return id;
+}
+
 absl::StatusOr<std::unique_ptr<ExecMounts>> ExecMounts::Prepare(
     const ExecOpDeps& deps, const ExecPlan& plan, const std::string& id, solver::OpContext& context,
     absl::Span<const store::RefPtr> inputs) {
   std::unique_ptr<ExecMounts> mounts(new ExecMounts(deps, plan, context));
   mounts->folder_path_ = absl::StrCat(deps.runtime_dir, "/", id);
-  for (const ExecPlan::Mount& mount : plan.mounts) KILN_RETURN_IF_ERROR(mounts->Add(mount, inputs));
+  for (const ExecPlan::Mount& mount : plan.mounts) {
+    mounts->host_paths_.emplace_back();
+    KILN_RETURN_IF_ERROR(mounts->Add(mount, inputs));
+  }
   if (!plan.emulator.empty())
     mounts->mounts_.push_back({kEmulatorPath, plan.emulator, "bind", {"ro"}});
   // A parent's path is a prefix of its children's. Equal ones stay in order: the later one covers.
@@ -89,12 +121,14 @@ absl::Status ExecMounts::AddBind(const ExecPlan::Mount& mount, const store::RefP
   }
   if (mount.is_root) return SetRoot(mount, tree);
   KILN_ASSIGN_OR_RETURN(std::string source, Select(tree, mount.selector, /*pinned=*/false));
+  host_paths_.back() = source;
   mounts_.push_back({mount.dest, std::move(source), "bind", {mount.readonly ? "ro" : "rw"}});
   return absl::OkStatus();
 }
 
 absl::Status ExecMounts::SetRoot(const ExecPlan::Mount& mount, const std::string& tree) {
   KILN_ASSIGN_OR_RETURN(rootfs_, Select(tree, mount.selector, /*pinned=*/false));
+  host_paths_.back() = rootfs_;
   rootfs_readonly_ = mount.readonly;
   return absl::OkStatus();
 }
@@ -120,6 +154,7 @@ absl::Status ExecMounts::AddCache(const ExecPlan::Mount& mount, const store::Ref
   }
   const std::string selector = input == nullptr ? "/" : mount.selector;
   KILN_ASSIGN_OR_RETURN(std::string source, Select(directory->path(), selector, /*pinned=*/true));
+  host_paths_.back() = source;
   mounts_.push_back({mount.dest, std::move(source), "bind", {mount.readonly ? "ro" : "rw"}});
   if (mount.has_output && input != nullptr) outputs_.push_back({input, std::nullopt});
   return absl::OkStatus();
@@ -230,6 +265,15 @@ absl::StatusOr<std::string> ExecMounts::Select(const std::string& tree, const st
       kiln::Mount::Bind(absl::StrCat("/proc/self/fd/", found.get()), target, BindOptions{}));
   pins_.push_back(std::move(pin));
   return target;
+}
+
+absl::StatusOr<std::string> ExecMounts::HostPath(size_t index) const {
+  if (index >= host_paths_.size())
+    return absl::InvalidArgumentError(absl::StrCat("no mount ", index));
+  if (host_paths_[index].empty())
+    return absl::UnimplementedError(absl::StrCat(
+        "reading files of the mount ", plan_.mounts[index].dest, ", which has none here"));
+  return host_paths_[index];
 }
 
 absl::Status ExecMounts::Release() {

@@ -31,6 +31,14 @@ absl::Status WithAnySession(const ExecOpDeps& deps, solver::OpContext& context,
                             const CancelToken& cancel,
                             const std::function<absl::Status(Session&)>& use);
 
+// The plan's secrets as environment variables: "NAME=value". kNotFound names a missing one.
+absl::StatusOr<std::vector<std::string>> SecretEnvironment(const ExecOpDeps& deps,
+                                                           const ExecPlan& plan,
+                                                           solver::OpContext& context);
+
+// Names a container, its cgroup and its folders; never used twice.
+std::string NewStepId();
+
 // Everything that a step sees mounted, made before it runs and owned until the end (llb.md 2.2.1).
 // The destructor discards what was not committed. Not thread-safe; blocks on disk and sessions.
 class ExecMounts {
@@ -47,6 +55,10 @@ class ExecMounts {
   bool rootfs_readonly() const { return rootfs_readonly_; }
   // Sorted so that parents come first.
   const std::vector<ContainerMount>& mounts() const { return mounts_; }
+
+  // Where the plan's mount `index` is on this machine. kUnimplemented for one without files here
+  // (tmpfs, secret, ssh).
+  absl::StatusOr<std::string> HostPath(size_t index) const;
 
   // Ends the step's use: unmounts everything, then commits the trees of the outputs. One result
   // for each mount with an output, in the op's order. To be called once.
@@ -96,6 +108,7 @@ class ExecMounts {
   std::string rootfs_;
   bool rootfs_readonly_ = false;
   std::vector<ContainerMount> mounts_;
+  std::vector<std::string> host_paths_;  // of the plan's mounts so far; "": none
 };
 
 }  // namespace kiln::daemon
