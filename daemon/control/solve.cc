@@ -128,7 +128,7 @@ class SolveRun {
     build_.internal = request_.internal();
     build_.warnings = std::make_shared<WarningLog>();
     build_.cancel = std::make_shared<CancelSource>();
-    build_.bridge = MakeBridge(options.session_ids);
+    build_.bridge = MakeBridge(options);
     return absl::OkStatus();
   }
 
@@ -153,13 +153,14 @@ class SolveRun {
   }
 
  private:
-  std::shared_ptr<Bridge> MakeBridge(const std::vector<std::string>& session_ids) {
+  std::shared_ptr<Bridge> MakeBridge(const solver::JobOptions& job) {
     BridgeOptions options;
     options.job = build_.job;
     options.opts = build_.frontend_attrs;
     for (const auto& [name, definition] : request_.frontendinputs())
       options.inputs[name] = definition.SerializeAsString();
-    options.session_ids = session_ids;
+    options.session_ids = job.session_ids;
+    options.entitlements = job.entitlements;
     options.warn = [warnings = build_.warnings](const Digest& vertex, solver::Warning warning) {
       warnings->Add({vertex, std::move(warning)});
     };

@@ -161,6 +161,7 @@ void Bridge::Close(absl::Status why) {
     returned_.SignalAll();
   }
   closing_.Cancel(std::move(why));
+  containers_.Close();
 }
 
 }  // namespace kiln::daemon

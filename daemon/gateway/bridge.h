@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "daemon/gateway/container_table.h"
 #include "proto/digest.h"
 #include "solver/solver.h"
 #include "store/base/cancel.h"
@@ -33,7 +34,8 @@ struct BridgeOptions {
   std::map<std::string, std::string> opts = {};
   // SolveRequest.FrontendInputs: name -> serialized pb.Definition.
   std::map<std::string, std::string> inputs = {};
-  std::vector<std::string> session_ids;
+  std::vector<std::string> session_ids = {};
+  std::vector<std::string> entitlements = {};  // granted to the job
   // Takes warnings that the frontend raises for a vertex.
   std::function<void(const Digest& vertex, solver::Warning warning)> warn;
 };
@@ -66,6 +68,11 @@ class Bridge {
   // "return reference X not found".
   absl::Status Return(absl::StatusOr<BridgeResult> result);
 
+  // The answer, if it was given.
+  std::optional<absl::StatusOr<BridgeResult>> Answer() {
+    MutexLock lock(&mu_);
+    return answer_;
+  }
   // Waits for the answer.
   absl::StatusOr<BridgeResult> WaitForReturn(const CancelToken& cancel);
 
@@ -73,7 +80,11 @@ class Bridge {
   // same. An unknown one is "return reference X not found".
   absl::Status Adopt(Bridge& nested, const BridgeResult& result);
 
-  // Ends the build for the frontend: every later call fails with `why`, refs are dropped.
+  // The containers that the frontend made.
+  ContainerTable& containers() { return containers_; }
+
+  // Ends the build for the frontend: every later call fails with `why`, refs are dropped,
+  // containers are killed. Blocks until they are gone.
   void Close(absl::Status why);
   // Fires at Close.
   CancelToken closed() const { return closing_.token(); }
@@ -90,6 +101,7 @@ class Bridge {
 
   const BridgeOptions options_;
   CancelSource closing_;
+  ContainerTable containers_;
   Mutex mu_;
   CondVar returned_;
   absl::flat_hash_map<std::string, Ref> refs_ ABSL_GUARDED_BY(mu_);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "daemon/gateway/file_access.h"
 #include "proto/buildkit/ops.pb.h"
 #include "proto/buildkit/worker.pb.h"
@@ -101,48 +102,61 @@ absl::StatusOr<std::string> BridgeClient::DefinitionOf(absl::string_view ref) {
   return bridge_->DefinitionOf(ref);
 }
 
-absl::StatusOr<store::RefPtr> BridgeClient::Tree(absl::string_view ref, absl::string_view doing,
+absl::StatusOr<store::Layers> BridgeClient::Tree(absl::string_view ref, absl::string_view doing,
                                                  absl::string_view path) {
   if (ref.empty())
     return absl::NotFoundError(absl::StrCat(doing, " ", path, ": no such file or directory"));
-  return bridge_->Tree(ref, cancel_);
+  KILN_ASSIGN_OR_RETURN(const store::RefPtr tree, bridge_->Tree(ref, cancel_));
+  return tree->Materialize(cancel_);
 }
 
 absl::StatusOr<std::string> BridgeClient::ReadFile(absl::string_view ref, absl::string_view path,
                                                    int64_t offset, int64_t length) {
-  KILN_ASSIGN_OR_RETURN(const store::RefPtr tree, Tree(ref, "open", path));
-  return ReadTreeFile(tree, path, offset, length, cancel_);
+  KILN_ASSIGN_OR_RETURN(const store::Layers tree, Tree(ref, "open", path));
+  return ReadTreeFile(tree, path, offset, length);
 }
 
 absl::StatusOr<std::vector<fsutil::Stat>> BridgeClient::ReadDir(
     absl::string_view ref, absl::string_view path, const std::string& include_pattern) {
-  KILN_ASSIGN_OR_RETURN(const store::RefPtr tree, Tree(ref, "read directory", path));
-  return ReadTreeDir(tree, path, include_pattern, cancel_);
+  KILN_ASSIGN_OR_RETURN(const store::Layers tree, Tree(ref, "read directory", path));
+  return ReadTreeDir(tree, path, include_pattern);
 }
 
 absl::StatusOr<fsutil::Stat> BridgeClient::StatFile(absl::string_view ref, absl::string_view path) {
-  KILN_ASSIGN_OR_RETURN(const store::RefPtr tree, Tree(ref, "lstat", path));
-  return StatTreeFile(tree, path, cancel_);
+  KILN_ASSIGN_OR_RETURN(const store::Layers tree, Tree(ref, "lstat", path));
+  return StatTreeFile(tree, path);
 }
 
 absl::StatusOr<FrontendClient::Image> BridgeClient::ResolveImage(const ImageRequest& request) {
-  if (!parts_->resolve_image)
+  if (parts_->images == nullptr)
     return absl::UnimplementedError(absl::StrCat("resolving the image ", request.reference,
-                                                 " is not supported by this daemon yet"));
+                                                 " is not supported by this daemon"));
+  ImageQuery query;
+  query.reference = request.reference;
+  query.platform = request.platform;
+  query.resolve_mode = request.resolve_mode;
+  query.oci_layout = request.oci_layout;
+  query.store_id = request.store_id;
+  query.store_session_id = request.store_session_id;
+  query.session_ids = bridge_->options().session_ids;
+  solver::Job& job = *bridge_->options().job;
   const std::string name =
-      request.log_name.empty()
-          ? absl::StrCat("resolve image config for ",
+      !request.log_name.empty()
+          ? request.log_name
+          : absl::StrCat("resolve image config for ",
                          request.oci_layout ? "oci-layout://" : "docker-image://",
-                         request.reference)
-          : request.log_name;
-  absl::StatusOr<Image> image = absl::InternalError("not resolved");
-  KILN_RETURN_IF_ERROR(bridge_->options().job->RunStep(
-      absl::StrCat(name, "\n", request.reference, "\n", request.platform), name,
-      [&](solver::ProgressSink& progress) {
-        image = parts_->resolve_image(*bridge_, request, progress, cancel_);
-        return image.status();
-      }));
-  return image;
+                         request.reference);
+  absl::StatusOr<ResolvedImage> image = absl::InternalError("not resolved");
+  KILN_RETURN_IF_ERROR(
+      job.RunStep(absl::StrCat(name, "\n", request.reference, "\n", request.platform), name,
+                  [&](solver::ProgressSink& progress) {
+                    query.log = [&progress](absl::string_view line) {
+                      progress.Log({2, absl::StrCat(line, "\n"), absl::Now()});
+                    };
+                    image = parts_->images->Resolve(query, &job.values(), cancel_);
+                    return image.status();
+                  }));
+  return Image{std::move(image->reference), image->digest, std::move(image->config)};
 }
 
 absl::StatusOr<FrontendClient::SourceFacts> BridgeClient::ResolveSource(
@@ -161,6 +175,13 @@ absl::StatusOr<FrontendClient::SourceFacts> BridgeClient::ResolveSource(
 absl::Status BridgeClient::Warn(const Digest& vertex, const solver::Warning& warning) {
   if (bridge_->options().warn) bridge_->options().warn(vertex, warning);
   return absl::OkStatus();
+}
+
+absl::Status BridgeClient::NewContainer(absl::string_view request) {
+  if (parts_->containers == nullptr)
+    return absl::UnimplementedError(
+        "containers for frontends: this daemon has no OCI runtime to run them");
+  return bridge_->containers().New(*parts_->containers, bridge_, request, cancel_);
 }
 
 absl::StatusOr<BridgeResult> RunFrontend(const BridgeParts& parts, Bridge& parent,

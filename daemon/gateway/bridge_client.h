@@ -12,22 +12,20 @@
 #include "daemon/frontend/frontend_client.h"
 #include "daemon/frontend/frontend_table.h"
 #include "daemon/gateway/bridge.h"
+#include "daemon/gateway/build_container.h"
 #include "daemon/gateway/source_meta.h"
+#include "daemon/registry/image_resolver.h"
 #include "store/base/cancel.h"
 
 namespace kiln::daemon {
 
-// Finds an image, its digest and its config. Runs as a step, which `progress` belongs to. Blocks.
-using ImageResolver = std::function<absl::StatusOr<FrontendClient::Image>(
-    const Bridge& bridge, const FrontendClient::ImageRequest& request,
-    solver::ProgressSink& progress, const CancelToken& cancel)>;
-
 // What the bridges of a daemon have in common. Constant after the wiring; outlives them.
 struct BridgeParts {
   const FrontendTable* frontends = nullptr;
+  const ContainerParts* containers = nullptr;  // null: this daemon can run none
   SourceResolver resolve_source;
-  ImageResolver resolve_image;  // null: images are refused by name
-  std::string worker;           // serialized moby.buildkit.v1.types.WorkerRecord
+  ImageResolver* images = nullptr;  // null: images are refused by name
+  std::string worker;               // serialized moby.buildkit.v1.types.WorkerRecord
 };
 
 // A bridge as the frontend behind it uses it: the one implementation of what LLBBridge offers, for
@@ -55,10 +53,13 @@ class BridgeClient final : public FrontendClient {
   absl::Status Warn(const Digest& vertex, const solver::Warning& warning) override;
   const CancelToken& cancel() const override { return cancel_; }
 
-  Bridge& bridge() { return *bridge_; }
+  const std::shared_ptr<Bridge>& bridge() const { return bridge_; }
+  // What NewContainer makes (wire.md 4.5). `request` is a serialized
+  // moby.buildkit.v1.frontend.NewContainerRequest.
+  absl::Status NewContainer(absl::string_view request);
 
  private:
-  absl::StatusOr<store::RefPtr> Tree(absl::string_view ref, absl::string_view doing,
+  absl::StatusOr<store::Layers> Tree(absl::string_view ref, absl::string_view doing,
                                      absl::string_view path);
 
   const BridgeParts* const parts_;

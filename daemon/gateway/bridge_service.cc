@@ -7,7 +7,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "daemon/gateway/build_container.h"
 #include "daemon/gateway/capabilities.h"
+#include "daemon/gateway/exec_stream.h"
 #include "daemon/gateway/file_access.h"
 #include "daemon/rpc/status.h"
 #include "daemon/rpc/unary.h"
@@ -239,23 +241,30 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
   using Context = grpc::CallbackServerContext;
   using Work = absl::AnyInvocable<absl::Status(BridgeClient&)>;
 
+  using Finder = std::function<absl::StatusOr<std::shared_ptr<Bridge>>(const CancelToken&)>;
+
+  // How the bridge that a call is for will be found.
+  absl::StatusOr<Finder> FinderFor(const Context& context) const {
+    if (deps_.bridge != nullptr)
+      return [bridge = deps_.bridge](const CancelToken&) { return bridge; };
+    KILN_ASSIGN_OR_RETURN(std::string id, BuildId(context));
+    return [finder = deps_.finder, id = std::move(id)](const CancelToken& cancel) {
+      return finder->FindBridge(id, cancel);
+    };
+  }
+
   // Finds the build and runs `work` on it. `method` goes before what was wrong with the routing.
   grpc::ServerUnaryReactor* Run(Context* context, const char* method, Work work) {
-    absl::StatusOr<std::string> id = BuildId(*context);
-    if (!id.ok())
-      return AnswerNow(context, Annotate(id.status(), absl::StrCat("forwarding ", method)));
-    return RunUnary(deps_.pool, [this, id = *std::move(id), method,
+    absl::StatusOr<Finder> find = FinderFor(*context);
+    if (!find.ok())
+      return AnswerNow(context, Annotate(find.status(), absl::StrCat("forwarding ", method)));
+    return RunUnary(deps_.pool, [this, find = *std::move(find), method,
                                  work = std::move(work)](const CancelToken& cancel) mutable {
-      auto bridge = deps_.finder->FindBridge(id, cancel);
+      auto bridge = find(cancel);
       if (!bridge.ok()) return Annotate(bridge.status(), absl::StrCat("forwarding ", method));
       BridgeClient client(deps_.parts, *std::move(bridge), cancel);
       return work(client);
     });
-  }
-
-  static grpc::ServerUnaryReactor* Refuse(Context* context, absl::string_view what) {
-    return AnswerNow(context, absl::UnimplementedError(
-                                  absl::StrCat(what, " is not supported by this daemon yet")));
   }
 
   grpc::ServerUnaryReactor* Ping(Context* context, const pbf::PingRequest*,
@@ -280,7 +289,7 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
   grpc::ServerUnaryReactor* Evaluate(Context* context, const pbf::EvaluateRequest* request,
                                      pbf::EvaluateResponse*) override {
     return Run(context, "Evaluate", [request](BridgeClient& client) {
-      return client.bridge().Evaluate(request->ref(), client.cancel()).status();
+      return client.bridge()->Evaluate(request->ref(), client.cancel()).status();
     });
   }
 
@@ -289,10 +298,10 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
     return Run(context, "Return", [request](BridgeClient& client) {
       if (request->has_result() == request->has_error())
         return absl::InvalidArgumentError("gateway return must be either result or err");
-      if (!request->has_error()) return client.bridge().Return(FromProto(request->result()));
+      if (!request->has_error()) return client.bridge()->Return(FromProto(request->result()));
       absl::Status error = ParseStatus(request->error().SerializeAsString());
       if (error.ok()) error = absl::UnknownError("frontend failed without saying why");
-      return client.bridge().Return(std::move(error));
+      return client.bridge()->Return(std::move(error));
     });
   }
 
@@ -363,36 +372,83 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
                });
   }
 
-  grpc::ServerUnaryReactor* NewContainer(Context* context, const pbf::NewContainerRequest*,
+  grpc::ServerUnaryReactor* NewContainer(Context* context, const pbf::NewContainerRequest* request,
                                          pbf::NewContainerResponse*) override {
-    return Refuse(context, "LLBBridge.NewContainer");
+    return Run(context, "NewContainer", [request](BridgeClient& client) {
+      return client.NewContainer(request->SerializeAsString());
+    });
   }
-  grpc::ServerUnaryReactor* ReleaseContainer(Context* context, const pbf::ReleaseContainerRequest*,
+
+  grpc::ServerUnaryReactor* ReleaseContainer(Context* context,
+                                             const pbf::ReleaseContainerRequest* request,
                                              pbf::ReleaseContainerResponse*) override {
-    return Refuse(context, "LLBBridge.ReleaseContainer");
+    return Run(context, "ReleaseContainer", [request](BridgeClient& client) {
+      return client.bridge()->containers().Release(request->containerid());
+    });
   }
-  grpc::ServerUnaryReactor* ReadFileContainer(Context* context, const pbf::ReadFileRequest*,
-                                              pbf::ReadFileResponse*) override {
-    return Refuse(context, "LLBBridge.ReadFileContainer");
+
+  // Runs `read` on the files of a container's mount.
+  template <typename Request>
+  grpc::ServerUnaryReactor* ReadContainer(Context* context, const char* method,
+                                          const Request* request,
+                                          std::function<absl::Status(const store::Layers&)> read) {
+    return Run(
+        context, method, [request, read = std::move(read)](BridgeClient& client) -> absl::Status {
+          KILN_ASSIGN_OR_RETURN(auto container, client.bridge()->containers().Find(request->ref()));
+          KILN_ASSIGN_OR_RETURN(auto use, BuildContainer::Use::Of(std::move(container)));
+          if (request->mountindex() < 0)
+            return absl::InvalidArgumentError(absl::StrCat("no mount ", request->mountindex()));
+          KILN_ASSIGN_OR_RETURN(const store::Layers files,
+                                use->container().Files(request->mountindex()));
+          return read(files);
+        });
   }
-  grpc::ServerUnaryReactor* ReadDirContainer(Context* context, const pbf::ReadDirRequest*,
-                                             pbf::ReadDirResponse*) override {
-    return Refuse(context, "LLBBridge.ReadDirContainer");
+
+  grpc::ServerUnaryReactor* ReadFileContainer(Context* context, const pbf::ReadFileRequest* request,
+                                              pbf::ReadFileResponse* response) override {
+    return ReadContainer(
+        context, "ReadFileContainer", request,
+        [request, response](const store::Layers& files) -> absl::Status {
+          const bool part = request->has_range();
+          KILN_ASSIGN_OR_RETURN(
+              *response->mutable_data(),
+              ReadTreeFile(files, request->filepath(), part ? request->range().offset() : 0,
+                           part ? request->range().length() : -1));
+          return absl::OkStatus();
+        });
   }
-  grpc::ServerUnaryReactor* StatFileContainer(Context* context, const pbf::StatFileRequest*,
-                                              pbf::StatFileResponse*) override {
-    return Refuse(context, "LLBBridge.StatFileContainer");
+
+  grpc::ServerUnaryReactor* ReadDirContainer(Context* context, const pbf::ReadDirRequest* request,
+                                             pbf::ReadDirResponse* response) override {
+    return ReadContainer(context, "ReadDirContainer", request,
+                         [request, response](const store::Layers& files) -> absl::Status {
+                           KILN_ASSIGN_OR_RETURN(
+                               const auto stats,
+                               ReadTreeDir(files, request->dirpath(), request->includepattern()));
+                           for (const fsutil::Stat& stat : stats)
+                             FillStat(stat, response->add_entries());
+                           return absl::OkStatus();
+                         });
   }
-  grpc::ServerBidiReactor<pbf::ExecMessage, pbf::ExecMessage>* ExecProcess(Context*) override {
-    class Refusal : public grpc::ServerBidiReactor<pbf::ExecMessage, pbf::ExecMessage> {
-     public:
-      Refusal() {
-        Finish(ToGrpc(
-            absl::UnimplementedError("LLBBridge.ExecProcess is not supported by this daemon yet")));
-      }
-      void OnDone() override { delete this; }
-    };
-    return new Refusal();
+
+  grpc::ServerUnaryReactor* StatFileContainer(Context* context, const pbf::StatFileRequest* request,
+                                              pbf::StatFileResponse* response) override {
+    return ReadContainer(context, "StatFileContainer", request,
+                         [request, response](const store::Layers& files) -> absl::Status {
+                           KILN_ASSIGN_OR_RETURN(const auto stat,
+                                                 StatTreeFile(files, request->path()));
+                           FillStat(stat, response->mutable_stat());
+                           return absl::OkStatus();
+                         });
+  }
+
+  grpc::ServerBidiReactor<pbf::ExecMessage, pbf::ExecMessage>* ExecProcess(
+      Context* context) override {
+    absl::StatusOr<Finder> find = FinderFor(*context);
+    if (find.ok()) return OpenExecStream(deps_.pool, *std::move(find));
+    return OpenExecStream(deps_.pool, [why = find.status()](const CancelToken&) {
+      return absl::StatusOr<std::shared_ptr<Bridge>>(why);
+    });
   }
 
   const BridgeServiceDeps deps_;

@@ -7,11 +7,16 @@
 namespace kiln::daemon {
 
 std::vector<absl::string_view> FrontendCapabilities() {
-  // Left out: gateway.exec* (containers for frontends), resolveimage*, importcaches,
-  // reference.attestations, frontend.caps (frontends in the daemon), the parts of
+  // Left out: resolveimage* (images), importcaches, reference.attestations, the parts of
   // source.metaresolver that need images or ranges of a file.
-  return {"frontend.inputs",
+  return {"frontend.caps",
+          "frontend.inputs",
           "gateway.evaluate",
+          "gateway.exec",
+          "gateway.exec.extrahosts",
+          "gateway.exec.filesystem",
+          "gateway.exec.secretenv",
+          "gateway.exec.signals",
           "gateway.solve.evaluate",
           "gateway.solve.metadata",
           "gateway.warnings",

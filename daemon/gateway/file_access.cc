@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "store/base/pattern_matcher.h"
 #include "store/base/status_macros.h"
-#include "store/tree.h"
 
 namespace kiln::daemon {
 
@@ -39,11 +38,6 @@ fsutil::Stat ToStat(const store::Entry& entry) {
   return stat;
 }
 
-absl::StatusOr<store::TreeReader> Open(const store::RefPtr& tree, const CancelToken& cancel) {
-  KILN_ASSIGN_OR_RETURN(store::Layers layers, tree->Materialize(cancel));
-  return store::TreeReader(std::move(layers));
-}
-
 absl::StatusOr<std::string> ReadRange(int fd, int64_t offset, int64_t length) {
   std::string data;
   constexpr size_t kChunk = 256 << 10;
@@ -65,12 +59,11 @@ absl::StatusOr<std::string> ReadRange(int fd, int64_t offset, int64_t length) {
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadTreeFile(const store::RefPtr& tree, absl::string_view path,
-                                         int64_t offset, int64_t length,
-                                         const CancelToken& cancel) {
+absl::StatusOr<std::string> ReadTreeFile(const store::Layers& layers, absl::string_view path,
+                                         int64_t offset, int64_t length) {
   if (offset < 0)
     return absl::InvalidArgumentError(absl::StrCat("read ", path, ": offset ", offset));
-  KILN_ASSIGN_OR_RETURN(const store::TreeReader reader, Open(tree, cancel));
+  const store::TreeReader reader(layers);
   const auto resolved = reader.Resolve(store::CleanPath(path), /*follow=*/true);
   if (!resolved.ok()) return Named(resolved.status(), "open", path);
   const auto entry = reader.Lstat(*resolved);
@@ -84,16 +77,15 @@ absl::StatusOr<std::string> ReadTreeFile(const store::RefPtr& tree, absl::string
   return data;
 }
 
-absl::StatusOr<std::vector<fsutil::Stat>> ReadTreeDir(const store::RefPtr& tree,
+absl::StatusOr<std::vector<fsutil::Stat>> ReadTreeDir(const store::Layers& layers,
                                                       absl::string_view path,
-                                                      const std::string& include_pattern,
-                                                      const CancelToken& cancel) {
+                                                      const std::string& include_pattern) {
   PatternMatcher matcher;
   if (!include_pattern.empty()) {
     const std::vector<std::string> patterns = {include_pattern};
     KILN_ASSIGN_OR_RETURN(matcher, PatternMatcher::Create(patterns));
   }
-  KILN_ASSIGN_OR_RETURN(const store::TreeReader reader, Open(tree, cancel));
+  const store::TreeReader reader(layers);
   const auto resolved = reader.Resolve(store::CleanPath(path), /*follow=*/true);
   if (!resolved.ok()) return Named(resolved.status(), "read directory", path);
   const auto entries = reader.List(*resolved);
@@ -105,9 +97,8 @@ absl::StatusOr<std::vector<fsutil::Stat>> ReadTreeDir(const store::RefPtr& tree,
   return stats;
 }
 
-absl::StatusOr<fsutil::Stat> StatTreeFile(const store::RefPtr& tree, absl::string_view path,
-                                          const CancelToken& cancel) {
-  KILN_ASSIGN_OR_RETURN(const store::TreeReader reader, Open(tree, cancel));
+absl::StatusOr<fsutil::Stat> StatTreeFile(const store::Layers& layers, absl::string_view path) {
+  const store::TreeReader reader(layers);
   const auto resolved = reader.Resolve(store::CleanPath(path), /*follow=*/true);
   if (!resolved.ok()) return Named(resolved.status(), "lstat", path);
   const auto entry = reader.Lstat(*resolved);

@@ -7,9 +7,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "store/base/cancel.h"
 #include "store/fsutil/packet.h"
-#include "store/ref_store.h"
+#include "store/tree.h"
 
 namespace kiln::daemon {
 
@@ -17,18 +16,16 @@ namespace kiln::daemon {
 // end in "no such file or directory" for what is missing. All block.
 
 // The bytes of a regular file; `length` -1 = to the end. kResourceExhausted above 16 MiB.
-absl::StatusOr<std::string> ReadTreeFile(const store::RefPtr& tree, absl::string_view path,
-                                         int64_t offset, int64_t length, const CancelToken& cancel);
+absl::StatusOr<std::string> ReadTreeFile(const store::Layers& layers, absl::string_view path,
+                                         int64_t offset, int64_t length);
 
 // One level, in byte order; `path` of each is its name. `include_pattern` as in .dockerignore
 // files, "" = all.
-absl::StatusOr<std::vector<fsutil::Stat>> ReadTreeDir(const store::RefPtr& tree,
+absl::StatusOr<std::vector<fsutil::Stat>> ReadTreeDir(const store::Layers& layers,
                                                       absl::string_view path,
-                                                      const std::string& include_pattern,
-                                                      const CancelToken& cancel);
+                                                      const std::string& include_pattern);
 
 // Follows links; `path` of the answer is the base name.
-absl::StatusOr<fsutil::Stat> StatTreeFile(const store::RefPtr& tree, absl::string_view path,
-                                          const CancelToken& cancel);
+absl::StatusOr<fsutil::Stat> StatTreeFile(const store::Layers& layers, absl::string_view path);
 
 }  // namespace kiln::daemon

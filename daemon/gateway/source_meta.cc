@@ -3,39 +3,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "daemon/gateway/bridge_context.h"
 #include "proto/buildkit/ops.pb.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
-
-namespace {
-
-// Reports nowhere: the frontend asked, no vertex runs.
-class NoProgress : public solver::ProgressSink {
- public:
-  void Status(solver::StatusUpdate) override {}
-  void Log(solver::LogChunk) override {}
-  void Warn(solver::Warning) override {}
-};
-
-// What a source may use when it is asked outside of a vertex.
-class AskContext : public solver::OpContext {
- public:
-  AskContext(const Bridge& bridge, const CancelToken& cancel) : bridge_(bridge), cancel_(cancel) {}
-  const CancelToken& cancel() const override { return cancel_; }
-  solver::ProgressSink& progress() override { return progress_; }
-  const solver::VertexInfo& vertex() const override { return vertex_; }
-  std::vector<std::string> SessionIds() const override { return bridge_.options().session_ids; }
-  solver::JobValues& job_values() override { return bridge_.options().job->values(); }
-
- private:
-  const Bridge& bridge_;
-  const CancelToken& cancel_;
-  NoProgress progress_;
-  const solver::VertexInfo vertex_;
-};
-
-}  // namespace
 
 SourceResolver MakeSourceResolver(std::vector<Source*> sources) {
   using Facts = FrontendClient::SourceFacts;
@@ -55,7 +27,7 @@ SourceResolver MakeSourceResolver(std::vector<Source*> sources) {
     for (Source* source : sources) {
       if (!source->Handles(scheme)) continue;
       KILN_ASSIGN_OR_RETURN(const auto instance, source->Resolve({facts.identifier, facts.attrs}));
-      AskContext context(bridge, cancel);
+      BridgeContext context(bridge, cancel);
       KILN_ASSIGN_OR_RETURN(const SourceKey key, instance->Key(context, 0));
       facts.checksum = key.pin;
       return facts;

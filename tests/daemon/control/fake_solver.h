@@ -84,6 +84,9 @@ class FakeJob : public solver::Job {
                                                  const CancelToken& cancel) override {
     return build_(definition, cancel);
   }
+  absl::StatusOr<solver::SolvedGraph> Solved(const std::string&) override {
+    return absl::UnimplementedError("the graph of a fake job");
+  }
   void Cancel(absl::Status cause) override { cancel_.Cancel(std::move(cause)); }
   void AddSession(std::string) override {}
   solver::ProgressLog& progress() override { return progress_; }

@@ -78,7 +78,7 @@ TEST_F(BridgeServiceTest, PingWaitsForTheBuildAndListsCapabilities) {
                                                "proto.refarray", "gateway.evaluate"}));
   EXPECT_THAT(llb, testing::IsSupersetOf({"file.base", "exec.meta.base", "source.local", "mergeop",
                                           "diffop", "platform"}));
-  EXPECT_THAT(frontend, testing::Not(testing::Contains("gateway.exec")));
+  EXPECT_THAT(frontend, testing::Contains("gateway.exec"));
   EXPECT_THAT(llb, testing::Not(testing::Contains("source.policy")));
   EXPECT_EQ(pong.workers_size(), 1);
   EXPECT_EQ(Return("late", pbf::Result()), absl::OkStatus());
@@ -170,16 +170,27 @@ TEST_F(BridgeServiceTest, RunsAFrontendForTheClient) {
             absl::StatusCode::kInvalidArgument);
 }
 
+// Knows every image but one.
+class FakeImages : public ImageResolver {
+ public:
+  explicit FakeImages(const Digest& digest) : digest_(digest) {}
+  absl::StatusOr<ResolvedImage> Resolve(const ImageQuery& query, solver::JobValues* job,
+                                        const CancelToken&) override {
+    if (query.reference == "docker.io/library/none:latest")
+      return absl::NotFoundError("no such image");
+    EXPECT_EQ(query.platform, "linux/arm64/v8");
+    EXPECT_NE(job, nullptr);
+    return ResolvedImage{"docker.io/library/b:1", digest_, "{}"};
+  }
+
+ private:
+  const Digest digest_;
+};
+
 TEST_F(BridgeServiceTest, ResolvesImagesAsAStep) {
   const Digest digest = Digest::Of("index");
-  parts_.resolve_image = [&](const Bridge&, const FrontendClient::ImageRequest& request,
-                             solver::ProgressSink&,
-                             const CancelToken&) -> absl::StatusOr<FrontendClient::Image> {
-    if (request.reference == "docker.io/library/none:latest")
-      return absl::NotFoundError("no such image");
-    EXPECT_EQ(request.platform, "linux/arm64/v8");
-    return FrontendClient::Image{"docker.io/library/b:1", digest, "{}"};
-  };
+  FakeImages images(digest);
+  parts_.images = &images;
   pbf::ResolveImageConfigRequest request;
   request.set_ref("docker.io/library/a:1");
   request.set_logname("[internal] load metadata for a");
