@@ -21,8 +21,10 @@
 #include "daemon/exporter/local_exporter.h"
 #include "daemon/exporter/tar_exporter.h"
 #include "daemon/frontend/frontend_table.h"
+#include "daemon/frontend/gateway/gateway_frontend.h"
 #include "daemon/gateway/bridge_client.h"
 #include "daemon/gateway/bridge_service.h"
+#include "daemon/gateway/build_container.h"
 #include "daemon/gateway/source_meta.h"
 #include "daemon/ops/cache_mounts.h"
 #include "daemon/ops/exec.h"
@@ -152,6 +154,8 @@ struct Daemon::Parts {
   std::unique_ptr<solver::Solver> solver;
   ExporterTable exporters;
   FrontendTable frontends;
+  std::unique_ptr<GatewayFrontend> gateway_frontend;
+  ContainerParts container_parts;
   BridgeParts bridge_parts;
   BuildTable builds;
   std::unique_ptr<GarbageCollector> gc;
@@ -229,6 +233,8 @@ void Daemon::Parts::MakeSolver(const Config& config) {
     deps.cache_mounts = cache_mounts.get();
     deps.runtime_dir = runtime_folder->path();
     deps.log_limits = LogLimits::FromEnvironment();
+    container_parts = {deps, executor.get()};
+    bridge_parts.containers = &container_parts;
     make_exec = [deps](absl::string_view op, const solver::VertexInfo& vertex) {
       return MakeExecOp(deps, op, vertex);
     };
@@ -255,6 +261,9 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   build_pool = std::make_unique<ThreadPool>("kiln-build", kMaxBuilds);
   call_pool = std::make_unique<ThreadPool>("kiln-call", kMaxCalls);
 
+  gateway_frontend =
+      std::make_unique<GatewayFrontend>(GatewayFrontendDeps{&bridge_parts, call_pool.get()});
+  frontends.Add("gateway.v0", gateway_frontend.get());
   bridge_parts.frontends = &frontends;
   bridge_parts.resolve_source = MakeSourceResolver(Sources());
   bridge_parts.worker = worker;

@@ -1,0 +1,117 @@
+#include "daemon/frontend/gateway/frontend_process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "store/base/process.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::daemon {
+
+namespace {
+
+constexpr size_t kLastWords = 4 << 10;
+// How long a process may live on without its connection. That it closed its end itself is not seen
+// at once, as the OCI runtime has it, too: the server's keepalive finds out.
+constexpr absl::Duration kGrace = absl::Seconds(5);
+constexpr absl::Duration kCallGrace = absl::Seconds(1);
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<FrontendProcess>> FrontendProcess::Start(BuildContainer& container,
+                                                                        const std::string& init,
+                                                                        grpc::Service* service,
+                                                                        const CancelToken& cancel) {
+  std::unique_ptr<FrontendProcess> made(new FrontendProcess());
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+    return ErrnoStatus(errno, "connect a frontend");
+  Fd ours(pair[0]), theirs(pair[1]);
+  made->connection_ = Fd(fcntl(ours.get(), F_DUPFD_CLOEXEC, 0));
+  if (!made->connection_.valid()) return ErrnoStatus(errno, "connect a frontend");
+  KILN_ASSIGN_OR_RETURN(Pipe errors, MakePipe());
+  if (fcntl(errors.read.get(), F_SETFL, O_NONBLOCK) != 0)
+    return ErrnoStatus(errno, "connect a frontend");
+  KILN_ASSIGN_OR_RETURN(made->server_, RpcServer::Start({}, {service}));
+  KILN_ASSIGN_OR_RETURN(
+      made->process_,
+      container.Start(init, {theirs.get(), theirs.get(), errors.write.get()}, cancel));
+  made->errors_ = std::move(errors.read);
+  made->server_->Serve(std::move(ours));
+  return made;
+}
+
+FrontendProcess::~FrontendProcess() {
+  process_.reset();
+  if (server_ != nullptr) server_->Shutdown(absl::Now());
+}
+
+bool FrontendProcess::TakeOutput(solver::ProgressSink& sink) {
+  char buffer[16 << 10];
+  const ssize_t got = read(errors_.get(), buffer, sizeof(buffer));
+  if (got < 0) return errno == EAGAIN || errno == EINTR;
+  if (got == 0) return false;
+  sink.Log({2, std::string(buffer, got), absl::Now()});
+  last_words_.append(buffer, got);
+  if (last_words_.size() > kLastWords) last_words_.erase(0, last_words_.size() - kLastWords);
+  return true;
+}
+
+absl::StatusOr<FrontendProcess::Stop> FrontendProcess::Watch(solver::ProgressSink* sink,
+                                                             const CancelToken& cancel) {
+  KILN_ASSIGN_OR_RETURN(const CancelFd cancelled, CancelFd::Make(cancel));
+  absl::Time deadline = absl::InfiniteFuture();
+  bool connected = true;
+  while (true) {
+    pollfd watched[] = {{process_->pidfd(), POLLIN, 0},
+                        {cancelled.get(), POLLIN, 0},
+                        {errors_.get(), POLLIN, 0},
+                        {connected ? connection_.get() : -1, POLLRDHUP, 0}};
+    const absl::Duration left = deadline - absl::Now();
+    const int timeout =
+        deadline == absl::InfiniteFuture()
+            ? -1
+            : static_cast<int>(std::max<int64_t>(0, absl::ToInt64Milliseconds(left)));
+    const int ready = poll(watched, 4, timeout);
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready < 0) return ErrnoStatus(errno, "wait for a frontend");
+    if (ready == 0) return absl::UnknownError("frontend grpc server closed unexpectedly");
+    if (watched[1].revents != 0) return cancel.status();
+    if (watched[2].revents != 0) {
+      if ((watched[2].revents & POLLIN) != 0 && sink == nullptr) return Stop::kOutput;
+      if (sink == nullptr || !TakeOutput(*sink)) errors_.Reset();
+      continue;  // before the end: what it wrote is shown first
+    }
+    if (watched[0].revents != 0) return Stop::kEnded;
+    if (watched[3].revents != 0) {
+      connected = false;
+      deadline = absl::Now() + kGrace;
+    }
+  }
+}
+
+absl::StatusOr<ExitInfo> FrontendProcess::Wait(solver::Job& job, const std::string& name,
+                                               const CancelToken& cancel) {
+  const absl::Status watched = [&]() -> absl::Status {
+    KILN_ASSIGN_OR_RETURN(const Stop stop, Watch(nullptr, cancel));
+    if (stop == Stop::kEnded) return absl::OkStatus();
+    return job.RunStep(name, name,
+                       [&](solver::ProgressSink& sink) { return Watch(&sink, cancel).status(); });
+  }();
+  CancelSource stop;
+  if (!watched.ok()) stop.Cancel(watched);
+  const absl::StatusOr<ExitInfo> exit = process_->Wait(stop.token());
+  // Calls that it made before it ended have been answered, or nobody waits for them.
+  server_->Shutdown(absl::Now() + (watched.ok() ? kCallGrace : absl::ZeroDuration()));
+  server_.reset();
+  return exit;
+}
+
+}  // namespace kiln::daemon
