@@ -137,6 +137,10 @@ class Op {
   // The same for Execute.
   virtual bool CheapExecute() const { return false; }
 
+  // True when what it yields depends on which client is asked (a local directory that names no
+  // session): jobs of other sessions have vertices of their own for it and for what is built on it.
+  virtual bool PerSession() const { return false; }
+
   // True for source, exec and file ops, which take one of --max-parallelism slots while executing.
   virtual bool TakesSlot() const = 0;
 

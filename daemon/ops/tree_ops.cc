@@ -187,6 +187,7 @@ class SourceOp final : public solver::Op {
     return result;
   }
   bool TakesSlot() const override { return true; }
+  bool PerSession() const override { return source_->PerSession(); }
 
  private:
   const std::shared_ptr<SourceInstance> source_;

@@ -37,6 +37,8 @@ class SourceInstance {
   virtual absl::StatusOr<SourceKey> Key(solver::OpContext& context, int index) = 0;
   // May be called without Key() when the solver found the key by other means.
   virtual absl::StatusOr<store::RefPtr> Snapshot(solver::OpContext& context) = 0;
+  // True when the session that is asked decides what it is (solver::Op::PerSession).
+  virtual bool PerSession() const { return false; }
 };
 
 // A kind of source. Thread-safe.

@@ -65,7 +65,7 @@ class Engine {
   std::vector<Vertex*> Register(LoadedGraph& graph, absl::Span<JobState* const> jobs,
                                 uint32_t depth);
   Vertex* FindOrMake(const LoadedGraph& graph, LoadedVertex& loaded,
-                     const std::vector<Vertex*>& placed, uint32_t depth);
+                     const std::vector<Vertex*>& placed, const JobState& job, uint32_t depth);
   void Revive(Vertex* vertex);
   bool AddJob(Vertex* vertex, JobState* job, Logs* logs);
   void Leave(JobState* job, const absl::Status& cause);

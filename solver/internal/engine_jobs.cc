@@ -97,7 +97,7 @@ std::vector<Vertex*> Engine::Register(LoadedGraph& graph, absl::Span<JobState* c
   vertices_.reserve(vertices_.size() + graph.vertices.size());
   table_.Reserve(graph.vertices.size());
   for (LoadedVertex& loaded : graph.vertices) {
-    Vertex* vertex = FindOrMake(graph, loaded, placed, depth);
+    Vertex* vertex = FindOrMake(graph, loaded, placed, *jobs[0], depth);
     placed.push_back(vertex);
     bool joined = false;
     for (size_t i = 0; i < jobs.size(); ++i) {
@@ -117,13 +117,17 @@ std::vector<Vertex*> Engine::Register(LoadedGraph& graph, absl::Span<JobState* c
 // A vertex is known by its digest, by what its inputs are where these are not what their digests
 // say, and by whether it ignores the cache: a job that ignores the cache must not get what is held
 // by one that does not, while the reverse is fine (BuildKit jobs.go, ignore cache). Builds with
-// different imports share nothing but executions and results under keys that hold for both.
+// different imports, or other clients behind an op that yields each client's own, share nothing but
+// executions and results under keys that hold for both.
 Vertex* Engine::FindOrMake(const LoadedGraph& graph, LoadedVertex& loaded,
-                           const std::vector<Vertex*>& placed, uint32_t depth) {
+                           const std::vector<Vertex*>& placed, const JobState& job,
+                           uint32_t depth) {
   Digest identity = loaded.info->digest;
   if (graph.imports != nullptr && loaded.inputs.empty())
     identity =
         Digest::Of(absl::StrCat(identity.ToString(), "-imports-", graph.imports->identity().raw()));
+  if (loaded.op != nullptr && loaded.op->PerSession() && !job.session_ids.empty())
+    identity = Digest::Of(absl::StrCat(identity.ToString(), "-session-", job.session_ids.front()));
   bool shifted = false;
   for (const LoadedVertex::Input& input : loaded.inputs) {
     const Vertex* vertex = placed[input.vertex];

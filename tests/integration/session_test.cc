@@ -25,14 +25,11 @@ namespace llb = client::llb;
 
 class SessionTest : public BuildTest {
  protected:
-  // Sends `dir` as "src" and brings all of it back to `out`. Builds with one `unique` id ask for
-  // one and the same vertex.
-  absl::Status Echo(const TempDir& dir, SeenProgress* seen, const std::string& out,
-                    const std::string& unique = "") {
-    const llb::LocalInfo info = {.shared_key_hint = "src",
-                                 .constraints = {.local_unique_id = unique}};
-    return Build(daemon_->address(), base_, llb::Local("src", info), seen, out, {},
-                 {{"src", dir.path()}});
+  // Sends `dir` as "src" and brings all of it back to `out`. All ask with one definition, which
+  // names no session: whose files are meant is a matter of who asks.
+  absl::Status Echo(const TempDir& dir, SeenProgress* seen, const std::string& out) {
+    return Build(daemon_->address(), base_, llb::Local("src", {.shared_key_hint = "src"}), seen,
+                 out, {}, {{"src", dir.path()}});
   }
 
   // Bytes that a build received for "src".
@@ -76,7 +73,7 @@ TEST_F(SessionTest, Llb6_75_ParallelBuildsOfOneNameDoNotMix) {
     fs::last_write_time(sources[i].path() + "/same", fs::file_time_type(std::chrono::hours(1)));
     clients.emplace_back([&, i] {
       SeenProgress seen;
-      status[i] = Echo(sources[i], &seen, outs[i].path(), absl::StrCat("build", i));
+      status[i] = Echo(sources[i], &seen, outs[i].path());
     });
   }
   for (std::thread& client : clients) client.join();

@@ -579,6 +579,18 @@ TEST_F(SolverRules, Llb6_64_IgnoreCacheDoesNotTouchItsTwin) {
   EXPECT_EQ((*driver_.ResultOf(third))->Id(), held);
 }
 
+TEST_F(SolverRules, WhatIsEachClientsOwnIsNotShared) {
+  // One definition, two clients: each gets its own, also in what is built on it.
+  const std::string graph = "a: mine\nb: a\n";
+  const RequestId one = driver_.Build(driver_.NewJob(), graph);
+  const RequestId two = driver_.Build(driver_.NewJob(), graph);
+  driver_.DoAll();
+  EXPECT_EQ(world_.calls("a").runs, 2);
+  EXPECT_EQ(world_.calls("b").runs, 2);
+  EXPECT_EQ(driver_.Outcome(one), "b(session1)");
+  EXPECT_EQ(driver_.Outcome(two), "b(session2)");
+}
+
 TEST_F(SolverRules, Llb6_65_TwoIgnoreCacheJobsOneRun) {
   driver_.Build(driver_.NewJob(), "a: ignore\n");
   driver_.Build(driver_.NewJob(), "a: ignore\n");

@@ -27,6 +27,7 @@ class TestOp : public Op {
     for (size_t i = 1; i < words.size(); ++i) {
       if (words[i] == "noslot") slot_ = false;
       if (words[i] == "cheap") cheap_ = true;
+      if (words[i] == "mine") per_session_ = true;
       const std::pair<std::string, std::string> option =
           absl::StrSplit(words[i], absl::MaxSplits('=', 1));
       const auto& [key, value] = option;
@@ -65,7 +66,9 @@ class TestOp : public Op {
       if (!status.ok()) return status;
     }
     CacheMap map;
-    map.op_digest = Digest::Of(keys_[static_cast<size_t>(index)]).ToString();
+    map.op_digest =
+        Digest::Of(per_session_ ? context.SessionIds().front() : keys_[static_cast<size_t>(index)])
+            .ToString();
     map.inputs = inputs_;
     map.final = static_cast<size_t>(index) + 1 == keys_.size();
     return map;
@@ -98,7 +101,7 @@ class TestOp : public Op {
       const auto it = world_.on_run_.find(name_);
       if (it != world_.on_run_.end()) hook = it->second;
     }
-    std::string value = value_;
+    std::string value = per_session_ ? context.SessionIds().front() : value_;
     if (value.empty()) {
       std::vector<std::string> parts;
       for (const ResultPtr& input : inputs) parts.push_back(ValueOf(input));
@@ -114,6 +117,7 @@ class TestOp : public Op {
   bool TakesSlot() const override { return slot_; }
   bool CheapCacheMap() const override { return cheap_; }
   bool CheapExecute() const override { return cheap_; }
+  bool PerSession() const override { return per_session_; }
   std::vector<Resource> Resources() const override { return locks_; }
 
  private:
@@ -125,6 +129,7 @@ class TestOp : public Op {
   int outputs_ = 1;
   bool slot_ = true;
   bool cheap_ = false;
+  bool per_session_ = false;
   std::vector<Resource> locks_;
 };
 
