@@ -13,8 +13,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/content/content_service.h"
 #include "daemon/control/control_service.h"
 #include "daemon/control/gc.h"
+#include "daemon/control/history.h"
 #include "daemon/control/worker.h"
 #include "daemon/executor/oci_executor.h"
 #include "daemon/exporter/exporter.h"
@@ -158,9 +160,10 @@ struct Daemon::Parts {
   ContainerParts container_parts;
   BridgeParts bridge_parts;
   BuildTable builds;
+  std::unique_ptr<BuildHistory> history;
   std::unique_ptr<GarbageCollector> gc;
 
-  std::unique_ptr<grpc::Service> control, bridge, stats;
+  std::unique_ptr<grpc::Service> control, bridge, content, stats;
   // Joined before what their work uses is gone.
   std::unique_ptr<ThreadPool> build_pool, call_pool;
   std::unique_ptr<RpcServer> server;
@@ -272,6 +275,8 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   control_deps.solve.builds = &builds;
   control_deps.solve.sessions = &sessions.registry();
   control_deps.solve.exporters = &exporters;
+  history = std::make_unique<BuildHistory>(database.get(), blobs.get(), HistoryLimits());
+  control_deps.solve.history = history.get();
   control_deps.solve.bridge_parts = &bridge_parts;
   control_deps.solve.timers = &timers;
   control_deps.solve.entitlements.insert(config.entitlements.begin(), config.entitlements.end());
@@ -287,11 +292,12 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   bridge_deps.pool = call_pool.get();
   bridge_deps.parts = &bridge_parts;
   bridge = MakeBridgeService(std::move(bridge_deps));
+  content = MakeContentService({blobs.get(), call_pool.get()});
   stats = MakeStatsService({solver.get(), &builds, &sessions.registry(), started_at});
 
   KILN_ASSIGN_OR_RETURN(const RpcServerOptions options, ServerOptions(config));
-  KILN_ASSIGN_OR_RETURN(server,
-                        RpcServer::Start(options, {control.get(), bridge.get(), stats.get()}));
+  KILN_ASSIGN_OR_RETURN(
+      server, RpcServer::Start(options, {control.get(), bridge.get(), content.get(), stats.get()}));
   return absl::OkStatus();
 }
 

@@ -15,6 +15,7 @@
 #include "solver/solver.h"
 #include "store/base/cancel.h"
 #include "store/base/mutex.h"
+#include "store/layer/descriptor.h"
 
 namespace kiln::daemon {
 
@@ -53,6 +54,8 @@ struct BuildEnd {
   absl::Status status;
   absl::Time completed_at;
   std::map<std::string, std::string> exporter_response;
+  std::map<std::string, std::string> result_metadata = {};  // of the frontend
+  std::map<int, store::Descriptor> roots = {};              // of images, by the exporter's index
 };
 
 // The builds that run, and those that ended just now. Thread-safe.

@@ -131,7 +131,8 @@ class ControlService : public pbc::Control::CallbackService {
 
   grpc::ServerWriteReactor<pbc::StatusResponse>* Status(
       Context* context, const pbc::StatusRequest* request) override {
-    return OpenStatusStream(context, deps_.solve.builds, deps_.calls, request->ref());
+    return OpenStatusStream(context, deps_.solve.builds, deps_.solve.history, deps_.calls,
+                            request->ref());
   }
 
   grpc::ServerBidiReactor<pbc::BytesMessage, pbc::BytesMessage>* Session(
@@ -192,15 +193,22 @@ class ControlService : public pbc::Control::CallbackService {
       Context* context, const pbc::BuildHistoryRequest* request) override {
     HistoryQuery query;
     query.ref = request->ref();
+    query.active_only = request->activeonly();
     query.early_exit = request->earlyexit();
-    return OpenHistoryStream(context, deps_.solve.builds, std::move(query));
+    query.filters.assign(request->filter().begin(), request->filter().end());
+    query.limit = request->limit();
+    return OpenHistoryStream(context, deps_.solve.history, deps_.calls, std::move(query));
   }
 
-  grpc::ServerUnaryReactor* UpdateBuildHistory(Context* context,
-                                               const pbc::UpdateBuildHistoryRequest*,
+  grpc::ServerUnaryReactor* UpdateBuildHistory(Context*,
+                                               const pbc::UpdateBuildHistoryRequest* request,
                                                pbc::UpdateBuildHistoryResponse*) override {
-    return AnswerNow(
-        context, absl::UnimplementedError("this daemon keeps no records of finished builds yet"));
+    return RunUnary(deps_.calls, [this, request](const CancelToken&) {
+      BuildHistory& history = *deps_.solve.history;
+      if (request->delete_()) return history.Delete(request->ref());
+      if (request->finalize()) return absl::OkStatus();  // records are whole when they are told
+      return history.SetPinned(request->ref(), request->pinned());
+    });
   }
 
   const ControlDeps deps_;

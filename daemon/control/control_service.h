@@ -25,7 +25,7 @@ struct ControlDeps {
   std::string worker;            // serialized moby.buildkit.v1.types.WorkerRecord
 };
 
-// moby.buildkit.v1.Control. Build history is not kept: running builds are told, records are not.
+// moby.buildkit.v1.Control.
 std::unique_ptr<grpc::Service> MakeControlService(ControlDeps deps);
 
 // kiln.v1.Stats.

@@ -135,20 +135,22 @@ class SolveRun {
   const Build& build() const { return build_; }
 
   // Builds and exports.
-  absl::Status Run(const CancelToken& cancel, Attrs* response) {
+  absl::Status Run(const CancelToken& cancel, BuildEnd* end) {
     KILN_ASSIGN_OR_RETURN(const BridgeResult result, Answer(cancel));
     KILN_ASSIGN_OR_RETURN(const ExportSource source, Evaluate(result, cancel));
+    end->result_metadata = result.metadata;
     for (const auto& [key, value] : result.metadata)
-      if (absl::StartsWith(key, "frontend.")) (*response)[key] = value;
+      if (absl::StartsWith(key, "frontend.")) end->exporter_response[key] = value;
     ExportContext context;
     context.session_id = request_.session();
     context.sessions = deps_.sessions;
     context.cancel = cancel;
     if (request_.compatibilityversion() != 0)
       context.compatibility_version = static_cast<int>(request_.compatibilityversion());
-    KILN_ASSIGN_OR_RETURN(const ExportsAnswer made,
-                          RunExports(*build_.job, exporters_, source, context));
-    response->insert(made.response.begin(), made.response.end());
+    KILN_ASSIGN_OR_RETURN(ExportsAnswer made, RunExports(*build_.job, exporters_, source, context));
+    end->exporter_response.insert(made.response.begin(), made.response.end());
+    end->roots = std::move(made.roots);
+    holds_ = std::move(made.holds);
     return absl::OkStatus();
   }
 
@@ -201,6 +203,7 @@ class SolveRun {
   const SolveDeps& deps_;
   const SolveRequest& request_;
   std::vector<std::unique_ptr<Exporter>> exporters_;
+  std::vector<std::shared_ptr<void>> holds_;  // until the history has its own
   Build build_;
 };
 
@@ -212,6 +215,7 @@ absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const Can
   KILN_RETURN_IF_ERROR(run.Prepare());
   const auto build = std::make_shared<const Build>(run.build());
   KILN_RETURN_IF_ERROR(deps.builds->Add(build));
+  deps.history->Started(build);
 
   // Two may end it: the client's cancel and the daemon's own.
   const CancelToken token = build->cancel->token();
@@ -221,13 +225,14 @@ absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const Can
         cancel.OnCancel([build, cancel] { build->cancel->Cancel(cancel.status()); });
     const CancelRegistration stop =
         token.OnCancel([build, token] { build->job->Cancel(token.status()); });
-    end.status = run.Run(token, &end.exporter_response);
+    end.status = run.Run(token, &end);
   }
   end.completed_at = absl::Now();
   build->bridge->Close(absl::NotFoundError(absl::StrCat("no such job ", build->ref)));
   build->job->progress().End();
   // The log stays readable, the trees are let go.
   build->job->Cancel(absl::CancelledError("build is done"));
+  deps.history->Ended(build, end);
   deps.builds->End(build, end);
   deps.timers->PostAfter(deps.keep_ended, [builds = deps.builds, build] { builds->Remove(build); });
   KILN_RETURN_IF_ERROR(end.status);

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "daemon/control/build.h"
+#include "daemon/control/history.h"
 #include "daemon/exporter/exporter.h"
 #include "daemon/gateway/bridge_client.h"
 #include "daemon/rpc/fd_loop.h"
@@ -24,6 +25,7 @@ namespace kiln::daemon {
 struct SolveDeps {
   solver::Solver* solver = nullptr;
   BuildTable* builds = nullptr;
+  BuildHistory* history = nullptr;
   SessionFinder* sessions = nullptr;
   const ExporterTable* exporters = nullptr;
   const BridgeParts* bridge_parts = nullptr;

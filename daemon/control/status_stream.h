@@ -3,9 +3,11 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "daemon/control/build.h"
+#include "daemon/control/history.h"
 #include "store/base/thread_pool.h"
 
 namespace moby::buildkit::v1 {
@@ -20,18 +22,24 @@ class CallbackServerContext;
 namespace kiln::daemon {
 
 // Control.Status (wire.md 5): everything the build told so far, then what it tells, then the end
-// with OK, whatever became of the build. `pool` waits for a build that does not exist yet.
+// with OK, whatever became of the build. One that has ended is read from the history, which may be
+// null. `pool` waits for a build that does not exist yet.
 grpc::ServerWriteReactor<moby::buildkit::v1::StatusResponse>* OpenStatusStream(
-    grpc::CallbackServerContext* context, BuildTable* builds, ThreadPool* pool, std::string ref);
+    grpc::CallbackServerContext* context, BuildTable* builds, BuildHistory* history,
+    ThreadPool* pool, std::string ref);
 
-// Control.ListenBuildHistory: running builds, then those that begin and end, until the client
-// leaves. Ended builds are not kept. With `early_exit` it ends after the running ones.
+// Control.ListenBuildHistory (wire.md 7.1): running builds, then records, then what begins, ends
+// and changes, until the client leaves; with `early_exit` only what is there. `pool` reads the
+// records.
 struct HistoryQuery {
   std::string ref;  // "" = all
-  bool early_exit = false;
+  bool active_only = false, early_exit = false;
+  std::vector<std::string> filters = {};
+  int limit = 0;
 };
 grpc::ServerWriteReactor<moby::buildkit::v1::BuildHistoryEvent>* OpenHistoryStream(
-    grpc::CallbackServerContext* context, BuildTable* builds, HistoryQuery query);
+    grpc::CallbackServerContext* context, BuildHistory* history, ThreadPool* pool,
+    HistoryQuery query);
 
 // Metadata that clients read before the first message: the daemon's clock.
 inline constexpr char kTimestampHeader[] = "buildkit-current-timestamp";

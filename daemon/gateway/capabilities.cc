@@ -38,9 +38,12 @@ std::vector<absl::string_view> LlbCapabilitiesOffered() {
   // Accepted in definitions, but the control service has no part of its own for them yet.
   const auto missing = [](absl::string_view id) {
     return id == "exporter.session" || id == "exec.meta.network.proxy" || id == "source.policy" ||
-           id == "source.policy.session" || id == "history.filter";
+           id == "source.policy.session";
   };
   offered.erase(std::remove_if(offered.begin(), offered.end(), missing), offered.end());
+  // Nothing that a definition could ask for.
+  offered.push_back("history.filter");
+  std::sort(offered.begin(), offered.end());
   return offered;
 }
 

@@ -23,6 +23,9 @@
 #include "daemon/rpc/status.h"
 #include "proto/buildkit/control.grpc.pb.h"
 #include "proto/buildkit/gateway.grpc.pb.h"
+#include "store/blob_store.h"
+#include "store/database.h"
+#include "store/root.h"
 #include "tests/daemon/control/fake_solver.h"
 #include "tests/daemon/rpc/temp_dir.h"
 
@@ -100,6 +103,7 @@ class ControlFixture : public testing::Test {
     deps.solve.builds = &builds_;
     deps.solve.sessions = &sessions_.registry();
     deps.solve.exporters = &exporters_;
+    deps.solve.history = &history_;
     deps.solve.bridge_parts = &parts_;
     deps.solve.timers = &timers_;
     deps.solve.entitlements = {"network.host"};
@@ -174,7 +178,21 @@ class ControlFixture : public testing::Test {
     return response.result().ref().id();
   }
 
+  static std::unique_ptr<store::Database> OpenDatabase(const store::Root& root) {
+    store::DatabaseOptions options;
+    options.path = root.index_dir();
+    options.boot_id = root.boot_id();
+    auto database = *store::Database::Open(options);
+    EXPECT_EQ(database->RecoveryDone(), absl::OkStatus());
+    return database;
+  }
+
   TempDir dir_;
+  std::unique_ptr<store::Root> root_ = *store::Root::Open(dir_.File("root"));
+  std::unique_ptr<store::Database> database_ = OpenDatabase(*root_);
+  std::unique_ptr<store::BlobStore> blobs_ =
+      *store::BlobStore::Open(root_.get(), database_.get(), {});
+  BuildHistory history_{database_.get(), blobs_.get(), HistoryLimits{2, absl::ZeroDuration()}};
   FakeSolver solver_;
   SessionHost sessions_;
   FdLoop timers_{"timers"};

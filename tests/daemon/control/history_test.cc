@@ -1,0 +1,197 @@
+// Build history over the wire, kept in a real store.
+#include "daemon/control/history.h"
+
+#include <gmock/gmock.h>
+
+#include "proto/status_details.h"
+#include "tests/daemon/control/control_fixture.h"
+
+namespace kiln::daemon {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class HistoryTest : public ControlFixture {
+ protected:
+  HistoryTest() {
+    AddFrontend("ok", [](FrontendClient& client) -> absl::StatusOr<BridgeResult> {
+      const CancelToken cancel = client.cancel();
+      BridgeResult result;
+      result.metadata["note"] = "of the frontend";
+      result.metadata["binary"] = "\xff";
+      return result;
+    });
+    AddFrontend("bad", [](FrontendClient&) -> absl::StatusOr<BridgeResult> {
+      absl::Status status = absl::UnknownError("it failed");
+      AddVertexDetail("sha256:1", &status);
+      return status;
+    });
+  }
+
+  absl::Status Build(const std::string& ref, const std::string& frontend) {
+    pbc::SolveRequest request;
+    request.set_ref(ref);
+    request.set_frontend(frontend);
+    (*request.mutable_frontendattrs())["target"] = "t";
+    request.add_exporters()->set_type("memory");
+    return StartSolve(request).get().first;
+  }
+
+  std::vector<pbc::BuildHistoryEvent> List(pbc::BuildHistoryRequest request = {},
+                                           absl::Status* status = nullptr) {
+    request.set_earlyexit(true);
+    grpc::ClientContext context;
+    auto reader = control_stub_->ListenBuildHistory(&context, request);
+    std::vector<pbc::BuildHistoryEvent> events;
+    pbc::BuildHistoryEvent event;
+    while (reader->Read(&event)) events.push_back(event);
+    const absl::Status end = FromGrpc(reader->Finish());
+    if (status != nullptr) {
+      *status = end;
+    } else {
+      EXPECT_EQ(end, absl::OkStatus());
+    }
+    return events;
+  }
+  std::vector<std::string> Refs(const pbc::BuildHistoryRequest& request = {}) {
+    std::vector<std::string> refs;
+    for (const auto& event : List(request)) refs.push_back(event.record().ref());
+    return refs;
+  }
+
+  absl::Status Update(const std::function<void(pbc::UpdateBuildHistoryRequest*)>& edit) {
+    pbc::UpdateBuildHistoryRequest request;
+    edit(&request);
+    grpc::ClientContext context;
+    pbc::UpdateBuildHistoryResponse response;
+    return FromGrpc(control_stub_->UpdateBuildHistory(&context, request, &response));
+  }
+
+  std::string Blob(const std::string& digest) {
+    const auto file = blobs_->OpenBlob(*Digest::Parse(digest));
+    EXPECT_TRUE(file.ok()) << file.status();
+    return file.ok() ? *ReadAll(file->get()) : "";
+  }
+};
+
+TEST_F(HistoryTest, EndedBuildsAreKept) {
+  ASSERT_EQ(Build("b1", "ok"), absl::OkStatus());
+  const auto events = List();
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].type(), pbc::COMPLETE);
+  const pbc::BuildHistoryRecord& record = events[0].record();
+  EXPECT_EQ(record.frontend(), "ok");
+  EXPECT_EQ(record.frontendattrs().at("target"), "t");
+  EXPECT_EQ(record.exporters(0).type(), "memory");
+  EXPECT_GE(record.completedat().seconds(), record.createdat().seconds());
+  EXPECT_FALSE(record.has_error());
+  EXPECT_EQ(record.exporterresponse().at("note"), "of the frontend");
+  EXPECT_FALSE(record.exporterresponse().contains("binary"));
+  EXPECT_EQ(record.numtotalsteps(), 1);  // exporting
+  EXPECT_EQ(record.numcompletedsteps(), 1);
+  EXPECT_EQ(record.generation(), 1);
+  EXPECT_EQ(record.logs().size(), static_cast<int64_t>(Blob(record.logs().digest()).size()));
+}
+
+TEST_F(HistoryTest, FailuresAreKeptWithTheirDetailsBeside) {
+  EXPECT_FALSE(Build("b1", "bad").ok());
+  const auto events = List();
+  ASSERT_EQ(events.size(), 1u);
+  const pbc::BuildHistoryRecord& record = events[0].record();
+  EXPECT_EQ(record.error().code(), 2);
+  EXPECT_EQ(record.error().message(), "it failed");
+  EXPECT_EQ(record.error().details_size(), 0);
+  const absl::Status whole = ParseStatus(Blob(record.externalerror().digest()));
+  EXPECT_EQ(whole.message(), "it failed");
+  EXPECT_EQ(Details(whole).size(), 2u);
+}
+
+TEST_F(HistoryTest, StatusOfAnEndedBuildIsReplayed) {
+  ASSERT_EQ(Build("b1", "ok"), absl::OkStatus());
+  const auto read = [this] {
+    grpc::ClientContext context;
+    pbc::StatusRequest request;
+    request.set_ref("b1");
+    auto reader = control_stub_->Status(&context, request);
+    std::vector<std::string> messages;
+    pbc::StatusResponse message;
+    while (reader->Read(&message)) messages.push_back(message.SerializeAsString());
+    EXPECT_EQ(FromGrpc(reader->Finish()), absl::OkStatus());
+    return messages;
+  };
+  const auto live = read();
+  EXPECT_FALSE(live.empty());
+  builds_.Remove(builds_.Peek("b1"));
+  EXPECT_EQ(read(), live);
+}
+
+TEST_F(HistoryTest, PinnedRecordsOutliveTheLimit) {
+  ASSERT_EQ(Build("b1", "ok"), absl::OkStatus());
+  ASSERT_EQ(Update([](auto* r) {
+              r->set_ref("b1");
+              r->set_pinned(true);
+            }),
+            absl::OkStatus());
+  for (const char* ref : {"b2", "b3", "b4", "b5"}) ASSERT_EQ(Build(ref, "ok"), absl::OkStatus());
+  EXPECT_THAT(Refs(), ElementsAre("b1", "b4", "b5"));
+  pbc::BuildHistoryRequest newest;
+  newest.set_limit(1);
+  EXPECT_THAT(Refs(newest), ElementsAre("b5"));
+  pbc::BuildHistoryRequest one;
+  one.set_ref("b4");
+  EXPECT_THAT(Refs(one), ElementsAre("b4"));
+  pbc::BuildHistoryRequest filtered;
+  filtered.add_filter("ref==b1");
+  const auto events = List(filtered);
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_TRUE(events[0].record().pinned());
+  EXPECT_EQ(events[0].record().generation(), 2);
+  EXPECT_THAT(*blobs_->Held("history/b2"), IsEmpty());
+  EXPECT_THAT(*blobs_->Held("history/b1"), testing::SizeIs(1));
+}
+
+TEST_F(HistoryTest, RecordsAreDeletedAndListenersTold) {
+  ASSERT_EQ(Build("b1", "ok"), absl::OkStatus());
+  grpc::ClientContext context;
+  auto reader = control_stub_->ListenBuildHistory(&context, {});
+  pbc::BuildHistoryEvent event;
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(event.type(), pbc::COMPLETE);
+  for (int i = 0; i < 2; ++i)  // an unknown one is fine
+    EXPECT_EQ(Update([](auto* r) {
+                r->set_ref("b1");
+                r->set_delete_(true);
+              }),
+              absl::OkStatus());
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(event.type(), pbc::DELETED);
+  EXPECT_EQ(event.record().ref(), "b1");
+  context.TryCancel();
+  reader->Finish();
+  EXPECT_THAT(Refs(), IsEmpty());
+  EXPECT_THAT(*blobs_->Held("history/b1"), IsEmpty());
+}
+
+TEST_F(HistoryTest, WhatIsNotThereIsNamed) {
+  EXPECT_EQ(Update([](auto* r) { r->set_ref("x"); }).message(),
+            "failed to retrieve ref x: file does not exist");
+  EXPECT_EQ(Update([](auto* r) {
+              r->set_ref("x");
+              r->set_finalize(true);
+            }),
+            absl::OkStatus());
+  pbc::BuildHistoryRequest request;
+  request.set_limit(-1);
+  absl::Status status;
+  List(request, &status);
+  EXPECT_EQ(status.message(), "invalid limit -1");
+  request.set_limit(0);
+  request.add_filter("duration>x");
+  List(request, &status);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace kiln::daemon
