@@ -33,10 +33,15 @@
 #include "daemon/ops/ref_result.h"
 #include "daemon/ops/resolver.h"
 #include "daemon/ops/runtime_folder.h"
+#include "daemon/registry/http_registry.h"
+#include "daemon/registry/image_layer_fetcher.h"
+#include "daemon/registry/image_reader.h"
 #include "daemon/rpc/server.h"
 #include "daemon/session/tunnel.h"
 #include "daemon/source/git_source.h"
 #include "daemon/source/http_source.h"
+#include "daemon/source/image_blob_source.h"
+#include "daemon/source/image_source.h"
 #include "daemon/source/local_source.h"
 #include "solver/solver.h"
 #include "store/base/status_macros.h"
@@ -140,6 +145,9 @@ struct Daemon::Parts {
   std::unique_ptr<store::RocksCacheIndex> index;
   std::unique_ptr<store::BlobStore> blobs;
   std::unique_ptr<store::LocalRefStore> refs;
+  std::unique_ptr<HttpRegistry> registry;
+  std::unique_ptr<OriginSessions> origins;
+  std::unique_ptr<ImageLayerFetcher> layer_fetcher;
   std::unique_ptr<store::LocalLayerStore> layers;
 
   SessionHost sessions;
@@ -151,6 +159,9 @@ struct Daemon::Parts {
   std::unique_ptr<LocalSource> local_source;
   std::unique_ptr<HttpSource> http_source;
   std::unique_ptr<GitSource> git_source;
+  std::unique_ptr<ImageReader> image_reader;
+  std::unique_ptr<ImageSource> image_source;
+  std::unique_ptr<ImageBlobSource> image_blob_source;
   std::unique_ptr<RefResultLoader> loader;
   std::unique_ptr<OpResolver> resolver;
   std::unique_ptr<solver::Solver> solver;
@@ -169,7 +180,8 @@ struct Daemon::Parts {
   std::unique_ptr<RpcServer> server;
 
   std::vector<Source*> Sources() {
-    return {local_source.get(), http_source.get(), git_source.get()};
+    return {local_source.get(), http_source.get(), git_source.get(), image_source.get(),
+            image_blob_source.get()};
   }
   absl::Status OpenStore(const Config& config);
   absl::Status OpenExecutor(const Config& config);
@@ -196,11 +208,20 @@ absl::Status Daemon::Parts::OpenStore(const Config& config) {
   };
   KILN_ASSIGN_OR_RETURN(blobs, store::BlobStore::Open(root.get(), database.get(), {}));
   KILN_ASSIGN_OR_RETURN(refs, store::LocalRefStore::Open(ref_options));
+  HttpRegistryOptions registry_options;
+  registry_options.config = config.registries;
+  registry_options.user_agent = kHttpUserAgent;
+  registry_options.max_concurrency = config.max_registry_concurrency;
+  registry = std::make_unique<HttpRegistry>(&sessions.registry(), registry_options);
+  origins = std::make_unique<OriginSessions>(&sessions.registry());
+  layer_fetcher =
+      std::make_unique<ImageLayerFetcher>(registry.get(), &sessions.registry(), origins.get());
   store::LocalLayerStoreOptions layer_options;
   layer_options.root = root.get();
   layer_options.database = database.get();
   layer_options.refs = refs.get();
   layer_options.blobs = blobs.get();
+  layer_options.fetcher = layer_fetcher.get();
   layers = std::make_unique<store::LocalLayerStore>(layer_options);
   return database->RecoveryDone();
 }
@@ -223,6 +244,10 @@ absl::Status Daemon::Parts::OpenExecutor(const Config& config) {
 void Daemon::Parts::MakeSolver(const Config& config) {
   local_source = std::make_unique<LocalSource>(refs.get(), &sessions.registry());
   http_source = std::make_unique<HttpSource>(refs.get(), &sessions.registry(), kHttpUserAgent);
+  image_reader = std::make_unique<ImageReader>(registry.get(), &sessions.registry(), origins.get());
+  image_source = std::make_unique<ImageSource>(image_reader.get(), layers.get());
+  image_blob_source =
+      std::make_unique<ImageBlobSource>(refs.get(), registry.get(), &sessions.registry());
   git_source =
       std::make_unique<GitSource>(refs.get(), &sessions.registry(), runtime_folder->path());
   ExecOpFactory make_exec = [why = no_executor](absl::string_view, const solver::VertexInfo&) {

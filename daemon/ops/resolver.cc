@@ -57,6 +57,11 @@ absl::StatusOr<std::shared_ptr<solver::Op>> OpResolver::Resolve(absl::string_vie
       SourceSpec spec;
       spec.identifier = op.source().identifier();
       spec.attrs.insert(op.source().attrs().begin(), op.source().attrs().end());
+      spec.platform = {op.platform().os(),
+                       op.platform().architecture(),
+                       op.platform().variant(),
+                       op.platform().osversion(),
+                       {op.platform().osfeatures().begin(), op.platform().osfeatures().end()}};
       return ResolveSource(std::move(spec));
     }
     case pb::Op::kFile:

@@ -111,7 +111,8 @@ struct Transfer {
   absl::Status sink_status = absl::OkStatus();  // what the taker of the bytes met
 
   absl::Status Take(absl::string_view data) {
-    if (offset + static_cast<int64_t>(data.size()) > descriptor.size_bytes)
+    const int64_t size = descriptor.size_bytes;
+    if (size > 0 && offset + static_cast<int64_t>(data.size()) > size)
       return absl::DataLossError(
           absl::StrCat("more bytes than the ", descriptor.size_bytes, " announced"));
     if (hash.has_value()) hash->Update(data);
@@ -260,8 +261,6 @@ absl::Status HttpRegistry::FetchBlob(const Reference& repository,
                                      const RegistryCall& call,
                                      const std::function<absl::Status(absl::string_view)>& sink) {
   const std::string name = NameOf(repository, descriptor);
-  if (descriptor.size_bytes <= 0)
-    return absl::InvalidArgumentError(absl::StrCat("fetch ", name, ": its size is not known"));
   Transfer transfer{descriptor, sink, offset};
   if (offset == 0) transfer.hash.emplace();
   const auto stop = [&] { return !transfer.sink_status.ok(); };

@@ -43,8 +43,9 @@ class Registry {
                                                  const store::Descriptor& descriptor,
                                                  const RegistryCall& call) = 0;
 
-  // The bytes of a blob from `offset` on, in order; resumes and retries by itself. With an offset
-  // only the length is verified here: the digest needs what came before.
+  // The bytes of a blob from `offset` on, in order; resumes and retries by itself. A size that is
+  // not known is what the server says. With an offset only the length is verified here: the digest
+  // needs what came before.
   virtual absl::Status FetchBlob(const Reference& repository, const store::Descriptor& descriptor,
                                  int64_t offset, const RegistryCall& call,
                                  const std::function<absl::Status(absl::string_view)>& sink) = 0;

@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "daemon/image/platform.h"
 #include "solver/op.h"
 #include "store/ref_store.h"
 
@@ -15,6 +16,7 @@ namespace kiln::daemon {
 struct SourceSpec {
   std::string identifier;  // "SCHEME://REF"
   std::map<std::string, std::string> attrs;
+  Platform platform = {};  // of the op; nothing set: the host's
 };
 
 // What names the content of a source.

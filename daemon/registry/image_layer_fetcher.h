@@ -1,0 +1,37 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "daemon/registry/origin_sessions.h"
+#include "daemon/registry/registry.h"
+#include "daemon/session/session.h"
+#include "store/layer/layer_store.h"
+
+namespace kiln::daemon {
+
+// Brings lazy layers from where ImageLocation::Origin says, on behalf of the sessions that resolved
+// an image there lately, else of nobody. A session that leaves in the middle is followed by the
+// next one. Thread-safe.
+class ImageLayerFetcher final : public store::LayerFetcher {
+ public:
+  // All outlive it.
+  ImageLayerFetcher(Registry* registry, SessionFinder* sessions, OriginSessions* origins)
+      : registry_(registry), sessions_(sessions), origins_(origins) {}
+
+  absl::Status Fetch(const store::LayerBlob& blob, int64_t offset, const CancelToken& cancel,
+                     const std::function<absl::Status(absl::string_view)>& sink) override;
+
+ private:
+  absl::Status FetchFromLayout(const std::string& store, const store::LayerBlob& blob,
+                               int64_t offset, const CancelToken& cancel,
+                               const std::function<absl::Status(absl::string_view)>& sink);
+
+  Registry* const registry_;
+  SessionFinder* const sessions_;
+  OriginSessions* const origins_;
+};
+
+}  // namespace kiln::daemon
