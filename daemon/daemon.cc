@@ -293,7 +293,10 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
       std::make_unique<GatewayFrontend>(GatewayFrontendDeps{&bridge_parts, call_pool.get()});
   frontends.Add("gateway.v0", gateway_frontend.get());
   bridge_parts.frontends = &frontends;
-  bridge_parts.resolve_source = MakeSourceResolver(Sources());
+  // Images have a resolver of their own.
+  bridge_parts.resolve_source =
+      MakeSourceResolver({local_source.get(), http_source.get(), git_source.get()});
+  bridge_parts.images = image_reader.get();
   bridge_parts.worker = worker;
   ControlDeps control_deps;
   control_deps.solve.solver = solver.get();
