@@ -36,6 +36,8 @@ class BlockCodec {
 // One gzip member without name and time (RFC 1952; OS 255), whatever the size. `level` 0 to 9,
 // nullopt: a fast one. kInvalidArgument for others.
 absl::StatusOr<std::unique_ptr<BlockCodec>> NewGzipCodec(std::optional<int> level);
+// gzip, one member for each block; for streams that are flushed, never finished.
+absl::StatusOr<std::unique_ptr<BlockCodec>> NewGzipMemberCodec(std::optional<int> level);
 // zstd, one frame for each block. `level` 1 to 22, 0 and nullopt: the library's default.
 absl::StatusOr<std::unique_ptr<BlockCodec>> NewZstdCodec(std::optional<int> level);
 

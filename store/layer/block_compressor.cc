@@ -41,6 +41,16 @@ absl::Status BlockCompressor::Append(absl::string_view bytes) {
   return absl::OkStatus();
 }
 
+absl::Status BlockCompressor::Cut() {
+  return input_.empty() ? absl::OkStatus() : Submit(/*last=*/false);
+}
+
+absl::Status BlockCompressor::Flush() {
+  KILN_RETURN_IF_ERROR(Cut());
+  while (!works_.empty()) KILN_RETURN_IF_ERROR(JoinFirst());
+  return absl::OkStatus();
+}
+
 absl::Status BlockCompressor::Finish() {
   KILN_RETURN_IF_ERROR(Submit(/*last=*/true));
   while (!works_.empty()) KILN_RETURN_IF_ERROR(JoinFirst());
@@ -71,6 +81,7 @@ absl::Status BlockCompressor::Submit(bool last) {
   before_ = input.substr(input.size() - history);
   input_.reserve(last ? 0 : codec_->block_bytes());
   works_.push_back(work);
+  ++blocks_;
   budget_->Run([work, codec = codec_.get()] {
     absl::Status status = codec->Compress(&work->block);
     MutexLock lock(&work->mu);

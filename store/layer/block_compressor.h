@@ -22,6 +22,12 @@ class BlockCompressor {
   ~BlockCompressor();
 
   absl::Status Append(absl::string_view bytes);
+  // Ends the block here, if it has any bytes: what follows begins another one.
+  absl::Status Cut();
+  // Cut, and hands out everything so far.
+  absl::Status Flush();
+  // Blocks ended so far; also the index of the one that is being filled.
+  size_t blocks() const { return blocks_; }
   // Nothing may be appended afterwards.
   absl::Status Finish();
 
@@ -34,6 +40,7 @@ class BlockCompressor {
   const std::unique_ptr<BlockCodec> codec_;
   const ByteSink out_;
   bool begun_ = false;
+  size_t blocks_ = 0;
   std::string input_;   // the block being filled
   std::string before_;  // the end of the one before
   std::deque<std::shared_ptr<Work>> works_;

@@ -9,6 +9,7 @@ namespace kiln::store {
 namespace {
 
 constexpr size_t kBlockBytes = 1 << 20;
+constexpr size_t kMemberBytes = 4 << 20;
 constexpr size_t kHistoryBytes = 32 << 10;  // the window of deflate
 constexpr int kDefaultIsalLevel = 2;
 constexpr int kMaxIsalLevel = 3;
@@ -130,7 +131,33 @@ class ZlibCodec final : public GzipCodec {
   const int level_;
 };
 
+// Every block is a whole member.
+class MemberCodec final : public BlockCodec {
+ public:
+  explicit MemberCodec(std::optional<int> level) : level_(level) {}
+  size_t block_bytes() const override { return kMemberBytes; }
+  absl::Status Compress(Block* block) override {
+    absl::StatusOr<std::unique_ptr<BlockCodec>> one = NewGzipCodec(level_);
+    if (!one.ok()) return one.status();
+    block->last = true;
+    const absl::Status compressed = (*one)->Compress(block);
+    if (!compressed.ok()) return compressed;
+    (*one)->Joined(*block);
+    block->output = (*one)->Begin() + block->output + (*one)->End();
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::optional<int> level_;
+};
+
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<BlockCodec>> NewGzipMemberCodec(std::optional<int> level) {
+  const absl::Status valid = NewGzipCodec(level).status();
+  if (!valid.ok()) return valid;
+  return std::make_unique<MemberCodec>(level);
+}
 
 absl::StatusOr<std::unique_ptr<BlockCodec>> NewGzipCodec(std::optional<int> level) {
   if (!level.has_value() || *level == -1) return std::make_unique<IsalCodec>(kDefaultIsalLevel);

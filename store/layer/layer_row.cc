@@ -41,10 +41,9 @@ std::string EncodeLayerRow(const LayerRow& row) {
       (*to->mutable_annotations())[key] = value;
     for (const std::string& url : variant.descriptor.urls) to->add_urls(url);
     for (const std::string& origin : variant.origins) to->add_origins(origin);
-    if (variant.rewrite.has_value()) {
-      to->set_rewritten_diff_id(RawOrEmpty(variant.rewritten_diff_id));
-      to->set_rewrite_seconds(absl::ToUnixSeconds(*variant.rewrite));
-    }
+    to->set_own_diff_id(RawOrEmpty(variant.own_diff_id));
+    if (variant.rewrite.has_value())
+      to->set_rewrite_seconds(absl::ToUnixSeconds(*variant.rewrite) + 1);
     if (variant.level.has_value()) to->set_level_plus_two(*variant.level + 2);
   }
   return out.SerializeAsString();
@@ -70,10 +69,9 @@ absl::StatusOr<LayerRow> DecodeLayerRow(absl::string_view bytes) {
     for (const auto& [key, value] : from.annotations()) variant.descriptor.annotations[key] = value;
     variant.descriptor.urls.assign(from.urls().begin(), from.urls().end());
     variant.origins.assign(from.origins().begin(), from.origins().end());
-    if (!from.rewritten_diff_id().empty()) {
-      KILN_ASSIGN_OR_RETURN(variant.rewritten_diff_id, Digest::FromRaw(from.rewritten_diff_id()));
-      variant.rewrite = absl::FromUnixSeconds(from.rewrite_seconds());
-    }
+    KILN_ASSIGN_OR_RETURN(variant.own_diff_id, DigestOrEmpty(from.own_diff_id()));
+    if (from.rewrite_seconds() != 0)
+      variant.rewrite = absl::FromUnixSeconds(from.rewrite_seconds() - 1);
     if (from.level_plus_two() != 0) variant.level = from.level_plus_two() - 2;
     out.variants.push_back(std::move(variant));
   }

@@ -19,9 +19,11 @@ struct LayerVariant {
   std::vector<std::string> origins;  // newest first
   // Of the level it was made with; nullopt: it was pulled.
   std::optional<int> level;
-  // Set when times later than this were changed; the tar is another one then.
+  // Set when times later than this were changed.
   std::optional<absl::Time> rewrite;
-  Digest rewritten_diff_id;
+  // Of what it unpacks to, when that is not the layer's tar: times were changed, or it is estargz
+  // made here, which has its table of contents in it. Else empty.
+  Digest own_diff_id;
 };
 
 // What is known of one change as an image layer.

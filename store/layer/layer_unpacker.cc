@@ -112,7 +112,7 @@ absl::Status LayerUnpacker::UnpackEntry(const TarEntry& entry, TarReader& tar) {
   }
   if (entry.type == TarType::kHardlink) return MakeHardlink(entry, path);
   KILN_ASSIGN_OR_RETURN(const Parent parent, directory_.MakeParent(path));
-  if (!options_.overlay_form) unpacked_.insert(JoinPath(parent.path, name));
+  NoteUnpacked(JoinPath(parent.path, name));
   switch (entry.type) {
     case TarType::kFile:
       return MakeFile(entry, parent, name, tar);
@@ -125,6 +125,12 @@ absl::Status LayerUnpacker::UnpackEntry(const TarEntry& entry, TarReader& tar) {
     default:
       return MakeNode(entry, parent, name);
   }
+}
+
+// A directory around it belongs to this layer, too, whether the archive lists it or not.
+void LayerUnpacker::NoteUnpacked(std::string path) {
+  if (options_.overlay_form) return;
+  while (path != "/" && unpacked_.insert(path).second) path = SplitPath(path).first;
 }
 
 absl::Status LayerUnpacker::UnpackRoot(const TarEntry& entry) {
@@ -370,7 +376,7 @@ absl::Status LayerUnpacker::MakeHardlink(const TarEntry& entry, const std::strin
   KILN_ASSIGN_OR_RETURN(const Parent parent, directory_.MakeParent(path));
   const std::string real = JoinPath(parent.path, name), host = directory_.Host(existing);
   if (real == existing) return absl::InvalidArgumentError("hard link to itself");
-  if (!options_.overlay_form) unpacked_.insert(real);
+  NoteUnpacked(real);
   auto link = [&] { return ::linkat(AT_FDCWD, host.c_str(), parent.fd, name.c_str(), 0); };
   if (link() != 0) {
     int error = errno;

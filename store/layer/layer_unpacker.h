@@ -70,6 +70,7 @@ class LayerUnpacker {
 
   absl::Status Count(const TarEntry& entry, const std::string& path);
   absl::Status UnpackEntry(const TarEntry& entry, TarReader& tar);
+  void NoteUnpacked(std::string path);
   absl::Status UnpackRoot(const TarEntry& entry);
   absl::Status RemoveLower(const Parent& parent, const std::string& name);
   absl::Status MakeOpaque(const Parent& parent);

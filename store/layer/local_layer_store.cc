@@ -176,8 +176,10 @@ absl::Status LocalLayerStore::Fill(uint64_t snapshot, const FillTarget& target,
     blob.diff_id = row.diff_id;
     const absl::Status brought = fetcher_.Ensure(blob, variant.origins, LeaseOf(snapshot), cancel);
     if (brought.ok())
-      return Annotate(Unpack(variant, row.diff_id, target, cancel),
-                      absl::StrCat("layer ", variant.descriptor.digest.ToString()));
+      return Annotate(
+          Unpack(variant, variant.own_diff_id.empty() ? row.diff_id : variant.own_diff_id, target,
+                 cancel),
+          absl::StrCat("layer ", variant.descriptor.digest.ToString()));
     KILN_RETURN_IF_ERROR(cancel.status());
     if (i == 0) first = brought;
   }

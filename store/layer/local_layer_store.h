@@ -90,6 +90,8 @@ class LocalLayerStore final : public LayerStore, private LayerBacking {
                                       const CancelToken& cancel);
   absl::StatusOr<std::optional<LayerVariant>> Store(const Step& step, const Want& want,
                                                     const TarWriter& write, Digest* diff_id);
+  absl::StatusOr<bool> StoreEstargz(const Want& want, const TarWriter& write, const ByteSink& store,
+                                    Sha256* hash, LayerVariant* variant);
   absl::Status Unpack(const LayerVariant& variant, const Digest& diff_id, const FillTarget& target,
                       const CancelToken& cancel);
 

@@ -1,5 +1,6 @@
 // Making the blobs of layers: LocalLayerStore::Layers and what it needs.
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,7 +8,9 @@
 #include "store/base/status_macros.h"
 #include "store/layer/block_codec.h"
 #include "store/layer/block_compressor.h"
+#include "store/layer/byte_pipe.h"
 #include "store/layer/decompressor.h"
+#include "store/layer/estargz.h"
 #include "store/layer/layer_tar.h"
 #include "store/layer/local_layer_store.h"
 
@@ -29,7 +32,7 @@ absl::StatusOr<std::unique_ptr<BlockCodec>> CodecFor(Compression compression,
     case Compression::kZstd:
       return NewZstdCodec(level);
     case Compression::kEstargz:
-      return absl::UnimplementedError("compression estargz is not supported");
+      return NewGzipMemberCodec(level);
   }
   return absl::InternalError("unknown compression");
 }
@@ -84,7 +87,7 @@ LayerBlob LocalLayerStore::BlobOf(const Step& step, const LayerRow& row,
                                   const LayerVariant& variant) {
   LayerBlob blob;
   blob.descriptor = variant.descriptor;
-  blob.diff_id = variant.rewrite.has_value() ? variant.rewritten_diff_id : row.diff_id;
+  blob.diff_id = variant.own_diff_id.empty() ? row.diff_id : variant.own_diff_id;
   if (!variant.origins.empty()) blob.origin = variant.origins.front();
   blob.created_at = row.created_at == absl::InfinitePast() ? step.created_at : row.created_at;
   blob.description = row.description.empty() ? step.description : row.description;
@@ -142,7 +145,7 @@ absl::StatusOr<LocalLayerStore::TarWriter> LocalLayerStore::SourceFor(const Step
                                                                       const CancelToken& cancel) {
   const LayerVariant* stored = nullptr;
   for (const LayerVariant& variant : row.variants) {
-    if (variant.rewrite.has_value()) continue;
+    if (!variant.own_diff_id.empty()) continue;
     LayerBlob blob;
     blob.descriptor = variant.descriptor;
     const absl::Status brought =
@@ -178,33 +181,63 @@ absl::StatusOr<LocalLayerStore::TarWriter> LocalLayerStore::SourceFor(const Step
   });
 }
 
-// Stores the tar as a blob; nullopt when there is none.
+// Stores the tar as a blob; nullopt when there is none. `diff_id` is that of the tar.
 absl::StatusOr<std::optional<internal::LayerVariant>> LocalLayerStore::Store(const Step& step,
                                                                              const Want& want,
                                                                              const TarWriter& write,
                                                                              Digest* diff_id) {
-  KILN_ASSIGN_OR_RETURN(std::unique_ptr<BlockCodec> codec, CodecFor(want.compression, want.level));
   KILN_ASSIGN_OR_RETURN(const std::unique_ptr<BlobWriter> blob,
                         blobs_.Ingest(BlobWant(), LeaseOf(step.snapshot)));
   const ByteSink store = [&](absl::string_view bytes) { return blob->Append(bytes); };
-  std::unique_ptr<BlockCompressor> compressor;
-  if (codec != nullptr)
-    compressor = std::make_unique<BlockCompressor>(&budget_, std::move(codec), store);
-  Sha256 hash;
-  KILN_ASSIGN_OR_RETURN(const bool written, write([&](absl::string_view bytes) {
-                          hash.Update(bytes);
-                          return compressor == nullptr ? store(bytes) : compressor->Append(bytes);
-                        }));
-  if (!written) return std::nullopt;
-  if (compressor != nullptr) KILN_RETURN_IF_ERROR(compressor->Finish());
-  *diff_id = hash.Finish();
   LayerVariant variant;
   variant.descriptor.media_type = internal::MediaTypeOf(want.compression);
+  Sha256 hash;
+  bool written = false;
+  if (want.compression == Compression::kEstargz) {
+    KILN_ASSIGN_OR_RETURN(written, StoreEstargz(want, write, store, &hash, &variant));
+  } else {
+    KILN_ASSIGN_OR_RETURN(std::unique_ptr<BlockCodec> codec,
+                          CodecFor(want.compression, want.level));
+    std::unique_ptr<BlockCompressor> compressor;
+    if (codec != nullptr)
+      compressor = std::make_unique<BlockCompressor>(&budget_, std::move(codec), store);
+    KILN_ASSIGN_OR_RETURN(written, write([&](absl::string_view bytes) {
+                            hash.Update(bytes);
+                            return compressor == nullptr ? store(bytes) : compressor->Append(bytes);
+                          }));
+    if (written && compressor != nullptr) KILN_RETURN_IF_ERROR(compressor->Finish());
+  }
+  if (!written) return std::nullopt;
+  *diff_id = hash.Finish();
   variant.descriptor.size_bytes = blob->size_bytes();
   KILN_ASSIGN_OR_RETURN(variant.descriptor.digest, blob->Commit());
   variant.level = want.level.value_or(-1);
   blobs_made_.fetch_add(1, std::memory_order_relaxed);
   return variant;
+}
+
+// The tar is pushed, and estargz reads it: a thread between the two.
+absl::StatusOr<bool> LocalLayerStore::StoreEstargz(const Want& want, const TarWriter& write,
+                                                   const ByteSink& store, Sha256* hash,
+                                                   LayerVariant* variant) {
+  BytePipe pipe;
+  absl::StatusOr<bool> written = false;
+  std::thread producer([&] {
+    written = write([&](absl::string_view bytes) {
+      hash->Update(bytes);
+      return pipe.Write(bytes);
+    });
+    pipe.CloseWriter(written.status());
+  });
+  absl::StatusOr<EstargzResult> made = WriteEstargz(pipe, want.level, &budget_, store);
+  pipe.CloseReader(made.status());
+  producer.join();
+  KILN_RETURN_IF_ERROR(made.status());
+  KILN_RETURN_IF_ERROR(written.status());
+  variant->own_diff_id = made->diff_id;
+  variant->descriptor.annotations[kTocDigestAnnotation] = made->toc_digest.ToString();
+  variant->descriptor.annotations[kUncompressedSizeAnnotation] = absl::StrCat(made->plain_bytes);
+  return *written;
 }
 
 absl::Status LocalLayerStore::Make(const Step& step, const Want& want, LayerRow* row,
@@ -218,7 +251,7 @@ absl::Status LocalLayerStore::Make(const Step& step, const Want& want, LayerRow*
   }
   if (want.clamp.has_value()) {
     variant->rewrite = want.clamp;
-    variant->rewritten_diff_id = diff_id;
+    if (variant->own_diff_id.empty()) variant->own_diff_id = diff_id;
   } else if (row->diff_id != diff_id) {
     // From files again, after all blobs of a pulled layer were lost: it need not be the same tar.
     if (!row->diff_id.empty())

@@ -67,6 +67,7 @@ absl::StatusOr<absl::string_view> TarReader::Take(size_t limit) {
   const absl::string_view out = piece_.substr(0, limit);
   piece_.remove_prefix(out.size());
   position_ += static_cast<int64_t>(out.size());
+  if (tap_ && !out.empty()) KILN_RETURN_IF_ERROR(tap_(out));
   return out;
 }
 

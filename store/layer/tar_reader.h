@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -32,6 +33,9 @@ class TarReader {
   // Reads what is left of the stream after the last entry, so that its digest covers all of it.
   absl::Status Drain();
 
+  // Told every byte of the stream, in order, as it is used. Set before the first call.
+  void SetTap(ByteSink tap) { tap_ = std::move(tap); }
+
   // Bytes of the stream that were used so far.
   int64_t position() const { return position_; }
 
@@ -47,6 +51,7 @@ class TarReader {
   absl::Status CheckExtents(TarEntry* entry) const;
 
   ByteStream* const in_;
+  ByteSink tap_;
   absl::string_view piece_;  // what is left of the stream's current piece
   int64_t position_ = 0;
   int64_t left_ = 0;     // stored bytes of the current entry not handed out yet
