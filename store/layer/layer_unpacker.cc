@@ -104,6 +104,7 @@ absl::Status LayerUnpacker::UnpackEntry(const TarEntry& entry, TarReader& tar) {
   if (absl::StartsWith(name, kWhiteoutPrefix)) {
     if (name != kOpaqueName && absl::StartsWith(name, kMetaPrefix)) return absl::OkStatus();
     KILN_ASSIGN_OR_RETURN(const Parent parent, directory_.MakeParent(path));
+    NoteUnpacked(parent.path);
     if (name == kOpaqueName) return MakeOpaque(parent);
     const std::string removed(absl::StripPrefix(name, kWhiteoutPrefix));
     if (removed.empty() || removed == "." || removed == "..")

@@ -13,6 +13,7 @@
 #include "store/layer/estargz.h"
 #include "store/layer/layer_tar.h"
 #include "store/layer/local_layer_store.h"
+#include "store/layer/tar_clamp.h"
 
 namespace kiln::store {
 
@@ -156,12 +157,16 @@ absl::StatusOr<LocalLayerStore::TarWriter> LocalLayerStore::SourceFor(const Step
     }
     if (!absl::IsNotFound(brought)) return brought;
   }
-  if (stored != nullptr && !want.clamp.has_value()) {
-    return TarWriter([this, digest = stored->descriptor.digest,
+  if (stored != nullptr) {
+    return TarWriter([this, digest = stored->descriptor.digest, clamp = want.clamp,
                       cancel](const ByteSink& sink) -> absl::StatusOr<bool> {
       KILN_ASSIGN_OR_RETURN(Fd file, blobs_.OpenBlob(digest));
       const std::unique_ptr<ByteStream> packed = NewFileStream(std::move(file));
       KILN_ASSIGN_OR_RETURN(const std::unique_ptr<ByteStream> plain, NewDecompressor(packed.get()));
+      if (clamp.has_value()) {
+        KILN_RETURN_IF_ERROR(ClampTarTimes(*plain, *clamp, cancel, sink));
+        return true;
+      }
       for (;;) {
         KILN_RETURN_IF_ERROR(cancel.status());
         KILN_ASSIGN_OR_RETURN(const absl::string_view piece, plain->Next());

@@ -71,14 +71,6 @@ absl::string_view Bytes(const RawTarHeader& header) {
   return absl::string_view(reinterpret_cast<const char*>(&header), kTarBlock);
 }
 
-// "LENGTH key=value\n", the length counting itself.
-std::string PaxRecord(absl::string_view key, absl::string_view value) {
-  const size_t rest = key.size() + value.size() + 3;
-  size_t size = rest + absl::StrCat(rest).size();
-  while (rest + absl::StrCat(size).size() != size) size = rest + absl::StrCat(size).size();
-  return absl::StrCat(size, " ", key, "=", value, "\n");
-}
-
 void AppendPax(const std::string& records, absl::string_view name, std::string* out) {
   RawTarHeader header = {};
   absl::string_view base = name;
@@ -111,6 +103,14 @@ std::string Fraction(const struct timespec& time) {
 }
 
 }  // namespace
+
+std::string EncodePaxRecord(absl::string_view key, absl::string_view value) {
+  // The length counts its own digits.
+  const size_t rest = key.size() + value.size() + 3;
+  size_t size = rest + absl::StrCat(rest).size();
+  while (rest + absl::StrCat(size).size() != size) size = rest + absl::StrCat(size).size();
+  return absl::StrCat(size, " ", key, "=", value, "\n");
+}
 
 absl::string_view TarPadding(int64_t size) {
   constexpr auto kBlock = static_cast<int64_t>(kTarBlock);
@@ -149,7 +149,7 @@ std::string EncodeTarHeader(const TarEntry& entry) {
   std::string out;
   if (!pax.empty()) {
     std::string records;
-    for (const auto& [key, value] : pax) records += PaxRecord(key, value);
+    for (const auto& [key, value] : pax) records += EncodePaxRecord(key, value);
     AppendPax(records, name, &out);
   }
   Seal(&header);

@@ -14,6 +14,9 @@ namespace kiln::store {
 // depend on the entry alone.
 std::string EncodeTarHeader(const TarEntry& entry);
 
+// "LENGTH key=value\n", one record of a pax header.
+std::string EncodePaxRecord(absl::string_view key, absl::string_view value);
+
 // Zeros that fill the last block of `size` bytes of content.
 absl::string_view TarPadding(int64_t size);
 // The two blocks that end an archive.

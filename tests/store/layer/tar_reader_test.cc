@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "store/layer/tar_clamp.h"
 #include "tests/store/layer/layer_bytes.h"
 #include "tests/store/layer/tar_builder.h"
 
@@ -200,6 +201,56 @@ TEST(TarReader, TheEndIsTwoZeroBlocksOrTheEndOfTheStream) {
   EXPECT_EQ(One(file).data, "1");
   EXPECT_EQ(One(file + std::string(512, '\0')).data, "1");
   EXPECT_EQ(One(file + std::string(TarEnd()) + "anything at all").data, "1");
+}
+
+std::string Clamp(const std::string& archive, int64_t latest, size_t piece) {
+  StringStream in(archive, piece);
+  std::string out;
+  const absl::Status status =
+      ClampTarTimes(in, absl::FromUnixSeconds(latest), {}, [&](absl::string_view bytes) {
+        out.append(bytes.data(), bytes.size());
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(status.ok()) << status;
+  return out;
+}
+
+TEST(ClampTarTimes, LateTimesAreCutAndNothingElseChanges) {
+  TarEntry early = TarBuilder::Entry(TarType::kFile, "early", 0644);
+  early.mtime = {100, 5};
+  TarEntry late = TarBuilder::Entry(TarType::kFile, "late", 04711);
+  late.mtime = {2000, 5};
+  late.xattrs["user.note"] = "mtime=9999";
+  const std::string archive =
+      TarBuilder()
+          .Add(early, std::string(1000, 'e'))
+          .Raw(Pax('x', PaxRecord("atime", "3000.5") + PaxRecord("path", "named") +
+                            PaxRecord("size", "3") + PaxRecord("ctime", "7")))
+          .Raw(Header('0', "field", 0,
+                      [](RawTarHeader* raw) { std::memcpy(raw->mtime, "00000007777", 11); }) +
+               Padded("abc"))
+          .Add(late, "hello")
+          .Build() +
+      "trailing";
+  for (const size_t piece : {1, 511, 100000}) {
+    EXPECT_EQ(Clamp(archive, 5000, piece), archive) << "nothing is later";
+    const std::string cut = Clamp(archive, 1000, piece);
+    const auto before = ReadAllEntries(archive, piece), after = ReadAllEntries(cut, piece);
+    ASSERT_TRUE(after.ok()) << after.status();
+    ASSERT_EQ(after->size(), 3u);
+    for (size_t i = 0; i < 3; ++i) {
+      const TarEntry &a = (*after)[i].entry, &b = (*before)[i].entry;
+      EXPECT_EQ(a.name, b.name);
+      EXPECT_EQ(a.mode, b.mode);
+      EXPECT_EQ(a.xattrs, b.xattrs);
+      EXPECT_EQ((*after)[i].data, (*before)[i].data);
+      EXPECT_EQ(a.mtime.tv_sec, std::min<time_t>(b.mtime.tv_sec, 1000)) << a.name;
+      EXPECT_LE(a.atime.tv_sec, 1000);
+    }
+    EXPECT_EQ((*after)[0].entry.mtime.tv_nsec, 5);
+    EXPECT_EQ(cut.substr(cut.size() - 8), "trailing");
+    EXPECT_EQ(Clamp(cut, 1000, piece), cut);
+  }
 }
 
 struct BadCase {
