@@ -303,17 +303,18 @@ TEST_F(BridgeServiceTest, InputsAndSourceMeta) {
   EXPECT_EQ(response.source().identifier(), "local://x");
 }
 
-TEST_F(BridgeServiceTest, WhatIsNotBuiltIsNamed) {
+TEST_F(BridgeServiceTest, ContainersNeedARuntimeAndABuild) {
   pbf::NewContainerResponse container;
   const absl::Status status =
       Ask(&pbf::LLBBridge::Stub::NewContainer, pbf::NewContainerRequest(), &container);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("NewContainer"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no OCI runtime"));
   grpc::ClientContext context;
   auto stream = bridge_stub_->ExecProcess(&context);
   pbf::ExecMessage message;
   EXPECT_FALSE(stream->Read(&message));
-  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(FromGrpc(stream->Finish()),
+            absl::InvalidArgumentError("forwarding ExecProcess: no buildid found in context"));
 }
 
 }  // namespace
