@@ -36,6 +36,8 @@ struct LayerFormat {
   std::optional<int> level = std::nullopt;  // nullopt: the type's default
   // Also layers that exist as blobs of another type are converted.
   bool force = false;
+  // No layer is made: kNotFound when one has no blob yet. Blobs of any type will do.
+  bool only_made = false;
   // Times later than this are set to it, in every layer from index `rewrite_from` on.
   std::optional<absl::Time> rewrite_timestamp = std::nullopt;
   size_t rewrite_from = 0;

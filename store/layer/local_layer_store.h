@@ -62,6 +62,7 @@ class LocalLayerStore final : public LayerStore, private LayerBacking {
     std::optional<int> level;
     bool force;
     std::optional<absl::Time> clamp;
+    bool only_made = false;  // kNotFound instead of making it
   };
 
   // LayerBacking

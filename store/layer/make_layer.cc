@@ -56,7 +56,8 @@ absl::StatusOr<std::vector<LayerBlob>> LocalLayerStore::Layers(const RefPtr& ref
   size_t left = steps.size();
   size_t index = 0;  // among layers: steps without a layer do not count
   for (size_t i = 0; i < steps.size(); ++i) {
-    Want want{format.compression, format.level, format.force, std::nullopt};
+    Want want{format.compression, format.level, format.force && !format.only_made, std::nullopt,
+              format.only_made};
     if (format.rewrite_timestamp.has_value()) {
       KILN_ASSIGN_OR_RETURN(const LayerRow row, ReadRow(steps[i].snapshot, steps[i].base));
       if (index >= format.rewrite_from) want.clamp = format.rewrite_timestamp;
@@ -125,6 +126,8 @@ absl::StatusOr<std::optional<LayerBlob>> LocalLayerStore::LayerOf(const Step& st
   if (row.no_layer) return std::nullopt;
   KILN_ASSIGN_OR_RETURN(const LayerVariant* found, Choose(step, row, want));
   if (found != nullptr) return BlobOf(step, row, *found);
+  if (want.only_made)
+    return absl::NotFoundError(absl::StrCat("layer ", step.snapshot, " has no blob yet"));
   KILN_ASSIGN_OR_RETURN(const NamedLocks::Hold turn,
                         row_turn_.Acquire(LayerRowKey(step.snapshot, step.base), cancel));
   KILN_ASSIGN_OR_RETURN(row, ReadRow(step.snapshot, step.base));

@@ -164,6 +164,18 @@ TEST_P(LayerStoreTest, OtherFormatsAreMadeWhenForcedAndRemembered) {
   EXPECT_EQ(LayersOf(step)[1].descriptor, gzip[1].descriptor);
 }
 
+TEST_P(LayerStoreTest, OnlyWhatIsMadeWhenToldSo) {
+  const RefPtr step = Make(Pull(nullptr, Remote(TarOf("a", "1"))), "/x", "x");
+  const LayerFormat only_made = {
+      .compression = Compression::kZstd, .force = true, .only_made = true};
+  EXPECT_EQ(layers_->Layers(step, only_made, CancelToken()).status().code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_EQ(layers_->blobs_made(), 0);
+  const std::vector<LayerBlob> made = LayersOf(step);
+  EXPECT_EQ(LayersOf(step, only_made)[1].descriptor, made[1].descriptor);
+  EXPECT_EQ(layers_->blobs_made(), 1);
+}
+
 TEST_P(LayerStoreTest, MergesAndDiffsAreListsOfLayers) {
   const LayerBlob a = Remote(TarOf("a", "1"));
   const RefPtr base = Pull(nullptr, a);
