@@ -20,6 +20,8 @@
 #include "daemon/control/worker.h"
 #include "daemon/executor/oci_executor.h"
 #include "daemon/exporter/exporter.h"
+#include "daemon/exporter/image_pusher.h"
+#include "daemon/exporter/image_writer.h"
 #include "daemon/exporter/local_exporter.h"
 #include "daemon/exporter/tar_exporter.h"
 #include "daemon/frontend/frontend_table.h"
@@ -36,6 +38,9 @@
 #include "daemon/registry/http_registry.h"
 #include "daemon/registry/image_layer_fetcher.h"
 #include "daemon/registry/image_reader.h"
+#include "daemon/remotecache/local_cache.h"
+#include "daemon/remotecache/registry_cache.h"
+#include "daemon/remotecache/remote_caches.h"
 #include "daemon/rpc/server.h"
 #include "daemon/session/tunnel.h"
 #include "daemon/source/git_source.h"
@@ -170,6 +175,9 @@ struct Daemon::Parts {
   std::unique_ptr<GatewayFrontend> gateway_frontend;
   ContainerParts container_parts;
   BridgeParts bridge_parts;
+  std::unique_ptr<ImageWriter> image_writer;
+  std::unique_ptr<ImagePusher> image_pusher;
+  std::unique_ptr<RemoteCaches> caches;
   BuildTable builds;
   std::unique_ptr<BuildHistory> history;
   std::unique_ptr<GarbageCollector> gc;
@@ -186,6 +194,7 @@ struct Daemon::Parts {
   absl::Status OpenStore(const Config& config);
   absl::Status OpenExecutor(const Config& config);
   void MakeSolver(const Config& config);
+  void MakeCaches();
   absl::Status Serve(const Config& config);
 };
 
@@ -281,6 +290,25 @@ void Daemon::Parts::MakeSolver(const Config& config) {
   });
 }
 
+void Daemon::Parts::MakeCaches() {
+  image_writer = std::make_unique<ImageWriter>(layers.get(), blobs.get());
+  image_pusher = std::make_unique<ImagePusher>(image_writer.get(), registry.get());
+  CacheStores stores;
+  stores.imports = {refs.get(), layers.get(), blobs.get()};
+  stores.index = index.get();
+  stores.loader = loader.get();
+  caches = std::make_unique<RemoteCaches>(stores);
+  const RegistryCacheDeps remote = {registry.get(), image_pusher.get(), blobs.get(), origins.get()};
+  caches->Add(
+      "registry",
+      [remote](const CacheAttrs& attrs) { return NewRegistryCacheTarget(remote, attrs); },
+      [remote](const CacheAttrs& attrs) { return NewRegistryCacheSource(remote, attrs); });
+  const LocalCacheDeps local = {&sessions.registry(), blobs.get(), layers.get()};
+  caches->Add(
+      "local", [local](const CacheAttrs& attrs) { return NewLocalCacheTarget(local, attrs); },
+      [local](const CacheAttrs& attrs) { return NewLocalCacheSource(local, attrs); });
+}
+
 absl::Status Daemon::Parts::Serve(const Config& config) {
   KILN_ASSIGN_OR_RETURN(const std::string worker_id, WorkerId(root->path()));
   const std::string worker =
@@ -305,6 +333,7 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   control_deps.solve.exporters = &exporters;
   history = std::make_unique<BuildHistory>(database.get(), blobs.get(), HistoryLimits());
   control_deps.solve.history = history.get();
+  control_deps.solve.caches = caches.get();
   control_deps.solve.bridge_parts = &bridge_parts;
   control_deps.solve.timers = &timers;
   control_deps.solve.entitlements.insert(config.entitlements.begin(), config.entitlements.end());
@@ -345,6 +374,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   KILN_RETURN_IF_ERROR(parts->OpenExecutor(config));
   told("executor");
   parts->MakeSolver(config);
+  parts->MakeCaches();
   KILN_RETURN_IF_ERROR(parts->Serve(config));
   told("server");
   // Off the path of the start: what earlier runs left.

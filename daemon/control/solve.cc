@@ -1,5 +1,6 @@
 #include "daemon/control/solve.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
@@ -40,10 +41,6 @@ absl::Status RefuseUnsupported(const SolveRequest& request) {
   if (request.ref().empty()) return absl::InvalidArgumentError("solve without a ref");
   if (!request.frontend().empty() && request.definition().def_size() > 0)
     return absl::InvalidArgumentError("cannot solve with both Definition and Frontend specified");
-  const auto& cache = request.cache();
-  if (!cache.exportrefdeprecated().empty() || cache.exports_size() > 0)
-    return refuse(absl::StrCat("cache export to ",
-                               cache.exports_size() > 0 ? cache.exports(0).type() : "registry"));
   if (request.sourcepolicy().rules_size() > 0) return refuse("a source policy");
   if (!request.sourcepolicysession().empty()) return refuse("a source policy session");
   if (request.enablesessionexporter()) return refuse("a session exporter");
@@ -78,6 +75,30 @@ std::vector<std::pair<std::string, Attrs>> WantedExporters(const SolveRequest& r
     for (auto& [type, attrs] : wanted) attrs.try_emplace(kEpochAttr, epoch->second);
   }
   return wanted;
+}
+
+// Old clients name references only, with one map of attributes for the export.
+std::vector<CacheRequest> CacheExports(const SolveRequest& request) {
+  std::vector<CacheRequest> exports;
+  for (const auto& entry : request.cache().exports())
+    exports.push_back({entry.type(), ToMap(entry.attrs())});
+  if (exports.empty() && !request.cache().exportrefdeprecated().empty()) {
+    exports.push_back({"registry", ToMap(request.cache().exportattrsdeprecated())});
+    exports.back().attrs["ref"] = request.cache().exportrefdeprecated();
+  }
+  return exports;
+}
+
+std::vector<CacheRequest> CacheImports(const SolveRequest& request) {
+  std::vector<CacheRequest> imports;
+  for (const auto& entry : request.cache().imports())
+    imports.push_back({entry.type(), ToMap(entry.attrs())});
+  for (const std::string& ref : request.cache().importrefsdeprecated()) {
+    const CacheRequest import = {"registry", {{"ref", ref}}};
+    if (std::find(imports.begin(), imports.end(), import) == imports.end())
+      imports.push_back(import);
+  }
+  return imports;
 }
 
 absl::StatusOr<std::vector<ExportSource::Platform>> Platforms(const Attrs& metadata) {
@@ -120,6 +141,10 @@ class SolveRun {
     options.id = request_.ref();
     if (!request_.session().empty()) options.session_ids = {request_.session()};
     options.entitlements = std::move(entitlements);
+    session_ids_ = options.session_ids;
+    KILN_ASSIGN_OR_RETURN(caches_, deps_.caches->Open(request_.ref(), CacheExports(request_),
+                                                      CacheImports(request_), session_ids_));
+    options.imports = caches_->imports();
     KILN_ASSIGN_OR_RETURN(build_.job, deps_.solver->NewJob(options));
     build_.ref = request_.ref();
     build_.frontend = request_.frontend();
@@ -133,9 +158,13 @@ class SolveRun {
   }
 
   const Build& build() const { return build_; }
+  BuildCaches& caches() { return *caches_; }
+  // What still fetches has no reader any more.
+  void EndImports() { caches_.reset(); }
 
   // Builds and exports.
   absl::Status Run(const CancelToken& cancel, BuildEnd* end) {
+    if (caches_->imports() != nullptr) caches_->Start(build_.job);
     KILN_ASSIGN_OR_RETURN(const BridgeResult result, Answer(cancel));
     KILN_ASSIGN_OR_RETURN(const ExportSource source, Evaluate(result, cancel));
     end->result_metadata = result.metadata;
@@ -147,10 +176,20 @@ class SolveRun {
     context.cancel = cancel;
     if (request_.compatibilityversion() != 0)
       context.compatibility_version = static_cast<int>(request_.compatibilityversion());
+    if (caches_->exports_inline()) {
+      context.inline_cache = [&](const std::string& platform_id,
+                                 const std::vector<Digest>& diff_ids) {
+        return InlineCache(result, platform_id, diff_ids, cancel);
+      };
+    }
     KILN_ASSIGN_OR_RETURN(ExportsAnswer made, RunExports(*build_.job, exporters_, source, context));
     end->exporter_response.insert(made.response.begin(), made.response.end());
     end->roots = std::move(made.roots);
     holds_ = std::move(made.holds);
+    KILN_ASSIGN_OR_RETURN(const std::vector<std::string> definitions, Definitions(result));
+    KILN_ASSIGN_OR_RETURN(const Attrs cached,
+                          caches_->Export(*build_.job, definitions, session_ids_, cancel));
+    end->exporter_response.insert(cached.begin(), cached.end());
     return absl::OkStatus();
   }
 
@@ -163,18 +202,47 @@ class SolveRun {
       options.inputs[name] = definition.SerializeAsString();
     options.session_ids = job.session_ids;
     options.entitlements = job.entitlements;
+    for (CacheRequest& import : CacheImports(request_))
+      options.cache_imports.emplace(std::move(import.type), std::move(import.attrs));
     options.warn = [warnings = build_.warnings](const Digest& vertex, solver::Warning warning) {
       warnings->Add({vertex, std::move(warning)});
     };
     return std::make_shared<Bridge>(std::move(options));
   }
 
+  // Of every tree of the result, each once.
+  absl::StatusOr<std::vector<std::string>> Definitions(const BridgeResult& result) {
+    std::vector<std::string> ids;
+    if (!result.ref.empty()) ids.push_back(result.ref);
+    for (const auto& [platform, id] : result.refs)
+      if (!id.empty() && std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+    std::vector<std::string> definitions;
+    for (const std::string& id : ids) {
+      KILN_ASSIGN_OR_RETURN(std::string definition, build_.bridge->DefinitionOf(id));
+      definitions.push_back(std::move(definition));
+    }
+    return definitions;
+  }
+
+  absl::StatusOr<std::string> InlineCache(const BridgeResult& result,
+                                          const std::string& platform_id,
+                                          const std::vector<Digest>& diff_ids,
+                                          const CancelToken& cancel) {
+    const auto platform = result.refs.find(platform_id);
+    const std::string& id = platform == result.refs.end() ? result.ref : platform->second;
+    if (id.empty()) return std::string();
+    KILN_ASSIGN_OR_RETURN(const std::string definition, build_.bridge->DefinitionOf(id));
+    store::LayerFormat format;
+    for (const auto& exporter : exporters_) {
+      if (exporter->layer_format() == nullptr) continue;
+      format = *exporter->layer_format();
+      break;
+    }
+    return caches_->InlineCache(*build_.job, definition, diff_ids, format, cancel);
+  }
+
   // What the frontend returned; a definition in the request is an answer by itself.
   absl::StatusOr<BridgeResult> Answer(const CancelToken& cancel) {
-    // Also for builds that the client drives: it sends no other copy, as Ping lists no
-    // importcaches.
-    for (const auto& entry : request_.cache().imports())
-      build_.bridge->SkipCacheImport(entry.type(), ToMap(entry.attrs()));
     if (ClientDrives(request_)) return build_.bridge->WaitForReturn(cancel);
     if (!request_.frontend().empty())
       return RunFrontend(*deps_.bridge_parts, *build_.bridge, request_.frontend(),
@@ -202,8 +270,10 @@ class SolveRun {
 
   const SolveDeps& deps_;
   const SolveRequest& request_;
+  std::vector<std::string> session_ids_;
   std::vector<std::unique_ptr<Exporter>> exporters_;
   std::vector<std::shared_ptr<void>> holds_;  // until the history has its own
+  std::unique_ptr<BuildCaches> caches_;
   Build build_;
 };
 
@@ -223,10 +293,13 @@ absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const Can
   {
     const CancelRegistration client_left =
         cancel.OnCancel([build, cancel] { build->cancel->Cancel(cancel.status()); });
-    const CancelRegistration stop =
-        token.OnCancel([build, token] { build->job->Cancel(token.status()); });
+    const CancelRegistration stop = token.OnCancel([&run, build, token] {
+      run.caches().Cancel(token.status());
+      build->job->Cancel(token.status());
+    });
     end.status = run.Run(token, &end);
   }
+  run.EndImports();
   end.completed_at = absl::Now();
   build->bridge->Close(absl::NotFoundError(absl::StrCat("no such job ", build->ref)));
   build->job->progress().End();

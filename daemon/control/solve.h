@@ -10,6 +10,7 @@
 #include "daemon/control/history.h"
 #include "daemon/exporter/exporter.h"
 #include "daemon/gateway/bridge_client.h"
+#include "daemon/remotecache/remote_caches.h"
 #include "daemon/rpc/fd_loop.h"
 #include "daemon/session/session.h"
 #include "solver/solver.h"
@@ -29,6 +30,7 @@ struct SolveDeps {
   SessionFinder* sessions = nullptr;
   const ExporterTable* exporters = nullptr;
   const BridgeParts* bridge_parts = nullptr;
+  RemoteCaches* caches = nullptr;  // null: the daemon has none
   FdLoop* timers = nullptr;
   // What clients may be granted ("network.host", "security.insecure").
   absl::flat_hash_set<std::string> entitlements;

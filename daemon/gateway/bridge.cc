@@ -39,9 +39,9 @@ absl::StatusOr<Bridge::Ref*> Bridge::FindLocked(absl::string_view ref_id) {
       absl::StrCat("no such ref: ", ref_id, ", all [", absl::StrJoin(all, " "), "]"));
 }
 
-void Bridge::SkipCacheImport(absl::string_view type,
-                             const std::map<std::string, std::string>& attrs) {
-  std::string source(type);
+void Bridge::ImportCache(const std::string& type, const std::map<std::string, std::string>& attrs) {
+  if (options_.cache_imports.contains({type, attrs})) return;
+  std::string source = type;
   for (const char* key : {"ref", "src", "name"}) {
     const auto found = attrs.find(key);
     if (found == attrs.end()) continue;
@@ -54,7 +54,8 @@ void Bridge::SkipCacheImport(absl::string_view type,
       ->RunStep(name, name,
                 [type](solver::ProgressSink&) {
                   return absl::UnimplementedError(absl::StrCat(
-                      "cache import of type ", type, " is not supported by this daemon yet"));
+                      "cache import of type ", type,
+                      " by a frontend is not supported: name it in the build request"));
                 })
       .IgnoreError();
 }

@@ -4,7 +4,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -36,6 +38,8 @@ struct BridgeOptions {
   std::map<std::string, std::string> inputs = {};
   std::vector<std::string> session_ids = {};
   std::vector<std::string> entitlements = {};  // granted to the job
+  // Type and attributes of the remote caches that the build imports.
+  std::set<std::pair<std::string, std::map<std::string, std::string>>> cache_imports = {};
   // Takes warnings that the frontend raises for a vertex.
   std::function<void(const Digest& vertex, solver::Warning warning)> warn;
 };
@@ -52,8 +56,9 @@ class Bridge {
   // "" for a definition without ops.
   absl::StatusOr<std::string> AddDefinition(std::string definition, bool has_ops);
 
-  // Tells in the status stream that a remote cache is not read: the build goes on without it.
-  void SkipCacheImport(absl::string_view type, const std::map<std::string, std::string>& attrs);
+  // A frontend wants a remote cache. Those that the build imports serve every definition of it; of
+  // another one the status stream says that it is not read, and the build goes on without it.
+  void ImportCache(const std::string& type, const std::map<std::string, std::string>& attrs);
 
   // The definition a ref came from.
   absl::StatusOr<std::string> DefinitionOf(absl::string_view ref_id);

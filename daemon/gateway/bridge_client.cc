@@ -81,7 +81,7 @@ absl::StatusOr<BridgeResult> BridgeClient::SolveGraph(const Solve& solve) {
   if (has_ops && !solve.frontend.empty())
     return absl::InvalidArgumentError("cannot solve with both Definition and Frontend specified");
   for (const Solve::CacheImport& import : solve.cache_imports)
-    bridge_->SkipCacheImport(import.type, import.attrs);
+    bridge_->ImportCache(import.type, import.attrs);
   BridgeResult result;
   if (!solve.frontend.empty()) {
     KILN_ASSIGN_OR_RETURN(result, RunFrontend(*parts_, *bridge_, solve.frontend,

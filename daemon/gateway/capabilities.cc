@@ -7,7 +7,7 @@
 namespace kiln::daemon {
 
 std::vector<absl::string_view> FrontendCapabilities() {
-  // Left out: resolveimage* (images), importcaches, reference.attestations, the parts of
+  // Left out: resolveimage* (images), reference.attestations, the parts of
   // source.metaresolver that need images or ranges of a file.
   return {"frontend.caps",
           "frontend.inputs",
@@ -20,6 +20,7 @@ std::vector<absl::string_view> FrontendCapabilities() {
           "gateway.solve.evaluate",
           "gateway.solve.metadata",
           "gateway.warnings",
+          "importcaches",
           "proto.refarray",
           "readdir",
           "readfile",

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "daemon/exporter/blob_lease.h"
 #include "daemon/ops/ref_result.h"
 #include "store/base/check.h"
 #include "store/base/status_macros.h"
@@ -99,16 +100,10 @@ absl::StatusOr<solver::ResultPtr> ImportedCache::Load(absl::string_view result_i
     KILN_RETURN_IF_ERROR(stack());
   } else {
     // Where it is may not be there for long (a client), so it is unpacked now.
-    const std::string lease =
-        absl::StrCat("cache-import/", identity_.hex().substr(0, 16), "/", result_id);
-    const auto take = [&]() -> absl::Status {
-      KILN_RETURN_IF_ERROR(FetchAll(*result, lease));
-      KILN_RETURN_IF_ERROR(stack());
-      return tree->Materialize(cancel_).status();
-    };
-    const absl::Status status = take();
-    stores_.blobs->DropLease(lease).IgnoreError();  // swept with what a killed daemon left
-    KILN_RETURN_IF_ERROR(status);
+    const BlobLease lease(stores_.blobs);
+    KILN_RETURN_IF_ERROR(FetchAll(*result, lease.name()));
+    KILN_RETURN_IF_ERROR(stack());
+    KILN_RETURN_IF_ERROR(tree->Materialize(cancel_).status());
   }
   KILN_RETURN_IF_ERROR(stores_.refs->SetRetained(tree->id()));
   return MakeResult(std::move(tree));

@@ -104,6 +104,7 @@ class ControlFixture : public testing::Test {
     deps.solve.sessions = &sessions_.registry();
     deps.solve.exporters = &exporters_;
     deps.solve.history = &history_;
+    deps.solve.caches = &caches_;
     deps.solve.bridge_parts = &parts_;
     deps.solve.timers = &timers_;
     deps.solve.entitlements = {"network.host"};
@@ -197,6 +198,7 @@ class ControlFixture : public testing::Test {
   SessionHost sessions_;
   FdLoop timers_{"timers"};
   ExporterTable exporters_;
+  RemoteCaches caches_{CacheStores()};
   RecordingExporter::Log exported_;
   FrontendTable frontends_;
   std::vector<std::unique_ptr<FunctionFrontend>> made_frontends_;
