@@ -18,7 +18,7 @@ namespace {
 
 constexpr char kInline[] = "inline";
 // Kinds that BuildKit has and this daemon has not.
-constexpr absl::string_view kUnbuilt[] = {"azblob"};
+constexpr absl::string_view kUnbuilt[] = {"azblob", "gha", "s3"};
 
 absl::Status UnknownType(absl::string_view type, absl::string_view what) {
   for (absl::string_view unbuilt : kUnbuilt)
@@ -85,9 +85,10 @@ absl::StatusOr<std::unique_ptr<BuildCaches>> RemoteCaches::Open(
     const auto kind = kinds_.find(request.type);
     absl::StatusOr<std::unique_ptr<CacheSource>> source = UnknownType(request.type, "importer");
     if (kind != kinds_.end()) source = kind->second.source(request.attrs);
-    std::string id = source.ok() ? (*source)->id()
-                                 : absl::StrCat(request.type, ":",
-                                                Digest::Of(SpecText(request)).hex().substr(0, 12));
+    std::string id = CacheAttr(request.attrs, "ref");
+    if (source.ok()) id = (*source)->id();
+    if (id.empty())
+      id = absl::StrCat(request.type, ":", Digest::Of(SpecText(request)).hex().substr(0, 12));
     caches->sources_.push_back({std::move(id), std::move(source)});
   }
   if (!caches->sources_.empty())
