@@ -101,9 +101,10 @@ class CacheIndex {
   virtual absl::StatusOr<bool> HasRoot(const KeyId& key) = 0;
 
   // Targets that `keys`, all keys of input `input`, lead to under `op`, sorted. Every other key
-  // given is then linked to every target as well (equivalence carry-over), unless there are more
-  // than kMaxCarryOver of them: a key so common says little, and Link or Match settle the rest.
-  // Cost: a seek for each key and a step for each target.
+  // given is then linked to every target as well (equivalence carry-over). A key with more than
+  // kMaxCarryOver of them says little: the list is then cut off after one more, nothing is linked,
+  // and Match tells which of all the targets the other inputs lead to as well.
+  // Cost: a seek for each key and a step for each target given.
   virtual absl::StatusOr<std::vector<KeyId>> Query(absl::Span<const InputKey> keys, int input,
                                                    const OpOutput& op) = 0;
   static constexpr size_t kMaxCarryOver = 64;

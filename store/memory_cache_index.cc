@@ -120,11 +120,14 @@ absl::StatusOr<std::vector<KeyId>> MemoryCacheIndex::Query(absl::Span<const Inpu
   const KeyId op_key = RootKey(op);
   const std::vector<InputKey> resolved = Resolve(keys);
   const std::set<KeyId> found = Targets(resolved, input, op_key);
-  if (found.size() <= kMaxCarryOver)
-    for (const KeyId& target : found)
-      for (const InputKey& key : resolved)
-        AddLink(key.key, Tag(op_key, input, key.selector), target);
-  return std::vector<KeyId>(found.begin(), found.end());
+  std::vector<KeyId> targets(found.begin(), found.end());
+  if (targets.size() > kMaxCarryOver) {
+    targets.resize(kMaxCarryOver + 1);
+    return targets;
+  }
+  for (const KeyId& target : targets)
+    for (const InputKey& key : resolved) AddLink(key.key, Tag(op_key, input, key.selector), target);
+  return targets;
 }
 
 absl::StatusOr<std::vector<KeyId>> MemoryCacheIndex::Match(

@@ -121,7 +121,7 @@ absl::StatusOr<std::vector<KeyId>> RocksCacheIndex::Query(absl::Span<const Input
     Cursor links = database_->Scan(
         Family::kLinks,
         LinkPrefix(resolved[i].key, op_key, static_cast<uint32_t>(input), resolved[i].selector));
-    for (; links.Valid(); links.Next()) {
+    for (; links.Valid() && found[i].size() <= kMaxCarryOver; links.Next()) {
       KILN_ASSIGN_OR_RETURN(const LinkRow link, DecodeLinkKey(links.key()));
       found[i].push_back(link.to);
     }
@@ -130,7 +130,10 @@ absl::StatusOr<std::vector<KeyId>> RocksCacheIndex::Query(absl::Span<const Input
   }
   std::sort(all.begin(), all.end());
   all.erase(std::unique(all.begin(), all.end()), all.end());
-  if (all.size() > kMaxCarryOver) return all;
+  if (all.size() > kMaxCarryOver) {
+    all.resize(kMaxCarryOver + 1);
+    return all;
+  }
 
   std::vector<LinkRow> missing;
   for (size_t i = 0; i < resolved.size(); ++i)

@@ -220,6 +220,8 @@ void Driver::FlushLookUps() {
       for (const Action& action : batch) {
         if (const auto* query = std::get_if<action::Query>(&action)) {
           answers.push_back(runner_.Run(*query));
+        } else if (const auto* match = std::get_if<action::Match>(&action)) {
+          answers.push_back(runner_.Run(*match));
         } else if (const auto* find = std::get_if<action::FindRecords>(&action)) {
           answers.push_back(runner_.Run(*find));
         } else if (const auto* save = std::get_if<action::Save>(&action)) {

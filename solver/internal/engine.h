@@ -112,12 +112,15 @@ class Engine {
   void AdvanceContent(Edge* edge, uint32_t input);
   void LookUp(Edge* edge, uint32_t input);
   bool MustLookUp(const Edge* edge, uint32_t input, const EdgeKey& key) const;
+  bool StartMatch(Edge* edge);
   void Decide(Edge* edge);
   void Prepare(Edge* edge);
   bool ReadRecords(Edge* edge, std::vector<store::KeyId> keys);
   void StartLoad(Edge* edge);
   void LookUpAgain(Edge* edge);
+  void AddTarget(Edge* edge, const EdgeKey& key);
   void On(event::QueryDone& event);
+  void On(event::MatchDone& event);
   void On(event::RecordsDone& event);
   void On(event::LoadDone& event);
 

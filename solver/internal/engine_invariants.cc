@@ -11,12 +11,15 @@ void CheckSearch(const Edge& edge) {
   const Search& search = *edge.search;
   const Vertex& vertex = *edge.vertex;
   uint32_t not_fast = 0, unsettled = 0, incomplete = 0, content_missing = 0, querying = 0;
+  uint32_t bare = 0, common = 0;
   for (uint32_t i = 0; i < search.inputs.size(); ++i) {
     const InputSearch& in = search.inputs[i];
     not_fast += in.fast_over ? 0 : 1;
     unsettled += in.settled ? 0 : 1;
     incomplete += in.complete ? 0 : 1;
     querying += in.querying ? 1 : 0;
+    bare += in.candidates.empty() ? 1 : 0;
+    common += in.common ? 1 : 0;
     if (search.map_known && vertex.maps[0]->inputs[i].content_key && !in.content_over)
       ++content_missing;
     KILN_CHECK(in.edge->vertex == vertex.inputs[i].vertex);
@@ -29,7 +32,9 @@ void CheckSearch(const Edge& edge) {
   KILN_CHECK(unsettled == search.unsettled);
   KILN_CHECK(incomplete == search.incomplete);
   KILN_CHECK(content_missing == search.content_missing);
-  KILN_CHECK(querying <= search.pending);
+  KILN_CHECK(bare == search.bare);
+  KILN_CHECK(common == search.common);
+  KILN_CHECK(querying + (search.matching ? 1 : 0) <= search.pending);
   KILN_CHECK(search.changed.empty() || !search.map_known);
 }
 

@@ -59,7 +59,7 @@ void Engine::StartSearch(Edge* edge) {
   ++vertex->active_edges;
   const uint32_t count = static_cast<uint32_t>(vertex->inputs.size());
   search.inputs.resize(count);
-  search.not_fast = search.unsettled = search.incomplete = count;
+  search.not_fast = search.unsettled = search.incomplete = search.bare = count;
   for (uint32_t i = 0; i < count; ++i) {
     search.inputs[i].edge = EdgeOf(vertex->inputs[i].vertex, vertex->inputs[i].output);
     MarkChanged(edge, i);
@@ -220,18 +220,80 @@ void Engine::On(event::QueryDone& event) {
   InputSearch& in = search.inputs[event.input];
   in.querying = false;
   --search.pending;
+  const bool bare = in.candidates.empty();
   const auto add = [&](const KeyId& target, bool imported) {
     if (std::find(in.candidates.begin(), in.candidates.end(), target) != in.candidates.end())
       return;
     in.candidates.push_back(target);
-    Finds& finds = FindsOf(search);
-    if (search.inputs.size() > 1 && ++finds.hits[target] < search.inputs.size()) return;
-    finds.unread.push_back(target);
-    AddKey(edge, {target, 0, true, imported});
+    if (search.inputs.size() == 1 || ++FindsOf(search).hits[target] == search.inputs.size())
+      AddTarget(edge, {target, 0, true, imported});
   };
   for (const KeyId& target : event.targets) add(target, false);
   for (const KeyId& target : event.imported) add(target, true);
+  if (bare && !in.candidates.empty()) --search.bare;
+  if (event.cut && !std::exchange(in.common, true)) ++search.common;
+  search.match_due = search.common > 0;
   MarkChanged(edge, event.input);
+}
+
+// The target is one of every input.
+void Engine::AddTarget(Edge* edge, const EdgeKey& key) {
+  FindsOf(*edge->search).unread.push_back(key.id);
+  AddKey(edge, key);
+}
+
+// The keys of some inputs, such as a base image under an op with one digest for all its uses, lead
+// to more targets than anybody wants to be given. Which of them the other inputs lead to as well,
+// the index finds. True when it was asked.
+bool Engine::StartMatch(Edge* edge) {
+  Search& search = *edge->search;
+  if (!search.match_due || search.bare > 0 || search.pending > 0) return false;
+  search.match_due = false;
+  Vertex* vertex = edge->vertex;
+  const CacheMap& map = *vertex->maps[0];
+  const uint32_t exact = static_cast<uint32_t>(search.inputs.size()) - search.common;
+  bool checked = exact == 0;
+  action::Match match{edge, edge->epoch, {}, {map.op_digest, edge->output}};
+  match.keys.reserve(search.inputs.size());
+  for (uint32_t i = 0; i < search.inputs.size(); ++i) {
+    const InputSearch& in = search.inputs[i];
+    if (!checked && !in.common) {
+      // What the others share is known: without it there is no match.
+      checked = true;
+      const auto shared = [&](const KeyId& target) {
+        return search.finds->hits.at(target) >= exact;
+      };
+      if (std::none_of(in.candidates.begin(), in.candidates.end(), shared)) return false;
+    }
+    // As in LookUp; those that are asked alone must not be tied to others.
+    std::vector<InputKey>& keys = match.keys.emplace_back();
+    for (const EdgeKey& key : in.edge->keys)
+      if (key.probe && in.edge->IsOfResult(key)) keys.push_back({key.id, map.inputs[i].selector});
+    if (in.content_queried) keys.push_back({vertex->content[i].key, ""});
+    if (keys.empty()) return false;
+  }
+  search.matching = true;
+  ++search.pending;
+  ++vertex->outstanding;
+  Emit(std::move(match));
+  return true;
+}
+
+void Engine::On(event::MatchDone& event) {
+  Edge* edge = event.edge;
+  --edge->vertex->outstanding;
+  if (edge->epoch != event.epoch) return Doom(edge->vertex);
+  Search& search = *edge->search;
+  search.matching = false;
+  --search.pending;
+  const uint32_t all = static_cast<uint32_t>(search.inputs.size());
+  for (const KeyId& target : event.targets) {
+    uint32_t& hits = FindsOf(search).hits[target];
+    if (hits >= all) continue;
+    hits = all;
+    AddTarget(edge, {target});
+  }
+  Enqueue(edge);
 }
 
 // Goes on from one kind of key to the next while the input has no candidate; with candidates only
@@ -297,11 +359,13 @@ void Engine::Decide(Edge* edge) {
     edge->fast_done = edge->slow_done = true;
     Notify(edge);
   };
-  if (!edge->fast_done && (!look || search.not_fast == 0)) {
+  const bool busy = edge->state == EdgeState::kLoading || edge->state == EdgeState::kExecuting;
+  if (look && !busy && StartMatch(edge)) return;
+  if (!edge->fast_done && (!look || (search.not_fast == 0 && !search.matching))) {
     edge->fast_done = true;
     Notify(edge);
   }
-  if (edge->state == EdgeState::kLoading || edge->state == EdgeState::kExecuting) return;
+  if (busy) return;
   if (edge->level < Level::kSlow) {
     if (search.dead && search.pending == 0) slow_done();
     return;
@@ -420,10 +484,13 @@ void Engine::LookUpAgain(Edge* edge) {
   Search& search = *edge->search;
   search.looked_up = clock_;
   search.maps_read = 0;
+  search.bare = static_cast<uint32_t>(search.inputs.size());
+  search.common = 0;
+  search.match_due = false;
+  if (search.finds != nullptr) search.finds->hits.clear();
   for (InputSearch& in : search.inputs) {
     in.keys_seen = 0;
-    in.content_queried = false;
-    for (const KeyId& target : in.candidates) search.finds->hits.erase(target);
+    in.content_queried = in.common = false;
     in.candidates.clear();
   }
   MarkAllChanged(edge);

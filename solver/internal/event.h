@@ -88,6 +88,12 @@ struct QueryDone {
   uint32_t input;
   std::vector<store::KeyId> targets;
   std::vector<store::KeyId> imported;  // targets that are imported keys
+  bool cut = false;                    // there are more targets than given
+};
+struct MatchDone {
+  Edge* edge;
+  uint32_t epoch;
+  std::vector<store::KeyId> targets;
 };
 struct ImportedRecord {
   store::KeyId key;
@@ -116,7 +122,7 @@ struct SaveDone {
 using Event = std::variant<event::NewJob, event::AddSession, event::Build, event::CancelRequest,
                            event::CancelJob, event::EndJob, event::CacheMapDone, event::ContentDone,
                            event::ExecuteDone, event::NestedLoaded, event::QueryDone,
-                           event::RecordsDone, event::LoadDone, event::SaveDone>;
+                           event::MatchDone, event::RecordsDone, event::LoadDone, event::SaveDone>;
 
 // What the engine wants done. Each of the first group is answered by exactly one event, also when
 // it was cancelled.
@@ -162,6 +168,13 @@ struct Query {
   std::vector<store::InputKey> alone;  // asked one by one: the index must not tie them to others
   store::OpOutput op;
   std::shared_ptr<ImportedKeys> imports;  // null: none
+};
+// Targets that the keys of all inputs lead to.
+struct Match {
+  Edge* edge;
+  uint32_t epoch;
+  InputKeys keys;
+  store::OpOutput op;
 };
 struct FindRecords {
   Edge* edge;
@@ -244,7 +257,7 @@ struct Unfollow {
 
 using Action =
     std::variant<action::MakeCacheMap, action::ComputeContent, action::Execute, action::LoadNested,
-                 action::Query, action::FindRecords, action::Load, action::Save,
+                 action::Query, action::Match, action::FindRecords, action::Load, action::Save,
                  action::CancelCacheMap, action::CancelContent, action::CancelExecute, action::Link,
                  action::FinishRequest, action::Subscribe, action::Unsubscribe, action::Progress,
                  action::Follow, action::Unfollow>;

@@ -53,7 +53,9 @@ event::QueryDone Runner::Run(const action::Query& action) const {
   const auto ask = [&](absl::Span<const store::InputKey> keys) {
     if (keys.empty()) return;
     const absl::StatusOr<std::vector<store::KeyId>> targets = index_.Query(keys, input, action.op);
-    if (targets.ok()) done.targets.insert(done.targets.end(), targets->begin(), targets->end());
+    if (!targets.ok()) return;
+    done.targets.insert(done.targets.end(), targets->begin(), targets->end());
+    done.cut = done.cut || targets->size() > store::CacheIndex::kMaxCarryOver;
   };
   ask(action.keys);
   for (const store::InputKey& key : action.alone) ask({&key, 1});
@@ -62,6 +64,13 @@ event::QueryDone Runner::Run(const action::Query& action) const {
     keys.insert(keys.end(), action.alone.begin(), action.alone.end());
     done.imported = action.imports->Query(keys, input, action.op);
   }
+  return done;
+}
+
+event::MatchDone Runner::Run(const action::Match& action) const {
+  absl::StatusOr<std::vector<store::KeyId>> targets = index_.Match(action.keys, action.op);
+  event::MatchDone done{action.edge, action.epoch, {}};
+  if (targets.ok()) done.targets = *std::move(targets);
   return done;
 }
 

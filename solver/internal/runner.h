@@ -18,6 +18,7 @@ class Runner {
   event::ExecuteDone Run(const action::Execute& action, OpContext& context) const;
   event::NestedLoaded Run(const action::LoadNested& action) const;
   event::QueryDone Run(const action::Query& action) const;
+  event::MatchDone Run(const action::Match& action) const;
   event::RecordsDone Run(const action::FindRecords& action) const;
   event::LoadDone Run(const action::Load& action) const;
   event::SaveDone Run(const action::Save& action) const;

@@ -98,6 +98,7 @@ struct InputSearch {
   bool content_over = false;  // its content key is known and looked up, or it has none
   bool querying = false;
   bool content_queried = false;
+  bool common = false;  // `candidates` are not all: there are too many
   bool changed = false;
   uint32_t keys_seen = 0;  // of edge->keys, looked up or known to be new
   absl::InlinedVector<store::KeyId, 1> candidates;
@@ -122,6 +123,10 @@ struct Search {
   uint32_t maps_keyed = 0;  // cache maps that the edge's keys were made of (no inputs)
   uint32_t maps_read = 0;   // cache maps whose records were asked for (no inputs)
   uint32_t not_fast = 0, unsettled = 0, incomplete = 0, content_missing = 0;
+  uint32_t bare = 0;       // inputs without candidates
+  uint32_t common = 0;     // inputs with too many
+  bool match_due = false;  // something new was found since the last match, and an input is common
+  bool matching = false;
   bool map_known = false;
   bool dead = false;     // an input can never match
   bool widened = false;  // every input has candidates but they lead to no record: look further

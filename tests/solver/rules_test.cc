@@ -769,5 +769,85 @@ TEST_F(SolverRules, Issue4278_LateKeysOfOneInput) {
   EXPECT_EQ(driver_.Outcome(request), "c(a(),b())");
 }
 
+// Counts what look-ups give.
+class CountingIndex : public store::MemoryCacheIndex {
+ public:
+  absl::StatusOr<std::vector<store::KeyId>> Query(absl::Span<const store::InputKey> keys, int input,
+                                                  const store::OpOutput& op) override {
+    auto targets = MemoryCacheIndex::Query(keys, input, op);
+    if (targets.ok()) given += targets->size();
+    return targets;
+  }
+  absl::StatusOr<std::vector<store::KeyId>> Match(
+      absl::Span<const std::vector<store::InputKey>> inputs, const store::OpOutput& op) override {
+    auto targets = MemoryCacheIndex::Match(inputs, op);
+    if (targets.ok()) given += targets->size();
+    ++matches;
+    return targets;
+  }
+  size_t given = 0, matches = 0;
+};
+
+// Files of a hundred sources copied onto one base by ops of one digest: what an op is given of the
+// others must not grow with their number.
+class SolverCommonKey : public testing::Test {
+ protected:
+  static constexpr int kCopies = 2 * static_cast<int>(store::CacheIndex::kMaxCarryOver);
+
+  std::string Copies(absl::string_view options, absl::string_view changed = "") const {
+    std::string graph = "base:\n", all = "all:";
+    for (int i = 0; i < kCopies; ++i) {
+      absl::StrAppend(&graph, "src", i, changed, ": value=v", i, "\ncopy", i, ": base src", i,
+                      changed, " key=copy ", options, "\n");
+      absl::StrAppend(&all, " copy", i);
+    }
+    return graph + all + "\n";
+  }
+  std::string Build(const std::string& graph) {
+    StepDriver driver(&world_, &index_);
+    const JobId job = driver.NewJob();
+    const RequestId request = driver.Build(job, graph);
+    driver.DoAll();
+    const std::string outcome = driver.Outcome(request);
+    driver.EndJob(job);
+    return outcome;
+  }
+
+  TestWorld world_;
+  CountingIndex index_;
+};
+
+TEST_F(SolverCommonKey, CostsNothing) {
+  const std::string graph = Copies("");
+  const std::string outcome = Build(graph);
+  // One more op upon what is there already: its own result is found among those of all others.
+  world_.ResetCounts();
+  index_.given = index_.matches = 0;
+  EXPECT_EQ(Build(absl::StrCat(graph, "top: all\n")).substr(4), absl::StrCat(outcome, ")"));
+  EXPECT_EQ(world_.total_runs(), 1);
+  EXPECT_EQ(index_.matches, kCopies);
+  EXPECT_LE(index_.given, (store::CacheIndex::kMaxCarryOver + 8) * kCopies);
+}
+
+// The sources are others but what they contain is the same, which is known only at the end.
+TEST_F(SolverCommonKey, FoundByContent) {
+  Build(Copies("content=1"));
+  world_.ResetCounts();
+  index_.given = index_.matches = 0;
+  Build(Copies("content=1", "new"));
+  EXPECT_EQ(world_.total_runs(), kCopies);  // the sources
+  EXPECT_EQ(index_.matches, kCopies);
+}
+
+// Nothing of them fits: the index is not even asked.
+TEST_F(SolverCommonKey, NoMatch) {
+  Build(Copies(""));
+  world_.ResetCounts();
+  index_.matches = 0;
+  Build(Copies("", "new"));
+  EXPECT_EQ(world_.total_runs(), 2 * kCopies + 1);
+  EXPECT_EQ(index_.matches, 0u);
+}
+
 }  // namespace
 }  // namespace kiln::solver

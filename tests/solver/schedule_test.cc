@@ -34,6 +34,19 @@ uint64_t FromEnv(const char* name, uint64_t otherwise) {
   return text != nullptr && absl::SimpleAtoi(text, &value) ? value : otherwise;
 }
 
+// Gives one target of many, and says so the way an index does, so that a match is needed.
+class CuttingIndex : public store::MemoryCacheIndex {
+ public:
+  absl::StatusOr<std::vector<store::KeyId>> Query(absl::Span<const store::InputKey> keys, int input,
+                                                  const store::OpOutput& op) override {
+    auto targets = MemoryCacheIndex::Query(keys, input, op);
+    if (cuts && targets.ok() && targets->size() > 1)
+      *targets = std::vector<store::KeyId>(kMaxCarryOver + 1, targets->front());
+    return targets;
+  }
+  bool cuts = false;
+};
+
 // What a schedule may contain.
 struct Rules {
   bool cancels = false;
@@ -50,6 +63,7 @@ class Schedule {
     rules_ = {Chance(50), Chance(30), Chance(30), Chance(20), Chance(30), Chance(50)};
     MakeGraphs();
     if (rules_.failures) MakeFailures();
+    index_.cuts = Chance(30);
   }
 
   void Run() {
@@ -374,7 +388,7 @@ class Schedule {
   std::mt19937_64 random_;
   Rules rules_;
   TestWorld world_;
-  store::MemoryCacheIndex index_;
+  CuttingIndex index_;
   StepDriver driver_;
   std::vector<std::string> graphs_;
   std::vector<std::pair<std::string, std::string>> nesting_;  // names and keys

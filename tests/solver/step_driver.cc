@@ -119,6 +119,8 @@ void StepDriver::Take(Action& taken) {
     Push(Kind::kNested, nested->execution->log->info().name, taken);
   } else if (auto* query = std::get_if<action::Query>(&taken)) {
     Push(Kind::kQuery, query->edge->vertex->info->name, taken);
+  } else if (auto* match = std::get_if<action::Match>(&taken)) {
+    Push(Kind::kMatch, match->edge->vertex->info->name, taken);
   } else if (auto* records = std::get_if<action::FindRecords>(&taken)) {
     Push(Kind::kRecords, records->edge->vertex->info->name, taken);
   } else if (auto* load = std::get_if<action::Load>(&taken)) {
@@ -176,6 +178,7 @@ Event StepDriver::Answer(Pending& pending, bool anyway) {
   }
   if (auto* nested = std::get_if<action::LoadNested>(&taken)) return runner_.Run(*nested);
   if (auto* query = std::get_if<action::Query>(&taken)) return runner_.Run(*query);
+  if (auto* match = std::get_if<action::Match>(&taken)) return runner_.Run(*match);
   if (auto* records = std::get_if<action::FindRecords>(&taken)) return runner_.Run(*records);
   if (auto* load = std::get_if<action::Load>(&taken)) return runner_.Run(*load);
   return runner_.Run(std::get<action::Save>(taken));
@@ -197,7 +200,8 @@ void StepDriver::DoAll(absl::string_view except) {
   for (;;) {
     size_t i = 0;
     while (i < pending_.size() && !except.empty() && pending_[i].name == except &&
-           pending_[i].kind != Kind::kQuery && pending_[i].kind != Kind::kRecords)
+           pending_[i].kind != Kind::kQuery && pending_[i].kind != Kind::kMatch &&
+           pending_[i].kind != Kind::kRecords)
       ++i;
     if (i == pending_.size()) return;
     Do(i);

@@ -21,7 +21,7 @@ namespace kiln::solver {
 // the order that the test says. The engine's invariants are checked after each step.
 class StepDriver {
  public:
-  enum class Kind { kMap, kContent, kRun, kNested, kQuery, kRecords, kLoad, kSave };
+  enum class Kind { kMap, kContent, kRun, kNested, kQuery, kMatch, kRecords, kLoad, kSave };
   struct Pending {
     Kind kind;
     std::string name;  // of the vertex
