@@ -67,7 +67,7 @@ class Loader {
     entries_.reserve(definition_.def_size());
     by_received_.reserve(definition_.def_size());
     for (const std::string& bytes : definition_.def()) {
-      const Digest digest = Digest::Of(bytes);
+      const Digest digest = sha256_.Update(bytes).Finish();
       const auto [it, is_new] = by_received_.emplace(digest, entries_.size());
       terminal_ = it->second;
       if (!is_new) continue;
@@ -146,7 +146,7 @@ class Loader {
         op.mutable_inputs(static_cast<int>(i))->set_digest(digest.ToString());
     }
     std::string bytes = CanonicalBytes(op);
-    const Digest digest = bytes == *bytes_[index] ? entry.received : Digest::Of(bytes);
+    const Digest digest = bytes == *bytes_[index] ? entry.received : sha256_.Update(bytes).Finish();
     const auto [it, is_new] = by_digest_.emplace(digest, graph_.vertices.size());
     entry.vertex = it->second;
     if (!is_new) return absl::OkStatus();  // differed only in encoding
@@ -232,6 +232,7 @@ class Loader {
   absl::flat_hash_map<Digest, uint32_t, DigestHash> by_received_;  // -> entry
   absl::flat_hash_map<Digest, uint32_t, DigestHash> by_digest_;    // canonical -> vertex
   uint32_t terminal_ = 0;
+  Sha256 sha256_;  // one for all: to make one costs as much as to hash a small op
   LoadedGraph graph_;
 };
 
