@@ -1,5 +1,7 @@
 #include "client/llb/definition.h"
 
+#include <google/protobuf/arena.h>
+
 #include "proto/buildkit/ops.pb.h"
 
 namespace kiln::client::llb {
@@ -68,7 +70,8 @@ class SourceWriter {
 }  // namespace
 
 std::string Definition::Serialize() const {
-  pb::Definition definition;
+  google::protobuf::Arena arena;  // thousands of small messages at once
+  pb::Definition& definition = *google::protobuf::Arena::CreateMessage<pb::Definition>(&arena);
   for (const Op& op : ops) definition.add_def(op.bytes);
   SourceWriter source(&definition);
   for (const auto& [digest, data] : metadata) {

@@ -79,6 +79,7 @@ absl::Status Compilation::Run() {
   target_->used_paths->insert("/");  // all of it is the result
   for (const auto& [key, value] : options_.labels) target_->image.labels[key] = value;
   KILN_RETURN_IF_ERROR(lint_->Error());
+  JoinHistory();
   FinishImage();
   return absl::OkStatus();
 }
@@ -114,6 +115,19 @@ absl::Status Compilation::DispatchStages() {
     context_paths_->insert(stage.context_paths.begin(), stage.context_paths.end());
   }
   return absl::OkStatus();
+}
+
+// The history of a stage continues that of its bases. Kept apart until here: copied into each stage
+// of a long chain, it would take quadratic time.
+void Compilation::JoinHistory() {
+  std::vector<const StageState*> chain;
+  for (const StageState* stage = target_; stage != nullptr; stage = stage->base) {
+    chain.push_back(stage);
+  }
+  std::vector<HistoryItem>& history = target_->image.history;
+  for (auto stage = chain.rbegin(); stage != chain.rend(); ++stage) {
+    history.insert(history.end(), (*stage)->history.begin(), (*stage)->history.end());
+  }
 }
 
 // An explicit platform is what the image is for, whatever its base says.

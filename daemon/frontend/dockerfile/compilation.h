@@ -83,6 +83,7 @@ class Compilation {
                                                       const std::string& log_name);
 
   absl::Status DispatchStages();
+  void JoinHistory();
   void FinishImage();
 
   const CompilationRequest request_;

@@ -152,21 +152,32 @@ llb::Constraints StageDispatcher::NamedStep(std::string name) const {
 }
 
 void StageDispatcher::AddHistory(std::string created_by, bool has_layer) {
-  HistoryItem& item = stage_.image.history.emplace_back();
+  HistoryItem& item = stage_.history.emplace_back();
   if (scope_.epoch) item.created = GoTime::Utc(absl::FromUnixSeconds(*scope_.epoch));
   item.created_by = std::move(created_by);
   item.comment = "buildkit.dockerfile.v0";
   item.empty_layer = !has_layer;
 }
 
+void StageDispatcher::CheckLegacy(const KeyValue& pair) {
+  if (!pair.legacy) return;
+  const std::string& keyword = command_->instruction->text.keyword;
+  lint_.Report(rules::kLegacyKeyValueFormat, lines(),
+               absl::StrCat("\"", keyword, " key=value\" should be used instead of legacy \"",
+                            keyword, " key value\" format"));
+}
+
+void StageDispatcher::CheckSecret(absl::string_view instruction, const std::string& key) {
+  if (!LooksSecret(key)) return;
+  lint_.Report(rules::kSecretsUsedInArgOrEnv, lines(),
+               absl::StrCat("Do not use ARG or ENV instructions for sensitive data (", instruction,
+                            " ", Quote(key), ")"));
+}
+
 absl::Status StageDispatcher::Do(const Arg& arg) {
   std::string history = "ARG";
   for (ArgDefinition definition : arg.args) {
-    if (LooksSecret(definition.key)) {
-      lint_.Report(rules::kSecretsUsedInArgOrEnv, lines(),
-                   absl::StrCat("Do not use ARG or ENV instructions for sensitive data (ARG ",
-                                Quote(definition.key), ")"));
-    }
+    CheckSecret("ARG", definition.key);
     const std::string& key = definition.key;
     ArgUse use;
     use.definition = definition;
@@ -202,17 +213,8 @@ absl::Status StageDispatcher::Do(const Env& env) {
   }
   std::string history = "ENV";
   for (const KeyValue& pair : pairs) {
-    if (pair.legacy) {
-      const std::string& keyword = command_->instruction->text.keyword;
-      lint_.Report(rules::kLegacyKeyValueFormat, lines(),
-                   absl::StrCat("\"", keyword, " key=value\" should be used instead of legacy \"",
-                                keyword, " key value\" format"));
-    }
-    if (LooksSecret(pair.key)) {
-      lint_.Report(rules::kSecretsUsedInArgOrEnv, lines(),
-                   absl::StrCat("Do not use ARG or ENV instructions for sensitive data (ENV ",
-                                Quote(pair.key), ")"));
-    }
+    CheckLegacy(pair);
+    CheckSecret("ENV", pair.key);
     absl::StrAppend(&history, " ", PairText(pair));
     stage_.state = stage_.state.AddEnv(pair.key, pair.value);
     stage_.image.SetEnv(pair.key, pair.value);
@@ -229,12 +231,7 @@ absl::Status StageDispatcher::Do(const Label& label) {
   }
   std::string history = "LABEL";
   for (KeyValue& pair : pairs) {
-    if (pair.legacy) {
-      const std::string& keyword = command_->instruction->text.keyword;
-      lint_.Report(rules::kLegacyKeyValueFormat, lines(),
-                   absl::StrCat("\"", keyword, " key=value\" should be used instead of legacy \"",
-                                keyword, " key value\" format"));
-    }
+    CheckLegacy(pair);
     absl::StrAppend(&history, " ", PairText(pair));
     stage_.image.labels[pair.key] = std::move(pair.value);
   }
@@ -324,7 +321,7 @@ absl::Status StageDispatcher::Do(const Expose& expose) {
   return absl::OkStatus();
 }
 
-absl::Status StageDispatcher::CheckUsedOnce(std::optional<LineRange>* seen) {
+void StageDispatcher::CheckUsedOnce(std::optional<LineRange>* seen) {
   if (*seen) {  // the earlier one is the useless one
     lint_.Report(rules::kMultipleInstructionsDisallowed, **seen,
                  absl::StrCat("Multiple ", command_->instruction->text.keyword,
@@ -332,7 +329,6 @@ absl::Status StageDispatcher::CheckUsedOnce(std::optional<LineRange>* seen) {
                               "the last one will be used"));
   }
   *seen = lines();
-  return absl::OkStatus();
 }
 
 std::vector<std::string> StageDispatcher::WithShell(const std::vector<std::string>& args) const {
@@ -358,7 +354,7 @@ std::vector<std::string> StageDispatcher::CommandWords(const CommandLine& comman
 }
 
 absl::Status StageDispatcher::Do(const Cmd& cmd) {
-  KILN_RETURN_IF_ERROR(CheckUsedOnce(&stage_.cmd));
+  CheckUsedOnce(&stage_.cmd);
   stage_.image.cmd = CommandWords(cmd.command, /*lint=*/true);
   stage_.image.args_escaped = true;
   AddHistory(absl::StrCat("CMD ", QuoteList(stage_.image.cmd)), false);
@@ -366,7 +362,7 @@ absl::Status StageDispatcher::Do(const Cmd& cmd) {
 }
 
 absl::Status StageDispatcher::Do(const Entrypoint& entrypoint) {
-  KILN_RETURN_IF_ERROR(CheckUsedOnce(&stage_.entrypoint));
+  CheckUsedOnce(&stage_.entrypoint);
   stage_.image.entrypoint = CommandWords(entrypoint.command, /*lint=*/true);
   if (!stage_.cmd) stage_.image.cmd.clear();  // a base image's arguments are for its own program
   AddHistory(absl::StrCat("ENTRYPOINT ", QuoteList(stage_.image.entrypoint)), false);
@@ -380,7 +376,7 @@ absl::Status StageDispatcher::Do(const Shell& shell) {
 }
 
 absl::Status StageDispatcher::Do(const Healthcheck& check) {
-  KILN_RETURN_IF_ERROR(CheckUsedOnce(&stage_.healthcheck));
+  CheckUsedOnce(&stage_.healthcheck);
   HealthcheckConfig& health = stage_.image.healthcheck.emplace();
   health.test = check.test;
   health.interval_ns = absl::ToInt64Nanoseconds(check.interval);

@@ -91,7 +91,9 @@ class StageDispatcher {
   absl::Status Do(const Maintainer& maintainer);
 
   absl::Status SetWorkdir(const std::string& path, bool by_image);
-  absl::Status CheckUsedOnce(std::optional<LineRange>* seen);
+  void CheckUsedOnce(std::optional<LineRange>* seen);
+  void CheckLegacy(const KeyValue& pair);
+  void CheckSecret(absl::string_view instruction, const std::string& key);
   std::vector<std::string> CommandWords(const CommandLine& command, bool lint);
   std::vector<std::string> WithShell(const std::vector<std::string>& args) const;
 

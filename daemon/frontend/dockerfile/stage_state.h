@@ -69,7 +69,8 @@ struct StageState {
   std::string platform_finding;  // the base image is for another platform; told in order later
 
   client::llb::State state;
-  DockerImage image;
+  DockerImage image;                 // its history is that of the first image in the chain
+  std::vector<HistoryItem> history;  // what this stage adds, after what its bases add
   std::shared_ptr<const DockerImage> base_image;  // as it came, of the first image in the chain
 
   std::vector<ArgDefinition> declared_args;  // with their values, of base stages, too
