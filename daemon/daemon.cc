@@ -24,6 +24,7 @@
 #include "daemon/exporter/image_writer.h"
 #include "daemon/exporter/local_exporter.h"
 #include "daemon/exporter/tar_exporter.h"
+#include "daemon/frontend/dockerfile/frontend.h"
 #include "daemon/frontend/frontend_table.h"
 #include "daemon/frontend/gateway/gateway_frontend.h"
 #include "daemon/gateway/bridge_client.h"
@@ -171,6 +172,7 @@ struct Daemon::Parts {
   std::unique_ptr<OpResolver> resolver;
   std::unique_ptr<solver::Solver> solver;
   ExporterTable exporters;
+  DockerfileFrontend dockerfile_frontend;
   FrontendTable frontends;
   std::unique_ptr<GatewayFrontend> gateway_frontend;
   ContainerParts container_parts;
@@ -317,6 +319,7 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   build_pool = std::make_unique<ThreadPool>("kiln-build", kMaxBuilds);
   call_pool = std::make_unique<ThreadPool>("kiln-call", kMaxCalls);
 
+  frontends.Add("dockerfile.v0", &dockerfile_frontend);
   gateway_frontend =
       std::make_unique<GatewayFrontend>(GatewayFrontendDeps{&bridge_parts, call_pool.get()});
   frontends.Add("gateway.v0", gateway_frontend.get());
