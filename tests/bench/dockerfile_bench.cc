@@ -1,6 +1,7 @@
 // Time from the bytes of a Dockerfile to its graph.
 #include <benchmark/benchmark.h>
 
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +9,8 @@
 #include "daemon/frontend/dockerfile/compilation.h"
 #include "daemon/frontend/dockerfile/image_lookup.h"
 #include "daemon/frontend/dockerfile/options.h"
+#include "daemon/frontend/dockerfile/syntax/expand.h"
+#include "daemon/frontend/dockerfile/syntax/parse.h"
 #include "store/base/check.h"
 #include "tests/daemon/frontend/dockerfile/fake_client.h"
 
@@ -33,6 +36,26 @@ std::string ManyInstructions(int count) {
   }
   return file;
 }
+
+void BM_Parse(benchmark::State& state) {
+  const std::string file = ManyInstructions(static_cast<int>(state.range(0)));
+  for (auto unused : state) {
+    Document document;
+    KILN_CHECK(Parse(file, &document).ok());
+    benchmark::DoNotOptimize(document);
+  }
+}
+BENCHMARK(BM_Parse)->ArgName("instructions")->Arg(100)->Arg(5000)->Unit(benchmark::kMillisecond);
+
+void BM_ExpandWord(benchmark::State& state) {
+  const auto value = [](absl::string_view) -> std::optional<absl::string_view> { return "value"; };
+  for (auto unused : state) {
+    const auto word = ExpandWord("/src/${NAME:-x}/$DIR/\"file\"", {}, value);
+    KILN_CHECK(word.ok());
+    benchmark::DoNotOptimize(word);
+  }
+}
+BENCHMARK(BM_ExpandWord);
 
 void BM_Compile(benchmark::State& state) {
   FakeClient client;

@@ -24,7 +24,7 @@ absl::Status FlagSet::ParseOne(absl::string_view text) {
                                  [&](const Flag& known) { return known.name == name; });
   if (flag == flags_.end()) {
     std::vector<std::string> names;
-    for (const Flag& known : flags_) names.push_back(known.name);
+    for (const Flag& known : flags_) names.emplace_back(known.name);
     return absl::InvalidArgumentError(
         absl::StrCat("unknown flag: ", dashed, DidYouMean(Nearest(name, names))));
   }

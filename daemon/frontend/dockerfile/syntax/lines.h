@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,7 @@ struct LogicalLine {
 
 struct LogicalLines {
   char escape = '\\';
-  std::vector<LogicalLine> lines;
+  std::deque<LogicalLine> lines;
   std::vector<int> empty_continuations;  // Document::empty_continuations
 };
 

@@ -91,7 +91,10 @@ absl::Status Parse(absl::string_view data, Document* document) {
   KILN_RETURN_IF_ERROR(ReadLines(data, &lines));
   document->escape = lines.escape;
   document->empty_continuations = std::move(lines.empty_continuations);
-  for (LogicalLine& line : lines.lines) KILN_RETURN_IF_ERROR(AddInstruction(&line, document));
+  while (!lines.lines.empty()) {
+    KILN_RETURN_IF_ERROR(AddInstruction(&lines.lines.front(), document));
+    lines.lines.pop_front();  // its memory serves the next ones
+  }
   if (document->stages.empty())
     return absl::InvalidArgumentError("dockerfile contains no stages to build");
   return absl::OkStatus();
