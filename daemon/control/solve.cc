@@ -7,7 +7,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/attest/build_facts.h"
+#include "daemon/attest/provenance.h"
 #include "daemon/control/run_exports.h"
+#include "daemon/image/platform.h"
 #include "daemon/ops/ref_result.h"
 #include "proto/buildkit/control.pb.h"
 #include "store/base/status_macros.h"
@@ -166,7 +169,8 @@ class SolveRun {
   absl::Status Run(const CancelToken& cancel, BuildEnd* end) {
     if (caches_->imports() != nullptr) caches_->Start(build_.job);
     KILN_ASSIGN_OR_RETURN(const BridgeResult result, Answer(cancel));
-    KILN_ASSIGN_OR_RETURN(const ExportSource source, Evaluate(result, cancel));
+    KILN_ASSIGN_OR_RETURN(ExportSource source, Evaluate(result, cancel));
+    KILN_RETURN_IF_ERROR(AddProvenance(result, &source));
     end->result_metadata = result.metadata;
     for (const auto& [key, value] : result.metadata)
       if (absl::StartsWith(key, "frontend.")) end->exporter_response[key] = value;
@@ -265,7 +269,53 @@ class SolveRun {
       KILN_ASSIGN_OR_RETURN(const auto tree, build_.bridge->Evaluate(id, cancel));
       source.refs[platform] = RefOf(tree);
     }
+    for (const auto& [platform, attestations] : result.attestations) {
+      for (const BridgeAttestation& each : attestations) {
+        KILN_ASSIGN_OR_RETURN(const auto tree, build_.bridge->Evaluate(each.ref, cancel));
+        source.attestations[platform].push_back(each.attestation);
+        source.attestations[platform].back().tree = RefOf(tree);
+      }
+    }
     return source;
+  }
+
+  // What was asked of the frontend, wherever it runs.
+  FrontendCall TopFrontend() {
+    if (!request_.frontend().empty()) return {request_.frontend(), build_.frontend_attrs};
+    FrontendCall call = build_.bridge->first_frontend();
+    // The client keeps options of this kind for the daemon.
+    for (const auto& [key, value] : build_.frontend_attrs)
+      if (absl::StartsWith(key, "attest:")) call.opts.try_emplace(key, value);
+    return call;
+  }
+
+  absl::Status AddProvenance(const BridgeResult& result, ExportSource* source) {
+    FrontendCall call = TopFrontend();
+    KILN_ASSIGN_OR_RETURN(const auto options, ProvenanceOptions::FromFrontend(call.opts));
+    if (!options.has_value()) return absl::OkStatus();
+    BuildRequest request;
+    request.ref = build_.ref;
+    request.frontend = std::move(call.name);
+    request.opts = std::move(call.opts);
+    request.started = build_.created_at;
+    request.finished = absl::Now();
+    request.builder_platform = FormatPlatform(HostPlatform());
+    const SourcePins none;
+    const auto attach = [&](const std::string& platform, const std::string& ref) -> absl::Status {
+      std::string definition;
+      if (!ref.empty()) {
+        KILN_ASSIGN_OR_RETURN(definition, build_.bridge->DefinitionOf(ref));
+      }
+      KILN_ASSIGN_OR_RETURN(const BuildFacts facts,
+                            ReadBuildFacts(definition, deps_.pins != nullptr ? *deps_.pins : none));
+      KILN_ASSIGN_OR_RETURN(Attestation attestation, MakeProvenance(request, facts, *options));
+      source->attestations[platform].push_back(std::move(attestation));
+      return absl::OkStatus();
+    };
+    if (!result.is_map)
+      return attach(source->platforms.empty() ? "" : source->platforms[0].id, result.ref);
+    for (const auto& [platform, ref] : result.refs) KILN_RETURN_IF_ERROR(attach(platform, ref));
+    return absl::OkStatus();
   }
 
   const SolveDeps& deps_;

@@ -6,6 +6,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "daemon/attest/source_pins.h"
 #include "daemon/control/build.h"
 #include "daemon/control/history.h"
 #include "daemon/exporter/exporter.h"
@@ -15,6 +16,7 @@
 #include "daemon/session/session.h"
 #include "solver/solver.h"
 #include "store/base/cancel.h"
+#include "store/base/thread_pool.h"
 
 namespace moby::buildkit::v1 {
 class SolveRequest;
@@ -32,6 +34,8 @@ struct SolveDeps {
   const BridgeParts* bridge_parts = nullptr;
   RemoteCaches* caches = nullptr;  // null: the daemon has none
   FdLoop* timers = nullptr;
+  const SourcePins* pins = nullptr;  // for provenance; null: no pin is known
+  ThreadPool* calls = nullptr;       // lets go of what exports held; null: done in place
   // What clients may be granted ("network.host", "security.insecure").
   absl::flat_hash_set<std::string> entitlements;
   // How long an ended build stays readable for Status.

@@ -102,7 +102,20 @@ std::vector<std::string> Bridge::RefIds(const BridgeResult& result) {
   if (!result.ref.empty()) ids.push_back(result.ref);
   for (const auto& [platform, id] : result.refs)
     if (!id.empty()) ids.push_back(id);
+  for (const auto& [platform, attestations] : result.attestations)
+    for (const BridgeAttestation& each : attestations)
+      if (!each.ref.empty()) ids.push_back(each.ref);
   return ids;
+}
+
+void Bridge::NoteFrontend(const std::string& name, const std::map<std::string, std::string>& opts) {
+  MutexLock lock(&mu_);
+  if (first_frontend_.name.empty()) first_frontend_ = {name, opts};
+}
+
+FrontendCall Bridge::first_frontend() {
+  MutexLock lock(&mu_);
+  return first_frontend_;
 }
 
 absl::Status Bridge::Adopt(Bridge& nested, const BridgeResult& result) {

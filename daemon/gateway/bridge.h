@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "daemon/attest/attestation.h"
 #include "daemon/gateway/container_table.h"
 #include "proto/digest.h"
 #include "solver/solver.h"
@@ -22,12 +23,25 @@
 
 namespace kiln::daemon {
 
+// An attestation whose tree is a ref.
+struct BridgeAttestation {
+  std::string ref;          // "": it has no tree
+  Attestation attestation;  // but for its tree
+};
+
 // What a frontend returns: refs by id ("" = no file system) and free metadata.
 struct BridgeResult {
   bool is_map = false;
   std::string ref;                          // when not a map
   std::map<std::string, std::string> refs;  // platform id -> ref id
   std::map<std::string, std::string> metadata;
+  std::map<std::string, std::vector<BridgeAttestation>> attestations = {};  // by platform id
+};
+
+// A frontend that was asked for, and how.
+struct FrontendCall {
+  std::string name;  // "": none was
+  std::map<std::string, std::string> opts;
 };
 
 struct BridgeOptions {
@@ -85,6 +99,10 @@ class Bridge {
   // same. An unknown one is "return reference X not found".
   absl::Status Adopt(Bridge& nested, const BridgeResult& result);
 
+  // Remembers the first frontend that was run through this bridge, for provenance.
+  void NoteFrontend(const std::string& name, const std::map<std::string, std::string>& opts);
+  FrontendCall first_frontend();
+
   // The containers that the frontend made.
   ContainerTable& containers() { return containers_; }
 
@@ -112,6 +130,7 @@ class Bridge {
   absl::flat_hash_map<std::string, Ref> refs_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::StatusOr<BridgeResult>> answer_ ABSL_GUARDED_BY(mu_);
   absl::Status closed_ ABSL_GUARDED_BY(mu_);
+  FrontendCall first_frontend_ ABSL_GUARDED_BY(mu_);
 };
 
 // Finds the bridge of a build that is running. Thread-safe.

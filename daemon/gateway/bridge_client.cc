@@ -84,6 +84,7 @@ absl::StatusOr<BridgeResult> BridgeClient::SolveGraph(const Solve& solve) {
     bridge_->ImportCache(import.type, import.attrs);
   BridgeResult result;
   if (!solve.frontend.empty()) {
+    bridge_->NoteFrontend(solve.frontend, solve.frontend_opts);
     KILN_ASSIGN_OR_RETURN(result, RunFrontend(*parts_, *bridge_, solve.frontend,
                                               solve.frontend_opts, solve.frontend_inputs, cancel_));
   } else {

@@ -87,6 +87,29 @@ absl::Status FillRef(BridgeClient& client, const std::string& id, pbf::Ref* ref)
   return absl::OkStatus();
 }
 
+absl::Status FillAttestations(const BridgeResult& result, BridgeClient& client, pbf::Result* out) {
+  for (const auto& [platform, attestations] : result.attestations) {
+    auto& list = (*out->mutable_attestations())[platform];
+    for (const BridgeAttestation& each : attestations) {
+      const Attestation& attestation = each.attestation;
+      pbf::Attestation& proto = *list.add_attestation();
+      proto.set_kind(attestation.kind == Attestation::Kind::kBundle ? pbf::Bundle : pbf::InToto);
+      for (const auto& [key, value] : attestation.metadata)
+        (*proto.mutable_metadata())[key] = value;
+      if (!each.ref.empty()) KILN_RETURN_IF_ERROR(FillRef(client, each.ref, proto.mutable_ref()));
+      proto.set_path(attestation.path);
+      proto.set_intotopredicatetype(attestation.predicate_type);
+      for (const Attestation::Subject& subject : attestation.subjects) {
+        pbf::InTotoSubject& about = *proto.add_intotosubjects();
+        about.set_kind(subject.self ? pbf::Self : pbf::Raw);
+        about.set_name(subject.name);
+        for (const Digest& digest : subject.digests) about.add_digest(digest.ToString());
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 // The result in whichever form the client reads.
 absl::Status Fill(const pbf::SolveRequest& request, const BridgeResult& result,
                   BridgeClient& client, pbf::SolveResponse* response) {
@@ -97,6 +120,7 @@ absl::Status Fill(const pbf::SolveRequest& request, const BridgeResult& result,
   }
   pbf::Result& out = *response->mutable_result();
   for (const auto& [key, value] : result.metadata) (*out.mutable_metadata())[key] = value;
+  KILN_RETURN_IF_ERROR(FillAttestations(result, client, &out));
   if (!request.allowresultarrayref()) {
     if (!result.is_map) out.set_refdeprecated(result.ref);
     for (const auto& [platform, id] : result.refs)
@@ -108,6 +132,27 @@ absl::Status Fill(const pbf::SolveRequest& request, const BridgeResult& result,
   for (const auto& [platform, id] : result.refs)
     KILN_RETURN_IF_ERROR(FillRef(client, id, &(*out.mutable_refs()->mutable_refs())[platform]));
   return absl::OkStatus();
+}
+
+absl::StatusOr<BridgeAttestation> ToAttestation(const pbf::Attestation& proto) {
+  BridgeAttestation out;
+  out.ref = proto.ref().id();
+  Attestation& attestation = out.attestation;
+  if (proto.kind() == pbf::Bundle) attestation.kind = Attestation::Kind::kBundle;
+  for (const auto& [key, value] : proto.metadata()) attestation.metadata[key] = value;
+  attestation.path = proto.path();
+  attestation.predicate_type = proto.intotopredicatetype();
+  for (const pbf::InTotoSubject& each : proto.intotosubjects()) {
+    Attestation::Subject subject;
+    subject.self = each.kind() == pbf::Self;
+    subject.name = each.name();
+    for (const std::string& text : each.digest()) {
+      KILN_ASSIGN_OR_RETURN(const Digest digest, Digest::Parse(text));
+      subject.digests.push_back(digest);
+    }
+    attestation.subjects.push_back(std::move(subject));
+  }
+  return out;
 }
 
 absl::StatusOr<BridgeResult> FromProto(const pbf::Result& proto) {
@@ -131,8 +176,12 @@ absl::StatusOr<BridgeResult> FromProto(const pbf::Result& proto) {
       break;  // an empty result
   }
   for (const auto& [key, value] : proto.metadata()) result.metadata[key] = value;
-  if (proto.attestations_size() > 0)
-    return absl::UnimplementedError("attestations are not supported by this daemon yet");
+  for (const auto& [platform, list] : proto.attestations()) {
+    for (const pbf::Attestation& each : list.attestation()) {
+      KILN_ASSIGN_OR_RETURN(BridgeAttestation attestation, ToAttestation(each));
+      result.attestations[platform].push_back(std::move(attestation));
+    }
+  }
   return result;
 }
 

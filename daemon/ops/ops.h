@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -24,7 +25,10 @@ absl::StatusOr<std::shared_ptr<solver::Op>> MakePassthroughOp(pb::Op&& op);
 // Yields the definition in its input as ExecResult::nested_definition.
 absl::StatusOr<std::shared_ptr<solver::Op>> MakeBuildOp(pb::Op&& op);
 
-std::shared_ptr<solver::Op> MakeSourceOp(std::shared_ptr<SourceInstance> source);
+// `on_pin` is told what the source resolved to; may be null.
+std::shared_ptr<solver::Op> MakeSourceOp(
+    std::shared_ptr<SourceInstance> source,
+    std::function<void(const Digest& vertex, const std::string& pin)> on_pin = nullptr);
 
 // An op that loads but cannot be solved: `why` is the answer to everything.
 std::shared_ptr<solver::Op> MakeFailingOp(absl::Status why);

@@ -22,8 +22,12 @@ bool IsKnownScheme(absl::string_view scheme) {
 
 }  // namespace
 
-OpResolver::OpResolver(store::RefStore* refs, std::vector<Source*> sources, ExecOpFactory make_exec)
-    : refs_(refs), sources_(std::move(sources)), make_exec_(std::move(make_exec)) {}
+OpResolver::OpResolver(store::RefStore* refs, std::vector<Source*> sources, ExecOpFactory make_exec,
+                       PinListener on_pin)
+    : refs_(refs),
+      sources_(std::move(sources)),
+      make_exec_(std::move(make_exec)),
+      on_pin_(std::move(on_pin)) {}
 
 std::shared_ptr<solver::Op> OpResolver::ResolveSource(SourceSpec spec) {
   const size_t colon = spec.identifier.find("://");
@@ -34,7 +38,8 @@ std::shared_ptr<solver::Op> OpResolver::ResolveSource(SourceSpec spec) {
   for (Source* source : sources_) {
     if (!source->Handles(scheme)) continue;
     auto instance = source->Resolve(spec);
-    return instance.ok() ? MakeSourceOp(*std::move(instance)) : MakeFailingOp(instance.status());
+    return instance.ok() ? MakeSourceOp(*std::move(instance), on_pin_)
+                         : MakeFailingOp(instance.status());
   }
   if (IsKnownScheme(scheme))
     return MakeFailingOp(absl::UnimplementedError(

@@ -168,10 +168,13 @@ class BuildOp final : public PlainOp {
 
 class SourceOp final : public solver::Op {
  public:
-  explicit SourceOp(std::shared_ptr<SourceInstance> source) : source_(std::move(source)) {}
+  using PinListener = std::function<void(const Digest& vertex, const std::string& pin)>;
+  SourceOp(std::shared_ptr<SourceInstance> source, PinListener on_pin)
+      : source_(std::move(source)), on_pin_(std::move(on_pin)) {}
 
   absl::StatusOr<CacheMap> MakeCacheMap(OpContext& context, int index) override {
     KILN_ASSIGN_OR_RETURN(const SourceKey key, source_->Key(context, index));
+    if (on_pin_ != nullptr && !key.pin.empty()) on_pin_(context.vertex().digest, key.pin);
     CacheMap map;
     map.op_digest = SourceOpDigest(key.key);
     map.final = key.done;
@@ -191,6 +194,7 @@ class SourceOp final : public solver::Op {
 
  private:
   const std::shared_ptr<SourceInstance> source_;
+  const PinListener on_pin_;
 };
 
 class FailingOp final : public solver::Op {
@@ -274,8 +278,10 @@ absl::StatusOr<std::shared_ptr<solver::Op>> MakeBuildOp(pb::Op&& op) {
       file == build.attrs().end() ? std::string(kDefinitionFile) : file->second);
 }
 
-std::shared_ptr<solver::Op> MakeSourceOp(std::shared_ptr<SourceInstance> source) {
-  return std::make_shared<SourceOp>(std::move(source));
+std::shared_ptr<solver::Op> MakeSourceOp(
+    std::shared_ptr<SourceInstance> source,
+    std::function<void(const Digest& vertex, const std::string& pin)> on_pin) {
+  return std::make_shared<SourceOp>(std::move(source), std::move(on_pin));
 }
 
 std::shared_ptr<solver::Op> MakeFailingOp(absl::Status why) {
