@@ -13,13 +13,16 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/attest/source_pins.h"
 #include "daemon/content/content_service.h"
 #include "daemon/control/control_service.h"
 #include "daemon/control/gc.h"
 #include "daemon/control/history.h"
 #include "daemon/control/worker.h"
 #include "daemon/executor/oci_executor.h"
+#include "daemon/exporter/archive_exporter.h"
 #include "daemon/exporter/exporter.h"
+#include "daemon/exporter/image_exporter.h"
 #include "daemon/exporter/image_pusher.h"
 #include "daemon/exporter/image_writer.h"
 #include "daemon/exporter/local_exporter.h"
@@ -31,6 +34,8 @@
 #include "daemon/gateway/bridge_service.h"
 #include "daemon/gateway/build_container.h"
 #include "daemon/gateway/source_meta.h"
+#include "daemon/images/image_usage.h"
+#include "daemon/images/images_service.h"
 #include "daemon/ops/cache_mounts.h"
 #include "daemon/ops/exec.h"
 #include "daemon/ops/ref_result.h"
@@ -54,6 +59,7 @@
 #include "store/base/thread_pool.h"
 #include "store/blob_store.h"
 #include "store/database.h"
+#include "store/image_table.h"
 #include "store/layer/local_layer_store.h"
 #include "store/ref/local_ref_store.h"
 #include "store/rocks_cache_index.h"
@@ -155,6 +161,7 @@ struct Daemon::Parts {
   std::unique_ptr<OriginSessions> origins;
   std::unique_ptr<ImageLayerFetcher> layer_fetcher;
   std::unique_ptr<store::LocalLayerStore> layers;
+  std::unique_ptr<store::ImageTable> images;
 
   SessionHost sessions;
   FdLoop timers{"kiln-timers"};
@@ -168,6 +175,7 @@ struct Daemon::Parts {
   std::unique_ptr<ImageReader> image_reader;
   std::unique_ptr<ImageSource> image_source;
   std::unique_ptr<ImageBlobSource> image_blob_source;
+  SourcePins pins;
   std::unique_ptr<RefResultLoader> loader;
   std::unique_ptr<OpResolver> resolver;
   std::unique_ptr<solver::Solver> solver;
@@ -184,7 +192,7 @@ struct Daemon::Parts {
   std::unique_ptr<BuildHistory> history;
   std::unique_ptr<GarbageCollector> gc;
 
-  std::unique_ptr<grpc::Service> control, bridge, content, stats;
+  std::unique_ptr<grpc::Service> control, bridge, content, image_table, stats;
   // Joined before what their work uses is gone.
   std::unique_ptr<ThreadPool> build_pool, call_pool;
   std::unique_ptr<RpcServer> server;
@@ -196,6 +204,7 @@ struct Daemon::Parts {
   absl::Status OpenStore(const Config& config);
   absl::Status OpenExecutor(const Config& config);
   void MakeSolver(const Config& config);
+  void AddImageExporters();
   void MakeCaches();
   absl::Status Serve(const Config& config);
 };
@@ -234,6 +243,8 @@ absl::Status Daemon::Parts::OpenStore(const Config& config) {
   layer_options.blobs = blobs.get();
   layer_options.fetcher = layer_fetcher.get();
   layers = std::make_unique<store::LocalLayerStore>(layer_options);
+  KILN_RETURN_IF_ERROR(SweepExportLeases(*blobs));
+  KILN_ASSIGN_OR_RETURN(images, store::ImageTable::Open(database.get(), blobs.get()));
   return database->RecoveryDone();
 }
 
@@ -278,13 +289,16 @@ void Daemon::Parts::MakeSolver(const Config& config) {
       return MakeExecOp(deps, op, vertex);
     };
   }
-  resolver = std::make_unique<OpResolver>(refs.get(), Sources(), make_exec);
+  resolver = std::make_unique<OpResolver>(
+      refs.get(), Sources(), make_exec,
+      [this](const Digest& vertex, const std::string& pin) { pins.Record(vertex, pin); });
   loader = std::make_unique<RefResultLoader>(refs.get());
   solver::SolverOptions options;
   options.max_parallelism = config.max_parallelism;
   solver = solver::Solver::Create(options, index.get(), loader.get(), resolver.get());
   exporters.Add("local", NewLocalExporter);
   exporters.Add("tar", NewTarExporter);
+  AddImageExporters();
   gc = std::make_unique<GarbageCollector>(refs.get(),
                                           GcPolicies(config.gc, DiskBytes(root->path())), &timers);
   builds.AddListener([this](const BuildPtr&, const BuildEnd* end) {
@@ -292,9 +306,21 @@ void Daemon::Parts::MakeSolver(const Config& config) {
   });
 }
 
-void Daemon::Parts::MakeCaches() {
+void Daemon::Parts::AddImageExporters() {
   image_writer = std::make_unique<ImageWriter>(layers.get(), blobs.get());
   image_pusher = std::make_unique<ImagePusher>(image_writer.get(), registry.get());
+  for (const bool docker : {false, true}) {
+    exporters.Add(docker ? "docker" : "oci",
+                  [writer = image_writer.get(), docker](const auto& attrs) {
+                    return NewArchiveExporter(writer, docker, attrs);
+                  });
+  }
+  exporters.Add("image",
+                [deps = ImageExporterDeps{image_writer.get(), image_pusher.get(), images.get()}](
+                    const auto& attrs) { return NewImageExporter(deps, attrs); });
+}
+
+void Daemon::Parts::MakeCaches() {
   CacheStores stores;
   stores.imports = {refs.get(), layers.get(), blobs.get()};
   stores.index = index.get();
@@ -339,9 +365,11 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   control_deps.solve.caches = caches.get();
   control_deps.solve.bridge_parts = &bridge_parts;
   control_deps.solve.timers = &timers;
+  control_deps.solve.pins = &pins;
   control_deps.solve.entitlements.insert(config.entitlements.begin(), config.entitlements.end());
   control_deps.session_host = &sessions;
   control_deps.refs = refs.get();
+  control_deps.image_usage = [this] { return ImageUsage(*images, *blobs); };
   control_deps.builds = build_pool.get();
   control_deps.calls = call_pool.get();
   control_deps.worker = worker;
@@ -353,11 +381,12 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   bridge_deps.parts = &bridge_parts;
   bridge = MakeBridgeService(std::move(bridge_deps));
   content = MakeContentService({blobs.get(), call_pool.get()});
+  image_table = MakeImagesService({images.get(), blobs.get(), image_pusher.get(), call_pool.get()});
   stats = MakeStatsService({solver.get(), &builds, &sessions.registry(), started_at});
 
   KILN_ASSIGN_OR_RETURN(const RpcServerOptions options, ServerOptions(config));
-  KILN_ASSIGN_OR_RETURN(
-      server, RpcServer::Start(options, {control.get(), bridge.get(), content.get(), stats.get()}));
+  KILN_ASSIGN_OR_RETURN(server, RpcServer::Start(options, {control.get(), bridge.get(), stats.get(),
+                                                           content.get(), image_table.get()}));
   return absl::OkStatus();
 }
 

@@ -12,13 +12,12 @@ namespace {
 
 // Rows of family blobs (DESIGN.md): 'n' | name.
 constexpr uint8_t kVersion = 1;
-constexpr char kLeasePrefix[] = "image:";
 
 std::string RowKey(absl::string_view name) { return absl::StrCat("n", name); }
 
 // Of a name and what it names: when the name moves, both holds exist until the old one is dropped.
 std::string LeaseOf(const NamedImage& image) {
-  return absl::StrCat(kLeasePrefix, image.name, "@", image.root.digest.ToString());
+  return absl::StrCat(ImageTable::kLeasePrefix, image.name, "@", image.root.digest.ToString());
 }
 
 void AppendDescriptor(std::string* out, const Descriptor& descriptor) {
@@ -84,8 +83,9 @@ absl::Status ImageTable::SweepLeases() {
   KILN_ASSIGN_OR_RETURN(const auto leases, blobs_->Leases(kLeasePrefix));
   for (const std::string& lease : leases) {
     const size_t at = lease.rfind("@sha256:");
-    const std::string name =
-        at == std::string::npos ? "" : lease.substr(sizeof(kLeasePrefix) - 1, at - 6);
+    const std::string name = at == std::string::npos ? ""
+                                                     : lease.substr(sizeof(kLeasePrefix) - 1,
+                                                                    at + 1 - sizeof(kLeasePrefix));
     const auto image = Get(name);
     if (image.ok() && LeaseOf(*image) == lease) continue;
     if (!image.ok() && !absl::IsNotFound(image.status())) return image.status();

@@ -37,6 +37,8 @@ struct NamedImage {
 // Thread-safe; every method may block on disk.
 class ImageTable {
  public:
+  static constexpr char kLeasePrefix[] = "image:";  // of its leases in the blob store
+
   // Drops holds that a killed process left without a name. Both outlive the table.
   static absl::StatusOr<std::unique_ptr<ImageTable>> Open(Database* database, BlobStore* blobs);
 

@@ -162,7 +162,12 @@ class ControlService : public pbc::Control::CallbackService {
   grpc::ServerUnaryReactor* DiskUsage(Context*, const pbc::DiskUsageRequest* request,
                                       pbc::DiskUsageResponse* response) override {
     return RunUnary(deps_.calls, [this, request, response](const CancelToken&) -> absl::Status {
-      KILN_ASSIGN_OR_RETURN(const auto usage, deps_.refs->DiskUsage(Filters(request->filter())));
+      KILN_ASSIGN_OR_RETURN(auto usage, deps_.refs->DiskUsage(Filters(request->filter())));
+      // Images have no parents and no states that a filter could ask for.
+      if (deps_.image_usage != nullptr && request->filter_size() == 0) {
+        KILN_ASSIGN_OR_RETURN(const auto images, deps_.image_usage());
+        usage.insert(usage.end(), images.begin(), images.end());
+      }
       const absl::Duration age = absl::Nanoseconds(request->agelimit());
       for (const store::UsageInfo& info : usage) {
         const absl::Time used = std::max(info.created_at, info.last_used_at);

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "daemon/control/build.h"
 #include "daemon/control/solve.h"
@@ -20,6 +21,8 @@ struct ControlDeps {
   SolveDeps solve;
   SessionHost* session_host = nullptr;
   store::RefStore* refs = nullptr;
+  // What named images hold beside the records of `refs`; may be null. Blocks.
+  std::function<absl::StatusOr<std::vector<store::UsageInfo>>()> image_usage = {};
   ThreadPool* builds = nullptr;  // one thread for each running Solve
   ThreadPool* calls = nullptr;   // shorter calls
   std::string worker;            // serialized moby.buildkit.v1.types.WorkerRecord

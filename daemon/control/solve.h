@@ -35,7 +35,6 @@ struct SolveDeps {
   RemoteCaches* caches = nullptr;  // null: the daemon has none
   FdLoop* timers = nullptr;
   const SourcePins* pins = nullptr;  // for provenance; null: no pin is known
-  ThreadPool* calls = nullptr;       // lets go of what exports held; null: done in place
   // What clients may be granted ("network.host", "security.insecure").
   absl::flat_hash_set<std::string> entitlements;
   // How long an ended build stays readable for Status.
