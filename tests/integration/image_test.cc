@@ -1,0 +1,270 @@
+// Images out of a real kilnd, as judged by programs of others: skopeo, umoci, a registry.
+
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/llb/file_action.h"
+#include "client/session/exports.h"
+#include "store/base/process.h"
+#include "tests/integration/build_fixture.h"
+
+namespace kiln::integration {
+namespace {
+
+namespace fs = std::filesystem;
+namespace llb = client::llb;
+using Json = nlohmann::json;
+using Attrs = std::map<std::string, std::string>;
+using testing::HasSubstr;
+using testing::Not;
+
+// A distribution registry on a loopback port.
+class RegistryProcess {
+ public:
+  RegistryProcess() {
+    const Fd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof(address);
+    EXPECT_EQ(::bind(probe.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
+    EXPECT_EQ(::getsockname(probe.get(), reinterpret_cast<sockaddr*>(&address), &length), 0);
+    host_ = absl::StrCat("127.0.0.1:", ntohs(address.sin_port));
+    dir_.Write("config.yml", absl::StrCat("version: 0.1\nlog:\n  accesslog:\n    disabled: true\n",
+                                          "storage:\n  filesystem:\n    rootdirectory: ",
+                                          dir_.path(), "/data\nhttp:\n  addr: ", host_, "\n"));
+  }
+  absl::Status Start() {
+    ProcessOptions options;
+    options.args = {"docker-registry", "serve", dir_.path() + "/config.yml"};
+    auto process = Process::Start(options);
+    if (!process.ok()) return process.status();
+    process_ = *std::move(process);
+    for (int i = 0; i < 200; ++i) {
+      const Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+      sockaddr_in address = {};
+      address.sin_family = AF_INET;
+      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      address.sin_port =
+          htons(static_cast<uint16_t>(std::atoi(host_.substr(host_.find(':') + 1).c_str())));
+      if (::connect(client.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0)
+        return absl::OkStatus();
+      absl::SleepFor(absl::Milliseconds(50));
+    }
+    return absl::UnavailableError("the registry does not answer");
+  }
+  const std::string& host() const { return host_; }
+
+ private:
+  TempDir dir_;
+  std::string host_;
+  Process process_;
+};
+
+class ImageTest : public BuildTest {
+ protected:
+  static std::string Output(std::vector<std::string> args) {
+    ProcessOptions options;
+    options.args = std::move(args);
+    auto out = RunCommandForOutput(options, CancelToken());
+    EXPECT_TRUE(out.ok()) << out.status();
+    return out.value_or("");
+  }
+  std::string Kiln(std::vector<std::string> args) {
+    std::vector<std::string> all = {KILN_BINARY, "--addr", daemon_->address()};
+    all.insert(all.end(), args.begin(), args.end());
+    return Output(std::move(all));
+  }
+
+  // Two layers on nothing.
+  static llb::State TwoLayers() {
+    return llb::State()
+        .File(llb::Mkfile("/one", 0644, "first\n"))
+        .File(llb::Mkfile("/two", 0600, "second\n"));
+  }
+
+  absl::StatusOr<Attrs> Export(const std::string& type, const Attrs& attrs,
+                               const std::string& file = "", const Attrs& frontend_attrs = {}) {
+    auto definition = TwoLayers().Marshal();
+    if (!definition.ok()) return definition.status();
+    client::ConnectOptions connect;
+    connect.address = daemon_->address();
+    auto connection = client::Connection::Open(connect);
+    if (!connection.ok()) return connection.status();
+    client::SolveOptions options;
+    options.definition = definition->Serialize();
+    options.frontend_attrs = frontend_attrs;
+    client::ExportRequest output;
+    output.type = type;
+    output.attrs = attrs;
+    if (!file.empty()) output.target = {.kind = client::ExportTarget::Kind::kFile, .path = file};
+    options.outputs.push_back(output);
+    SeenProgress seen;
+    auto result = client::Solve(**connection, options, &seen);
+    if (!result.ok()) return result.status();
+    return result->exporter_response;
+  }
+
+  TempDir dir_;
+};
+
+TEST_F(ImageTest, SkopeoAndUmociReadAnOciArchive) {
+  const std::string file = dir_.path() + "/image.tar";
+  const auto response = Export("oci", {{"name", "app:v1"}}, file);
+  ASSERT_TRUE(response.ok()) << response.status();
+  const Json inspected = Json::parse(Output({"skopeo", "inspect", "oci-archive:" + file}));
+  EXPECT_EQ(inspected.at("Digest"), response->at("containerimage.digest"));
+  EXPECT_EQ(inspected.at("Layers").size(), 2u);
+  Output({"skopeo", "copy", "-q", "oci-archive:" + file, "oci:" + dir_.path() + "/layout:v1"});
+  Output({"umoci", "unpack", "--image", dir_.path() + "/layout:v1", dir_.path() + "/bundle"});
+  EXPECT_EQ(Slurp(dir_.path() + "/bundle/rootfs/one"), "first\n");
+  EXPECT_EQ(Slurp(dir_.path() + "/bundle/rootfs/two"), "second\n");
+  EXPECT_EQ(fs::status(dir_.path() + "/bundle/rootfs/two").permissions(),
+            fs::perms::owner_read | fs::perms::owner_write);
+}
+
+TEST_F(ImageTest, SkopeoReadsADockerArchive) {
+  const std::string file = dir_.path() + "/image.tar";
+  ASSERT_TRUE(Export("docker", {{"name", "app:v1"}}, file).ok());
+  const Json inspected =
+      Json::parse(Output({"skopeo", "inspect", "docker-archive:" + file + ":app:v1"}));
+  EXPECT_EQ(inspected.at("Layers").size(), 2u);
+  EXPECT_EQ(inspected.at("Os"), "linux");
+}
+
+TEST_F(ImageTest, EqualBuildsGiveEqualImages) {
+  const Attrs attrs = {{"source-date-epoch", "1600000000"}, {"rewrite-timestamp", "true"}};
+  const auto first = Export("oci", attrs, dir_.path() + "/a.tar");
+  ASSERT_TRUE(first.ok()) << first.status();
+  auto other = KilndProcess::Start({});
+  ASSERT_TRUE(other.ok()) << other.status();
+  std::swap(daemon_, *other);
+  const auto second = Export("oci", attrs, dir_.path() + "/b.tar");
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(first->at("containerimage.digest"), second->at("containerimage.digest"));
+  EXPECT_EQ(Slurp(dir_.path() + "/a.tar"), Slurp(dir_.path() + "/b.tar"));
+}
+
+TEST_F(ImageTest, PushedImagesComeBackFromTheRegistry) {
+  RegistryProcess registry;
+  ASSERT_TRUE(registry.Start().ok());
+  const std::string name = registry.host() + "/team/app";
+  const auto response =
+      Export("image", {{"name", name + ":v1," + name + "-other:v2"}, {"push", "true"}}, "",
+             {{"attest:provenance", "mode=max"}});
+  ASSERT_TRUE(response.ok()) << response.status();
+  for (const std::string& each : {name + ":v1", name + "-other:v2"}) {
+    const std::string raw =
+        Output({"skopeo", "inspect", "--raw", "--tls-verify=false", "docker://" + each});
+    EXPECT_EQ(Digest::Of(raw).ToString(), response->at("containerimage.digest"));
+  }
+  Output({"skopeo", "copy", "-q", "--all", "--src-tls-verify=false", "docker://" + name + ":v1",
+          "dir:" + dir_.path() + "/copy"});
+  // E25: by digest no tag appears.
+  const auto by_digest =
+      Export("image", {{"name", name + "-digest"}, {"push", "true"}, {"push-by-digest", "true"}});
+  ASSERT_TRUE(by_digest.ok()) << by_digest.status();
+  Output({"skopeo", "inspect", "--no-tags", "--tls-verify=false",
+          "docker://" + name + "-digest@" + by_digest->at("containerimage.digest")});
+  ProcessOptions tag;
+  tag.args = {"skopeo", "inspect", "--no-tags", "--tls-verify=false",
+              "docker://" + name + "-digest:latest"};
+  EXPECT_FALSE(RunCommandForOutput(tag, CancelToken()).ok());
+}
+
+TEST_F(ImageTest, ProvenanceIsAttached) {
+  const std::string file = dir_.path() + "/image.tar";
+  const auto response = Export("oci", {{"name", "app"}}, file, {{"attest:provenance", "mode=max"}});
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_FALSE(response->contains("containerimage.config.digest"));
+  fs::create_directory(dir_.path() + "/x");
+  Output({"tar", "-C", dir_.path() + "/x", "-xf", file});
+  const auto blob = [this](const Json& descriptor) {
+    return Json::parse(Slurp(absl::StrCat(dir_.path(), "/x/blobs/sha256/",
+                                          descriptor.at("digest").get<std::string>().substr(7))));
+  };
+  const Json index = blob(Json::parse(Slurp(dir_.path() + "/x/index.json")).at("manifests")[0]);
+  ASSERT_EQ(index.at("manifests").size(), 2u);
+  const Json statement = blob(blob(index.at("manifests")[1]).at("layers")[0]);
+  EXPECT_EQ(statement.at("predicateType"), "https://slsa.dev/provenance/v1");
+  EXPECT_EQ(statement.at("subject")[0].at("digest").at("sha256"),
+            index.at("manifests")[0].at("digest").get<std::string>().substr(7));
+  const Json& definition = statement.at("predicate").at("buildDefinition");
+  EXPECT_EQ(definition.at("internalParameters").at("buildConfig").at("llbDefinition").size(), 2u);
+}
+
+TEST_F(ImageTest, ImagesAreKeptByNameUntilRemoved) {
+  RegistryProcess registry;
+  ASSERT_TRUE(registry.Start().ok());
+  const auto response = Export("image", {{"name", "app:v1"}});
+  ASSERT_TRUE(response.ok()) << response.status();
+  const Json listed = Json::parse(Kiln({"images", "--json"}));
+  EXPECT_EQ(listed.at("name"), "docker.io/library/app:v1");
+  EXPECT_EQ(listed.at("digest"), response->at("containerimage.digest"));
+  EXPECT_EQ(listed.at("missingBytes"), 0);
+  EXPECT_THAT(Kiln({"du"}), HasSubstr("image:docker.io/library/app:v1"));
+  // Neither a prune nor a restart touches it.
+  Kiln({"prune", "--all"});
+  ASSERT_TRUE(daemon_->Stop().ok());
+  ASSERT_TRUE(daemon_->Restart().ok());
+  const std::string name = registry.host() + "/pushed:v2";
+  Kiln({"tag", "app:v1", name});
+  EXPECT_THAT(Kiln({"push", name}), HasSubstr(response->at("containerimage.digest")));
+  const std::string raw =
+      Output({"skopeo", "inspect", "--raw", "--tls-verify=false", "docker://" + name});
+  EXPECT_EQ(Digest::Of(raw).ToString(), response->at("containerimage.digest"));
+  Kiln({"rmi", "app:v1", name});
+  EXPECT_EQ(Kiln({"images", "--json"}), "");
+  EXPECT_THAT(Kiln({"du"}), Not(HasSubstr("image:")));
+}
+
+TEST_F(ImageTest, E23SeveralExportersInOneBuild) {
+  auto definition = TwoLayers().Marshal();
+  ASSERT_TRUE(definition.ok());
+  client::ConnectOptions connect;
+  connect.address = daemon_->address();
+  auto connection = client::Connection::Open(connect);
+  ASSERT_TRUE(connection.ok());
+  client::SolveOptions options;
+  options.definition = definition->Serialize();
+  for (const char* name : {"one", "two"}) {
+    client::ExportRequest image;
+    image.type = "image";
+    image.attrs["name"] = name;
+    options.outputs.push_back(image);
+    client::ExportRequest tree;
+    tree.type = "local";
+    tree.target = {.kind = client::ExportTarget::Kind::kDirectory,
+                   .path = absl::StrCat(dir_.path(), "/", name)};
+    options.outputs.push_back(tree);
+    client::ExportRequest tar;
+    tar.type = "tar";
+    tar.target = {.kind = client::ExportTarget::Kind::kFile,
+                  .path = absl::StrCat(dir_.path(), "/", name, ".tar")};
+    options.outputs.push_back(tar);
+  }
+  SeenProgress seen;
+  const auto result = client::Solve(**connection, options, &seen);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->exporter_response.at("image.name"), "two");
+  for (const char* name : {"one", "two"}) {
+    EXPECT_EQ(Slurp(absl::StrCat(dir_.path(), "/", name, "/one")), "first\n");
+    EXPECT_FALSE(Slurp(absl::StrCat(dir_.path(), "/", name, ".tar")).empty());
+  }
+  EXPECT_THAT(Kiln({"images"}), HasSubstr("docker.io/library/one:latest"));
+}
+
+}  // namespace
+}  // namespace kiln::integration
