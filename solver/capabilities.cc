@@ -6,7 +6,7 @@ namespace kiln::solver {
 namespace {
 
 // Sorted. Ids of features that are refused when they are used are left out, as clients branch on
-// their presence: images and OCI layouts, registry caches, CDI devices.
+// their presence: CDI devices, git bundles and signatures, caches in object stores.
 constexpr absl::string_view kIds[] = {
     "constraints",
     "diffop",
@@ -32,8 +32,11 @@ constexpr absl::string_view kIds[] = {
     "exec.mount.tmpfs.size",
     "exec.secretenv",
     "exec.validexitcode",
+    "exporter.image.annotations",
+    "exporter.image.attestations",
     "exporter.multiple",
     "exporter.session",
+    "exporter.sourcedateepoch",
     "file.base",
     "file.copy.alwaysreplaceexistingdestpaths",
     "file.copy.includeexcludepatterns",
@@ -70,6 +73,7 @@ constexpr absl::string_view kIds[] = {
     "source.image.checksum",
     "source.image.layerlimit",
     "source.image.resolvemode",
+    "source.imageblob",
     "source.local",
     "source.local.differ",
     "source.local.excludepatterns",
@@ -79,6 +83,7 @@ constexpr absl::string_view kIds[] = {
     "source.local.sessionid",
     "source.local.sharedkeyhint",
     "source.local.unique",
+    "source.ocilayout",
 };
 
 }  // namespace

@@ -7,8 +7,8 @@
 namespace kiln::daemon {
 
 std::vector<absl::string_view> FrontendCapabilities() {
-  // Left out: resolveimage* (images), reference.attestations, the parts of
-  // source.metaresolver that need images or ranges of a file.
+  // Left out: the parts of source.metaresolver that need attestations of images or ranges of a
+  // file.
   return {"frontend.caps",
           "frontend.inputs",
           "gateway.evaluate",
@@ -24,7 +24,10 @@ std::vector<absl::string_view> FrontendCapabilities() {
           "proto.refarray",
           "readdir",
           "readfile",
+          "reference.attestations",
           "reference.output",
+          "resolveimage",
+          "resolveimage.resolvemode",
           "return",
           "returnmap",
           "solve.base",
