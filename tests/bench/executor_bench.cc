@@ -62,7 +62,7 @@ void BM_RuntimeAlone(benchmark::State& state, const char* runtime, SecurityMode 
   const std::string bundle = scratch.folder();
   std::ofstream(bundle + "/config.json") << *MakeOciConfig(spec, parameters);
   for (auto _ : state) {
-    auto process = launcher.Run(bundle, spec.id, bundle + "/log", -1, -1);
+    auto process = launcher.Run({.bundle = bundle, .id = spec.id, .log_file = bundle + "/log"});
     KILN_CHECK(process.ok());
     auto status = process->Wait(CancelToken());
     if (!status.ok() || !status->ok())
