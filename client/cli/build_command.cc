@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/command.h"
+#include "client/cli/dockerfile_flags.h"
 #include "client/cli/image_loader.h"
 #include "client/progress/display.h"
 #include "client/progress/model.h"
@@ -113,40 +114,48 @@ class BuildCommand : public Command {
  public:
   CLI::App* Add(CLI::App* app) override {
     CLI::App* sub = app->add_subcommand(
-        "build", "build an LLB definition (from a file or standard input) or with a frontend");
-    sub->add_option("FILE", file_, "LLB definition; \"-\" or nothing: standard input");
-    sub->add_option("--frontend", frontend_, "frontend that makes the definition");
-    sub->add_option("--opt", opts_, "NAME=VALUE for the frontend; repeatable")
-        ->expected(1)
-        ->take_all();
-    sub->add_option("--local", locals_, "NAME=DIRECTORY that the build may read; repeatable")
-        ->expected(1)
-        ->take_all();
-    sub->add_option("-o,--output", outputs_,
-                    "type=local,dest=DIR | type=tar,dest=FILE | type=oci,dest=FILE | … | DIR | -; "
-                    "repeatable")
-        ->expected(1)
-        ->take_all();
-    sub->add_option("-t,--tag", tags_, "name of the image; repeatable. Alone: the daemon keeps it")
-        ->expected(1)
-        ->take_all();
+        "build", "build a Dockerfile (of a directory), or an LLB definition (a file)");
+    const auto repeated = [sub](const char* names, std::vector<std::string>* values,
+                                const char* help) {
+      sub->add_option(names, *values, absl::StrCat(help, "; repeatable"))
+          ->allow_extra_args(false)
+          ->take_all();
+    };
+    sub->add_option("CONTEXT", file_,
+                    "directory, git or web address of a build context; or an LLB definition: a "
+                    "file, \"-\" or nothing for standard input");
+    sub->add_option("-f,--file", docker_.file, "the Dockerfile; \"-\": standard input");
+    sub->add_option("--target", docker_.target, "stage to build");
+    repeated("--build-arg", &docker_.build_args, "NAME=VALUE, or NAME of the environment");
+    repeated("--label", &docker_.labels, "NAME=VALUE, a label of the image");
+    repeated("--platform", &docker_.platforms, "linux/arm64, …");
+    repeated("--build-context", &docker_.contexts, "NAME=DIR | docker-image://… | URL");
+    repeated("--add-host", &docker_.add_hosts, "NAME=IP or NAME:IP for every RUN");
+    repeated("--ulimit", &docker_.ulimits, "NAME=SOFT[:HARD] for every RUN");
+    repeated("--no-cache-filter", &docker_.no_cache_filter, "stage that runs whatever is known");
+    sub->add_option("--network", docker_.network, "of every RUN: default, none or host");
+    sub->add_option("--provenance", docker_.provenance, "true, false or mode=min|max,…");
+    sub->add_option("--sbom", docker_.sbom, "true, false or generator=IMAGE");
+    sub->add_flag("--pull", docker_.pull, "ask the registry for every image");
+    sub->add_flag("--check", docker_.check, "only look for mistakes in the Dockerfile");
+    sub->add_option("--call", docker_.call, "build, check, outline or targets[,format=json]");
+    sub->add_option("--frontend", frontend_, "another frontend, with --opt and --local");
+    repeated("--opt", &opts_, "NAME=VALUE for the frontend");
+    repeated("--local", &locals_, "NAME=DIRECTORY that the build may read");
+    repeated("-o,--output", &outputs_,
+             "type=local,dest=DIR | type=tar,dest=FILE | type=oci,dest=FILE | … | DIR | -");
+    repeated("-t,--tag", &tags_, "name of the image. Alone: the daemon keeps it");
+    sub->add_flag("--push", push_, "push the image to the registries of its names");
     sub->add_flag("--load", load_, "hand the image to docker, podman or containerd");
-    sub->add_option("--secret", secrets_, "id=ID[,src=FILE][,env=VARIABLE]; repeatable")
-        ->expected(1)
-        ->take_all();
-    sub->add_option("--ssh", ssh_, "default | ID[=SOCKET]; repeatable")->expected(1)->take_all();
-    sub->add_option("--allow", allow_, "entitlement: network.host, security.insecure; repeatable")
-        ->expected(1)
-        ->take_all();
-    sub->add_option("--import-cache", import_cache_, "type=registry,ref=…; repeatable")
-        ->expected(1)
-        ->take_all();
-    sub->add_option("--export-cache", export_cache_, "type=registry,ref=…; repeatable")
-        ->expected(1)
-        ->take_all();
+    repeated("--secret", &secrets_, "id=ID[,src=FILE][,env=VARIABLE]");
+    repeated("--ssh", &ssh_, "default | ID[=SOCKET]");
+    repeated("--allow", &allow_, "entitlement: network.host, security.insecure");
+    repeated("--cache-from,--import-cache", &import_cache_, "type=registry,ref=…");
+    repeated("--cache-to,--export-cache", &export_cache_, "type=registry,ref=…");
     sub->add_flag("--no-cache", options_.no_cache, "run every step");
     sub->add_option("--progress", progress_, "auto, tty, plain, rawjson or quiet");
     sub->add_option("--metadata-file", metadata_file_, "write what the exporters say as JSON");
+    sub->add_option("--iidfile", iid_file_, "write the image's digest");
     sub->add_option("--ref-file", ref_file_, "write the build's id");
     return sub;
   }
@@ -172,6 +181,13 @@ class BuildCommand : public Command {
     if (loader_ != nullptr) {
       KILN_RETURN_IF_ERROR(loader_->Load(options_.cancel));
       std::cerr << "loaded into " << loader_->engine() << "\n";
+    }
+    KILN_RETURN_IF_ERROR(PrintCall(docker_, *result));
+    if (!iid_file_.empty()) {
+      const auto digest = result->exporter_response.find("containerimage.digest");
+      if (digest == result->exporter_response.end())
+        return absl::InvalidArgumentError("--iidfile: the build has no image; use --tag");
+      KILN_RETURN_IF_ERROR(WriteFileAtomic(iid_file_, digest->second, 0644));
     }
     if (!ref_file_.empty()) KILN_RETURN_IF_ERROR(WriteFileAtomic(ref_file_, result->ref, 0644));
     if (!metadata_file_.empty()) return WriteMetadata(metadata_file_, *result);
@@ -208,6 +224,11 @@ class BuildCommand : public Command {
     }
     options_.frontend = frontend_;
     if (!frontend_.empty()) return absl::OkStatus();
+    if (IsBuildContext(file_))
+      return FillDockerfileBuild(file_, docker_, &stdin_dockerfile_, &options_);
+    if (!docker_.file.empty() || docker_.check || !docker_.call.empty())
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", file_, "\" is no build context: name a directory or an address"));
     return ReadDefinition();
   }
 
@@ -218,12 +239,18 @@ class BuildCommand : public Command {
       KILN_ASSIGN_OR_RETURN(loader_, ImageLoader::Find());
       options_.outputs.push_back(loader_->Request(names));
     }
+    if (names.empty() && push_)
+      return absl::InvalidArgumentError("--push needs a name: --tag REGISTRY/NAME");
     if (names.empty()) return absl::OkStatus();
     for (ExportRequest& output : options_.outputs) {
       if (output.type == "image" || output.type == "oci" || output.type == "docker")
         output.attrs.try_emplace("name", names);
     }
     if (options_.outputs.empty()) options_.outputs.push_back({"image", {{"name", names}}, {}});
+    if (push_) {
+      for (ExportRequest& output : options_.outputs)
+        if (output.type == "image") output.attrs["push"] = "true";
+    }
     return absl::OkStatus();
   }
 
@@ -248,7 +275,10 @@ class BuildCommand : public Command {
   std::vector<std::string> opts_, locals_, outputs_, secrets_, ssh_, allow_;
   std::vector<std::string> import_cache_, export_cache_;
   std::vector<std::string> tags_;
-  bool load_ = false;
+  bool load_ = false, push_ = false;
+  std::string iid_file_;
+  DockerfileFlags docker_;
+  StdinDockerfile stdin_dockerfile_;
   std::unique_ptr<ImageLoader> loader_;  // with --load
   SolveOptions options_;
 };

@@ -123,6 +123,7 @@ class Build {
         bridge_(LLBBridge::NewStub(connection.channel())) {}
 
   const std::string& ref() const { return ref_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
   absl::Status CheckDaemon() {
     grpc::ClientContext context;
@@ -244,6 +245,7 @@ class Build {
       return bridge_->Solve(context, request, &response);
     }));
     *result = std::move(*response.mutable_result());
+    metadata_ = {result->metadata().begin(), result->metadata().end()};
     if (result->result_case() == gateway::Result::RESULT_NOT_SET) result->mutable_ref();
     return absl::OkStatus();
   }
@@ -256,6 +258,7 @@ class Build {
   control::SolveResponse solve_response_;
   std::thread solve_thread_;
   absl::Status gateway_status_;
+  std::map<std::string, std::string> metadata_;
 
   Mutex mu_;
   CondVar changed_;
@@ -298,7 +301,7 @@ absl::StatusOr<SolveResult> Solve(const Connection& connection, const SolveOptio
   }
   if (options.cancel.Cancelled() && !status.ok()) return options.cancel.status();
   KILN_RETURN_IF_ERROR(status);
-  return SolveResult{build.ref(), build.ExporterResponse()};
+  return SolveResult{build.ref(), build.ExporterResponse(), build.metadata()};
 }
 
 }  // namespace kiln::client

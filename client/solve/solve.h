@@ -42,6 +42,7 @@ struct SolveOptions {
 struct SolveResult {
   std::string ref;
   std::map<std::string, std::string> exporter_response;
+  std::map<std::string, std::string> metadata;  // of the frontend's result
 };
 
 // Runs one build: opens a session, lets the daemon solve the definition or frontend through its

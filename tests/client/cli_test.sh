@@ -41,6 +41,31 @@ echo 'int broken(' >>"$work/src/app/energy.c"
 expect_code 1 "${build[@]}"
 grep -q 'energy.c.*error' "$work/out.log" || fail "the failing step's output is not shown"
 expect_code 1 "$kiln" build "$work/example.llb" --local "base=$work/none" --local "src=$work/src"
+
+# A Dockerfile on a base from a directory.
+mkdir "$work/context"
+cat >"$work/context/Dockerfile" <<'DOCKERFILE'
+FROM base
+ARG WHO
+COPY <<TEXT /greeting
+hello ${WHO}
+TEXT
+RUN cat /greeting
+DOCKERFILE
+docker=("$kiln" build "$work/context" --build-context "base=$work/base" --build-arg WHO=world
+  --progress plain)
+expect_code 0 "${docker[@]}" -o "$work/tree"
+grep -q 'hello world' "$work/out.log" || fail "no output of RUN"
+[ "$(cat "$work/tree/greeting")" = "hello world" ] || fail "no file of COPY"
+expect_code 0 "${docker[@]}" --output "type=oci,dest=$work/image.tar" --tag app:1 --iidfile "$work/id"
+grep -q '^sha256:' "$work/id" || fail "no digest of the image"
+tar -tf "$work/image.tar" | grep '^index.json$' >/dev/null || fail "no OCI layout"
+expect_code 0 "$kiln" build "$work/context" --call targets
+echo 'RUN false' >>"$work/context/Dockerfile"
+expect_code 1 "${docker[@]}"
+grep -q '>>> RUN false' "$work/out.log" || fail "the failing line is not shown"
+expect_code 1 "$kiln" build "$work/no-such-context" --check
+
 expect_code 0 "$kiln" du -v
 expect_code 0 "$kiln" stats
 kill "$daemon"; wait "$daemon" || true

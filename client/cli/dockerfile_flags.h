@@ -1,0 +1,49 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "client/solve/solve.h"
+
+namespace kiln::client {
+
+// The flags of `kiln build CONTEXT`, as people know them from docker.
+struct DockerfileFlags {
+  std::string file;  // "": CONTEXT/Dockerfile; "-": standard input
+  std::string target, network, call, provenance, sbom;
+  std::vector<std::string> build_args, labels, platforms, contexts, add_hosts, ulimits;
+  std::vector<std::string> no_cache_filter;
+  bool pull = false, check = false;
+};
+
+// A folder that holds a Dockerfile from standard input; removed at the end.
+class StdinDockerfile {
+ public:
+  StdinDockerfile() = default;
+  ~StdinDockerfile();
+  StdinDockerfile(const StdinDockerfile&) = delete;
+  StdinDockerfile& operator=(const StdinDockerfile&) = delete;
+
+  absl::Status Write(absl::string_view text);
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;  // "": none
+};
+
+// True when the argument of `kiln build` is a build context: a directory, or a git or web address.
+bool IsBuildContext(const std::string& argument);
+
+// Puts a Dockerfile build into `options`: frontend, its attributes (dockerfile.md 4.1),
+// directories. `stdin_file` holds the Dockerfile with file "-". kInvalidArgument names the flag.
+absl::Status FillDockerfileBuild(const std::string& context, const DockerfileFlags& flags,
+                                 StdinDockerfile* stdin_file, SolveOptions* options);
+
+// What --call and --check asked for, from the result's metadata, in the format of the flag; and the
+// exit status that goes with it: kFailedPrecondition when a check found something.
+absl::Status PrintCall(const DockerfileFlags& flags, const SolveResult& result);
+
+}  // namespace kiln::client
