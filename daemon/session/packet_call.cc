@@ -39,8 +39,10 @@ absl::StatusOr<bool> PacketCall::Read(fsutil::Packet* packet) {
 }
 
 absl::Status PacketCall::Write(const fsutil::Packet& packet) {
-  if (held_.has_value() && !stream_->Write(*held_, grpc::WriteOptions().set_buffer_hint()))
+  if (held_.has_value() && !stream_->Write(*held_, grpc::WriteOptions().set_buffer_hint())) {
+    ended_.store(true);
     return StreamEnded();
+  }
   scratch_.clear();
   fsutil::AppendPacket(packet, &scratch_);
   grpc::Slice slice(scratch_);
@@ -52,6 +54,7 @@ absl::Status PacketCall::Flush() {
   if (!held_.has_value()) return absl::OkStatus();
   const bool written = stream_->Write(*held_);
   held_.reset();
+  if (!written) ended_.store(true);
   return written ? absl::OkStatus() : StreamEnded();
 }
 

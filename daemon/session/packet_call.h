@@ -42,7 +42,7 @@ class PacketCall : public fsutil::PacketStream {
 
  private:
   grpc::ClientContext* const context_;
-  std::atomic<bool> ended_ = false;  // Read has seen the end
+  std::atomic<bool> ended_ = false;  // Read or Write has seen the end
   std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>> stream_;
   std::optional<grpc::ByteBuffer> held_;  // owned by the writer
   std::string scratch_;                   // owned by the writer
