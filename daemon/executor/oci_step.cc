@@ -151,6 +151,9 @@ absl::StatusOr<ExitInfo> ExplainExit(const ExitStatus& status, const std::string
   ExitInfo info;
   info.code = status.ShellCode();
   if (info.code == 0) return info;
+  // A runtime that fails exits with a small code; a signal ended the program, and what the runtime
+  // then complains of is the clean-up (crun: a cgroup that is gone already).
+  if (info.code > 128 && info.code < 255) return info;
   const std::string message = RuntimeError(log_file);
   if (message.empty()) return info;
   const std::optional<int> code = ExitCodeOfStartFailure(message);
