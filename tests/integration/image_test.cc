@@ -1,10 +1,7 @@
 // Images out of a real kilnd, as judged by programs of others: skopeo, umoci, a registry.
 
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #include <filesystem>
 #include <map>
@@ -14,11 +11,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/llb/file_action.h"
 #include "client/session/exports.h"
 #include "store/base/process.h"
 #include "tests/integration/build_fixture.h"
+#include "tests/integration/registry_process.h"
 
 namespace kiln::integration {
 namespace {
@@ -29,49 +26,6 @@ using Json = nlohmann::json;
 using Attrs = std::map<std::string, std::string>;
 using testing::HasSubstr;
 using testing::Not;
-
-// A distribution registry on a loopback port.
-class RegistryProcess {
- public:
-  RegistryProcess() {
-    const Fd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t length = sizeof(address);
-    EXPECT_EQ(::bind(probe.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
-    EXPECT_EQ(::getsockname(probe.get(), reinterpret_cast<sockaddr*>(&address), &length), 0);
-    host_ = absl::StrCat("127.0.0.1:", ntohs(address.sin_port));
-    dir_.Write("config.yml", absl::StrCat("version: 0.1\nlog:\n  accesslog:\n    disabled: true\n",
-                                          "storage:\n  filesystem:\n    rootdirectory: ",
-                                          dir_.path(), "/data\nhttp:\n  addr: ", host_, "\n"));
-  }
-  absl::Status Start() {
-    ProcessOptions options;
-    options.args = {"docker-registry", "serve", dir_.path() + "/config.yml"};
-    auto process = Process::Start(options);
-    if (!process.ok()) return process.status();
-    process_ = *std::move(process);
-    for (int i = 0; i < 200; ++i) {
-      const Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-      sockaddr_in address = {};
-      address.sin_family = AF_INET;
-      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-      address.sin_port =
-          htons(static_cast<uint16_t>(std::atoi(host_.substr(host_.find(':') + 1).c_str())));
-      if (::connect(client.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0)
-        return absl::OkStatus();
-      absl::SleepFor(absl::Milliseconds(50));
-    }
-    return absl::UnavailableError("the registry does not answer");
-  }
-  const std::string& host() const { return host_; }
-
- private:
-  TempDir dir_;
-  std::string host_;
-  Process process_;
-};
 
 class ImageTest : public BuildTest {
  protected:
