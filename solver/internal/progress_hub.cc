@@ -236,6 +236,8 @@ void VertexLog::Unsubscribe(const JobLog* job) {
 void VertexLog::Tell(Mark mark, absl::Time time, const std::string& error) {
   const int64_t now = absl::ToUnixNanos(time);
   MutexLock lock(&mu_);
+  // A vertex may be found cached while its last keys are still computed: that closed the interval.
+  if (mark == Mark::kKeysDone && started_ == Interval::kNever && error.empty()) return;
   Interval interval = {now, Interval::kNever};
   switch (mark) {
     case Mark::kKeys:
