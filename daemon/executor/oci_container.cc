@@ -40,16 +40,31 @@ absl::StatusOr<Fd> AwaitProgram(const std::string& pid_file, int runtime_pidfd,
   }
 }
 
+Fd Duplicate(const Fd& fd) { return fd.valid() ? Fd(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0)) : Fd(); }
+
+// The kernel ends a container with its first process. What the runtime says of one that is going
+// depends on how far that got.
+absl::Status CheckStays(const Fd& first) {
+  pollfd ended = {first.get(), POLLIN, 0};
+  if (first.valid() && poll(&ended, 1, 0) == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError("the container's first process has ended");
+}
+
 class OciProcess final : public ContainerProcess {
  public:
-  // `step` only for the first process: tells how it ended.
+  // The first process: `step` tells how it ended.
   OciProcess(const OciStep* step, std::string log_file)
       : step_(step), log_file_(std::move(log_file)) {}
+  // One that joins. `first`: pidfd of the first program; invalid: it has ended.
+  OciProcess(Fd first, std::string log_file)
+      : step_(nullptr), first_(std::move(first)), log_file_(std::move(log_file)) {}
 
   ~OciProcess() override {
     // The runtime alone would leave it running. Errors: it has ended.
     if (process_.running()) Signal(SIGKILL).IgnoreError();
   }
+
+  Fd DuplicateProgram() const { return Duplicate(program_); }
 
   int pidfd() const override { return process_.pidfd(); }
   int terminal() const override { return terminal_.get(); }
@@ -79,7 +94,10 @@ class OciProcess final : public ContainerProcess {
       Signal(SIGKILL).IgnoreError();  // it has ended, then
       return status.status();
     }
-    return step_ != nullptr ? step_->Explain(*status, log_file_) : ExplainExit(*status, log_file_);
+    if (step_ != nullptr) return step_->Explain(*status, log_file_);
+    absl::StatusOr<ExitInfo> info = ExplainExit(*status, log_file_);
+    if (!info.ok()) KILN_RETURN_IF_ERROR(CheckStays(first_));
+    return info;
   }
 
   // Starts the runtime through `launch` and takes hold of the program.
@@ -123,6 +141,7 @@ class OciProcess final : public ContainerProcess {
 
  private:
   const OciStep* const step_;
+  const Fd first_;
   const std::string log_file_;
   Process process_;  // the runtime; Wait's
   Fd program_;       // pidfd; invalid: it ended, or never ran
@@ -162,6 +181,7 @@ class OciContainer final : public Container {
     KILN_RETURN_IF_ERROR(process->Start(
         request, step->bundle(), number, TakesConsoleSocket(), cancel,
         [&](const RuntimeLauncher::Command& command) { return step->Run(command); }));
+    first_ = process->DuplicateProgram();
     step_ = std::move(step);
     return process;
   }
@@ -169,6 +189,7 @@ class OciContainer final : public Container {
   absl::StatusOr<std::unique_ptr<ContainerProcess>> Join(const ProcessRequest& request, int number,
                                                          const CancelToken& cancel)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    KILN_RETURN_IF_ERROR(CheckStays(first_));
     ProcessSpec spec;
     Fill(request, &spec);
     OciParameters parameters;
@@ -179,8 +200,8 @@ class OciContainer final : public Container {
     const std::string process_file = absl::StrCat(step_->bundle(), "/process-", number);
     KILN_ASSIGN_OR_RETURN(Fd file, OpenFile(process_file, O_WRONLY | O_CREAT | O_EXCL, 0600));
     KILN_RETURN_IF_ERROR(Annotate(WriteAll(file.get(), text), "write the OCI process"));
-    auto process =
-        std::make_unique<OciProcess>(nullptr, absl::StrCat(step_->bundle(), "/log-", number));
+    auto process = std::make_unique<OciProcess>(Duplicate(first_),
+                                                absl::StrCat(step_->bundle(), "/log-", number));
     KILN_RETURN_IF_ERROR(process->Start(request, step_->bundle(), number, TakesConsoleSocket(),
                                         cancel, [&](RuntimeLauncher::Command command) {
                                           command.bundle = step_->bundle();
@@ -201,6 +222,7 @@ class OciContainer final : public Container {
   ProcessSpec spec_ ABSL_GUARDED_BY(mu_);
   int next_ ABSL_GUARDED_BY(mu_) = 0;
   std::unique_ptr<OciStep> step_ ABSL_GUARDED_BY(mu_);  // null: nothing was started yet
+  Fd first_ ABSL_GUARDED_BY(mu_);  // pidfd of the first program; invalid: it has ended
 };
 
 }  // namespace

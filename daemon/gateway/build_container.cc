@@ -173,6 +173,34 @@ BuildContainer::Use::~Use() {
   container_->changed_.SignalAll();
 }
 
+absl::Status BuildContainer::Turn::Post(std::shared_ptr<BuildContainer> container, ThreadPool* pool,
+                                        absl::AnyInvocable<void(std::unique_ptr<Turn>)> work) {
+  KILN_ASSIGN_OR_RETURN(auto use, Use::Of(container));
+  MutexLock lock(&container->mu_);  // turns are posted in their order
+  const uint64_t number = container->next_turn_++;
+  container->turns_.insert(number);
+  std::unique_ptr<Turn> turn(new Turn(std::move(use), number));
+  pool->Post([turn = std::move(turn), work = std::move(work)]() mutable { work(std::move(turn)); });
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<ContainerProcess>> BuildContainer::Turn::Start(
+    absl::string_view init, const Stdio& stdio, const CancelToken& cancel) {
+  {
+    MutexLock lock(&container().mu_);
+    while (*container().turns_.begin() != number_) container().changed_.Wait(&container().mu_);
+  }
+  auto process = container().Start(init, stdio, cancel);
+  End();
+  return process;
+}
+
+void BuildContainer::Turn::End() {
+  MutexLock lock(&container().mu_);
+  container().turns_.erase(number_);
+  container().changed_.SignalAll();
+}
+
 void BuildContainer::Release() {
   released_.Cancel(absl::CancelledError("the container was released"));
   {

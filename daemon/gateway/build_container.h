@@ -1,10 +1,14 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -16,6 +20,7 @@
 #include "daemon/ops/exec_plan.h"
 #include "store/base/cancel.h"
 #include "store/base/mutex.h"
+#include "store/base/thread_pool.h"
 #include "store/tree.h"
 
 namespace kiln::daemon {
@@ -68,6 +73,30 @@ class BuildContainer {
     explicit Use(std::shared_ptr<BuildContainer> container) : container_(std::move(container)) {}
     const std::shared_ptr<BuildContainer> container_;
   };
+  // A use that starts one process. Processes start in the order of these calls, whatever threads
+  // run them: the first one makes the container, which ends with it.
+  class Turn {
+   public:
+    // Posts `work` to `pool`. A turn waits for earlier ones only, which the pool began before it.
+    // kNotFound when the container is being released.
+    static absl::Status Post(std::shared_ptr<BuildContainer> container, ThreadPool* pool,
+                             absl::AnyInvocable<void(std::unique_ptr<Turn>)> work);
+    ~Turn() { End(); }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+    BuildContainer& container() { return use_->container(); }
+
+    // As the container's Start. To be called once.
+    absl::StatusOr<std::unique_ptr<ContainerProcess>> Start(absl::string_view init,
+                                                            const Stdio& stdio,
+                                                            const CancelToken& cancel);
+
+   private:
+    Turn(std::unique_ptr<Use> use, uint64_t number) : use_(std::move(use)), number_(number) {}
+    void End();
+    const std::unique_ptr<Use> use_;
+    const uint64_t number_;
+  };
   // Fires when the container is to go: whoever uses it then stops.
   CancelToken released() const { return released_.token(); }
   // Fires released(), waits for all users, takes everything down. Idempotent.
@@ -88,6 +117,8 @@ class BuildContainer {
   Mutex mu_;
   CondVar changed_;
   int users_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t next_turn_ ABSL_GUARDED_BY(mu_) = 0;
+  std::set<uint64_t> turns_ ABSL_GUARDED_BY(mu_);  // taken and not ended
   bool gone_ ABSL_GUARDED_BY(mu_) = false;
 };
 

@@ -137,7 +137,6 @@ class ExecStream : public grpc::ServerBidiReactor<pbf::ExecMessage, pbf::ExecMes
       return absl::AlreadyExistsError(absl::StrCat("process \"", id, "\" already exists"));
     const pbf::InitMessage& init = incoming_.init();
     KILN_ASSIGN_OR_RETURN(auto container, bridge_->containers().Find(init.containerid()));
-    KILN_ASSIGN_OR_RETURN(auto use, BuildContainer::Use::Of(std::move(container)));
     for (uint32_t fd : init.fds())
       if (fd > 2) return absl::InvalidArgumentError(absl::StrCat("fd ", fd, " is not supported"));
     RunningProcess process;
@@ -146,12 +145,14 @@ class ExecStream : public grpc::ServerBidiReactor<pbf::ExecMessage, pbf::ExecMes
                             if (auto self = weak.lock()) self->InputTaken();
                           }));
     process.takes_input = init.tty() || Wants(init, 0);
-    processes_.emplace(id, std::move(process));
-    pool_->Post([self = self_, id, init, use = std::move(use)]() mutable {
-      self->RunProcess(id, init, use->container());
-      use.reset();  // before the client is told that the process is done
-      self->Ended(id);
-    });
+    KILN_RETURN_IF_ERROR(BuildContainer::Turn::Post(
+        std::move(container), pool_,
+        [self = self_, id, init](std::unique_ptr<BuildContainer::Turn> turn) {
+          self->RunProcess(id, init, *turn);
+          turn.reset();  // before the client is told that the process is done
+          self->Ended(id);
+        }));
+    processes_.emplace(id, std::move(process));  // before the work, which waits for our lock
     return absl::OkStatus();
   }
 
@@ -160,7 +161,7 @@ class ExecStream : public grpc::ServerBidiReactor<pbf::ExecMessage, pbf::ExecMes
   }
 
   // From start to exit. Runs on a thread of the pool.
-  void RunProcess(const std::string& id, const pbf::InitMessage& init, BuildContainer& container) {
+  void RunProcess(const std::string& id, const pbf::InitMessage& init, BuildContainer::Turn& turn) {
     ProcessPump* pump;
     {
       MutexLock lock(&mu_);
@@ -168,7 +169,7 @@ class ExecStream : public grpc::ServerBidiReactor<pbf::ExecMessage, pbf::ExecMes
     }
     // The stream's end or the container's stops it.
     CancelSource either;
-    const CancelToken stream_end = cancel_.token(), container_end = container.released();
+    const CancelToken stream_end = cancel_.token(), container_end = turn.container().released();
     const CancelRegistration on_stream =
         stream_end.OnCancel([&] { either.Cancel(stream_end.status()); });
     const CancelRegistration on_container = container_end.OnCancel([&] {
@@ -176,18 +177,18 @@ class ExecStream : public grpc::ServerBidiReactor<pbf::ExecMessage, pbf::ExecMes
       MutexLock lock(&mu_);
       room_.SignalAll();
     });
-    const absl::StatusOr<ExitInfo> exit = Execute(id, init, container, *pump, either.token());
+    const absl::StatusOr<ExitInfo> exit = Execute(id, init, turn, *pump, either.token());
     SendExit(id, exit);
   }
 
   absl::StatusOr<ExitInfo> Execute(const std::string& id, const pbf::InitMessage& init,
-                                   BuildContainer& container, ProcessPump& pump,
+                                   BuildContainer::Turn& turn, ProcessPump& pump,
                                    const CancelToken& cancel) {
     ProcessPump::Pipes ours;
     std::set<int> open;  // outputs whose end the client was not told yet
     const auto output = [&](int fd, absl::string_view data) {
       if (data.empty()) open.erase(fd);
-      return SendFile(id, fd, data, container.released());
+      return SendFile(id, fd, data, turn.container().released());
     };
     BuildContainer::Stdio theirs;
     Fd in, out, err;
@@ -212,7 +213,7 @@ class ExecStream : public grpc::ServerBidiReactor<pbf::ExecMessage, pbf::ExecMes
     Send(std::move(started));
     const absl::StatusOr<ExitInfo> exit = [&]() -> absl::StatusOr<ExitInfo> {
       KILN_ASSIGN_OR_RETURN(const auto process,
-                            container.Start(init.SerializeAsString(), theirs, cancel));
+                            turn.Start(init.SerializeAsString(), theirs, cancel));
       in.Reset();
       out.Reset();
       err.Reset();

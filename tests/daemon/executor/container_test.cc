@@ -172,6 +172,10 @@ TEST_P(ContainerTest, SignalsReachTheProgram) {
   ASSERT_EQ(first.process->Signal(SIGKILL), absl::OkStatus());
   EXPECT_EQ(first.Exit().code, 128 + SIGKILL);
   EXPECT_EQ(third.Exit().code, 128 + SIGKILL);
+  ProcessRequest late;
+  late.args = {"/bin/true"};
+  EXPECT_EQ(container_->Start(late, CancelToken()).status(),
+            absl::FailedPreconditionError("the container's first process has ended"));
 }
 
 TEST_P(ContainerTest, ProgramsThatCannotBeStartedAreNamed) {
