@@ -39,6 +39,34 @@ absl::StatusCode CodeOf(int status) {
   }
 }
 
+// Answers to HEAD say no more than their number.
+absl::string_view ReasonOf(int status) {
+  switch (status) {
+    case 400:
+      return " Bad Request";
+    case 401:
+      return " Unauthorized";
+    case 403:
+      return " Forbidden";
+    case 404:
+      return " Not Found";
+    case 405:
+      return " Method Not Allowed";
+    case 429:
+      return " Too Many Requests";
+    case 500:
+      return " Internal Server Error";
+    case 502:
+      return " Bad Gateway";
+    case 503:
+      return " Service Unavailable";
+    case 504:
+      return " Gateway Timeout";
+    default:
+      return "";
+  }
+}
+
 }  // namespace
 
 std::string ErrorBodyText(absl::string_view body) {
@@ -65,9 +93,10 @@ std::string ErrorBodyText(absl::string_view body) {
 absl::Status ResponseError(absl::string_view method, absl::string_view url,
                            const HttpResponse& response) {
   const std::string text = ErrorBodyText(response.error_body);
-  return absl::Status(CodeOf(response.status),
-                      absl::StrCat("unexpected status from ", method, " ", RedactUrl(url), ": ",
-                                   response.status, text.empty() ? "" : ": ", text));
+  return absl::Status(
+      CodeOf(response.status),
+      absl::StrCat("unexpected status from ", method, " ", RedactUrl(url), ": ", response.status,
+                   ReasonOf(response.status), text.empty() ? "" : ": ", text));
 }
 
 }  // namespace kiln::daemon

@@ -28,7 +28,7 @@ class BuildTest : public testing::Test {
  protected:
   void SetUp() override {
     ASSERT_EQ(::geteuid(), 0u) << "run as root: containers and overlayfs need it";
-    auto daemon = KilndProcess::Start({});
+    auto daemon = KilndProcess::Start({.config = config_});
     ASSERT_TRUE(daemon.ok()) << daemon.status();
     daemon_ = *std::move(daemon);
   }
@@ -56,6 +56,7 @@ class BuildTest : public testing::Test {
   }
 
   BusyboxBase base_;
+  std::string config_;  // of the daemon, beside the usual; set before SetUp
   std::unique_ptr<KilndProcess> daemon_;
 };
 

@@ -1,21 +1,12 @@
 // Images out of a real kilnd, as judged by programs of others: skopeo, umoci, a registry.
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <filesystem>
-#include <map>
-#include <memory>
-#include <nlohmann/json.hpp>
-#include <string>
-#include <vector>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/llb/file_action.h"
-#include "client/session/exports.h"
 #include "store/base/process.h"
-#include "tests/integration/build_fixture.h"
-#include "tests/integration/registry_process.h"
+#include "tests/integration/image_fixture.h"
 
 namespace kiln::integration {
 namespace {
@@ -23,25 +14,11 @@ namespace {
 namespace fs = std::filesystem;
 namespace llb = client::llb;
 using Json = nlohmann::json;
-using Attrs = std::map<std::string, std::string>;
 using testing::HasSubstr;
 using testing::Not;
 
-class ImageTest : public BuildTest {
+class ImageTest : public ImageBuildTest {
  protected:
-  static std::string Output(std::vector<std::string> args) {
-    ProcessOptions options;
-    options.args = std::move(args);
-    auto out = RunCommandForOutput(options, CancelToken());
-    EXPECT_TRUE(out.ok()) << out.status();
-    return out.value_or("");
-  }
-  std::string Kiln(std::vector<std::string> args) {
-    std::vector<std::string> all = {KILN_BINARY, "--addr", daemon_->address()};
-    all.insert(all.end(), args.begin(), args.end());
-    return Output(std::move(all));
-  }
-
   // Two layers on nothing.
   static llb::State TwoLayers() {
     return llb::State()
@@ -51,27 +28,12 @@ class ImageTest : public BuildTest {
 
   absl::StatusOr<Attrs> Export(const std::string& type, const Attrs& attrs,
                                const std::string& file = "", const Attrs& frontend_attrs = {}) {
-    auto definition = TwoLayers().Marshal();
-    if (!definition.ok()) return definition.status();
-    client::ConnectOptions connect;
-    connect.address = daemon_->address();
-    auto connection = client::Connection::Open(connect);
-    if (!connection.ok()) return connection.status();
-    client::SolveOptions options;
-    options.definition = definition->Serialize();
-    options.frontend_attrs = frontend_attrs;
     client::ExportRequest output;
     output.type = type;
     output.attrs = attrs;
     if (!file.empty()) output.target = {.kind = client::ExportTarget::Kind::kFile, .path = file};
-    options.outputs.push_back(output);
-    SeenProgress seen;
-    auto result = client::Solve(**connection, options, &seen);
-    if (!result.ok()) return result.status();
-    return result->exporter_response;
+    return Solve({.state = TwoLayers(), .outputs = {output}, .frontend_attrs = frontend_attrs});
   }
-
-  TempDir dir_;
 };
 
 TEST_F(ImageTest, SkopeoAndUmociReadAnOciArchive) {
@@ -112,9 +74,7 @@ TEST_F(ImageTest, EqualBuildsGiveEqualImages) {
 }
 
 TEST_F(ImageTest, PushedImagesComeBackFromTheRegistry) {
-  RegistryProcess registry;
-  ASSERT_TRUE(registry.Start().ok());
-  const std::string name = registry.host() + "/team/app";
+  const std::string name = In("team/app");
   const auto response =
       Export("image", {{"name", name + ":v1," + name + "-other:v2"}, {"push", "true"}}, "",
              {{"attest:provenance", "mode=max"}});
@@ -160,8 +120,6 @@ TEST_F(ImageTest, ProvenanceIsAttached) {
 }
 
 TEST_F(ImageTest, ImagesAreKeptByNameUntilRemoved) {
-  RegistryProcess registry;
-  ASSERT_TRUE(registry.Start().ok());
   const auto response = Export("image", {{"name", "app:v1"}});
   ASSERT_TRUE(response.ok()) << response.status();
   const Json listed = Json::parse(Kiln({"images", "--json"}));
@@ -173,7 +131,7 @@ TEST_F(ImageTest, ImagesAreKeptByNameUntilRemoved) {
   Kiln({"prune", "--all"});
   ASSERT_TRUE(daemon_->Stop().ok());
   ASSERT_TRUE(daemon_->Restart().ok());
-  const std::string name = registry.host() + "/pushed:v2";
+  const std::string name = In("pushed:v2");
   Kiln({"tag", "app:v1", name});
   EXPECT_THAT(Kiln({"push", name}), HasSubstr(response->at("containerimage.digest")));
   const std::string raw =
@@ -185,34 +143,26 @@ TEST_F(ImageTest, ImagesAreKeptByNameUntilRemoved) {
 }
 
 TEST_F(ImageTest, E23SeveralExportersInOneBuild) {
-  auto definition = TwoLayers().Marshal();
-  ASSERT_TRUE(definition.ok());
-  client::ConnectOptions connect;
-  connect.address = daemon_->address();
-  auto connection = client::Connection::Open(connect);
-  ASSERT_TRUE(connection.ok());
-  client::SolveOptions options;
-  options.definition = definition->Serialize();
+  ImageBuild build{.state = TwoLayers()};
   for (const char* name : {"one", "two"}) {
     client::ExportRequest image;
     image.type = "image";
     image.attrs["name"] = name;
-    options.outputs.push_back(image);
+    build.outputs.push_back(image);
     client::ExportRequest tree;
     tree.type = "local";
     tree.target = {.kind = client::ExportTarget::Kind::kDirectory,
                    .path = absl::StrCat(dir_.path(), "/", name)};
-    options.outputs.push_back(tree);
+    build.outputs.push_back(tree);
     client::ExportRequest tar;
     tar.type = "tar";
     tar.target = {.kind = client::ExportTarget::Kind::kFile,
                   .path = absl::StrCat(dir_.path(), "/", name, ".tar")};
-    options.outputs.push_back(tar);
+    build.outputs.push_back(tar);
   }
-  SeenProgress seen;
-  const auto result = client::Solve(**connection, options, &seen);
-  ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->exporter_response.at("image.name"), "two");
+  const auto response = Solve(build);
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->at("image.name"), "two");
   for (const char* name : {"one", "two"}) {
     EXPECT_EQ(Slurp(absl::StrCat(dir_.path(), "/", name, "/one")), "first\n");
     EXPECT_FALSE(Slurp(absl::StrCat(dir_.path(), "/", name, ".tar")).empty());

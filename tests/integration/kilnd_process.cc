@@ -102,8 +102,8 @@ absl::StatusOr<std::unique_ptr<KilndProcess>> KilndProcess::Start(const Options&
   // Cgroups of its own: other daemons may run at the same time.
   daemon->cgroup_parent_ = fs::path(pattern).filename();
   KILN_RETURN_IF_ERROR(WriteFileAtomic(
-      pattern + "/kilnd.toml",
-      absl::StrCat("[worker.oci]\ndefaultCgroupParent = \"/", daemon->cgroup_parent_, "\"\n")));
+      pattern + "/kilnd.toml", absl::StrCat("[worker.oci]\ndefaultCgroupParent = \"/",
+                                            daemon->cgroup_parent_, "\"\n", options.config)));
   KILN_RETURN_IF_ERROR(daemon->Launch());
   return daemon;
 }

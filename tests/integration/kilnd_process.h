@@ -28,6 +28,7 @@ class KilndProcess {
   struct Options {
     std::string root;  // "": a new folder, removed at the end
     std::vector<std::string> extra_args;
+    std::string config;  // more of its kilnd.toml
   };
   // Starts the binary and waits until its socket accepts.
   static absl::StatusOr<std::unique_ptr<KilndProcess>> Start(const Options& options);

@@ -1,52 +1,129 @@
 #include "tests/integration/registry_process.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include <cstdint>
-#include <cstdlib>
+#include <csignal>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "store/base/check.h"
 #include "store/base/fd.h"
+#include "store/base/status_macros.h"
 
 namespace kiln::integration {
 
-RegistryProcess::RegistryProcess() {
-  const Fd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+namespace {
+
+absl::Status Command(std::vector<std::string> args) {
+  ProcessOptions options;
+  options.args = std::move(args);
+  return RunCommandForOutput(options, CancelToken()).status();
+}
+
+sockaddr_in Loopback(uint16_t port) {
   sockaddr_in address = {};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
+  return address;
+}
+
+uint16_t FreePort() {
+  const Fd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address = Loopback(0);
   socklen_t length = sizeof(address);
   KILN_CHECK(::bind(probe.get(), reinterpret_cast<sockaddr*>(&address), length) == 0);
   KILN_CHECK(::getsockname(probe.get(), reinterpret_cast<sockaddr*>(&address), &length) == 0);
-  host_ = absl::StrCat("127.0.0.1:", ntohs(address.sin_port));
-  dir_.Write("config.yml", absl::StrCat("version: 0.1\nlog:\n  accesslog:\n    disabled: true\n",
-                                        "storage:\n  filesystem:\n    rootdirectory: ", dir_.path(),
-                                        "/data\nhttp:\n  addr: ", host_, "\n"));
+  return ntohs(address.sin_port);
+}
+
+}  // namespace
+
+RegistryProcess::RegistryProcess(const Options& options)
+    : options_(options), port_(FreePort()), host_(absl::StrCat("127.0.0.1:", port_)) {
+  std::string config = absl::StrCat(
+      "version: 0.1\nlog:\n  level: error\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n",
+      "    rootdirectory: ", dir_.path(), "/data\nhttp:\n  addr: ", host_, "\n");
+  if (options.tls)
+    absl::StrAppend(&config, "  tls:\n    certificate: ", dir_.path(),
+                    "/server.crt\n    key: ", dir_.path(), "/server.key\n");
+  if (!options.user.empty())
+    absl::StrAppend(&config, "auth:\n  htpasswd:\n    realm: test\n    path: ", dir_.path(),
+                    "/htpasswd\n");
+  dir_.Write("config.yml", config);
+}
+
+absl::Status RegistryProcess::WriteCertificates() const {
+  const std::string& dir = dir_.path();
+  KILN_RETURN_IF_ERROR(
+      Command({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+               "-nodes", "-days", "2", "-subj", "/CN=test authority", "-keyout", dir + "/ca.key",
+               "-out", ca_file()}));
+  KILN_RETURN_IF_ERROR(Command({"openssl", "req", "-newkey", "ec", "-pkeyopt",
+                                "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=registry",
+                                "-keyout", dir + "/server.key", "-out", dir + "/server.csr"}));
+  dir_.Write("server.ext", "subjectAltName=IP:127.0.0.1\n");
+  return Command({"openssl", "x509", "-req", "-in", dir + "/server.csr", "-CA", ca_file(), "-CAkey",
+                  dir + "/ca.key", "-CAcreateserial", "-days", "2", "-extfile", dir + "/server.ext",
+                  "-out", dir + "/server.crt"});
+}
+
+bool RegistryProcess::Accepts() const {
+  const Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_in address = Loopback(port_);
+  return ::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
 }
 
 absl::Status RegistryProcess::Start() {
-  ProcessOptions options;
-  options.args = {"docker-registry", "serve", dir_.path() + "/config.yml"};
-  auto process = Process::Start(options);
-  if (!process.ok()) return process.status();
-  process_ = *std::move(process);
-  for (int i = 0; i < 200; ++i) {
-    const Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port =
-        htons(static_cast<uint16_t>(std::atoi(host_.substr(host_.find(':') + 1).c_str())));
-    if (::connect(client.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0)
-      return absl::OkStatus();
-    absl::SleepFor(absl::Milliseconds(50));
+  if (options_.tls && Slurp(ca_file()).empty()) KILN_RETURN_IF_ERROR(WriteCertificates());
+  if (!options_.user.empty())
+    KILN_RETURN_IF_ERROR(Command({"htpasswd", "-B", "-b", "-c", "-C", "4",
+                                  dir_.path() + "/htpasswd", options_.user, options_.password}));
+  KILN_ASSIGN_OR_RETURN(const Fd log,
+                        OpenFile(dir_.path() + "/log", O_WRONLY | O_CREAT | O_APPEND, 0600));
+  ProcessOptions process;
+  process.args = {"docker-registry", "serve", dir_.path() + "/config.yml"};
+  process.stdout_fd = log.get();
+  process.stderr_fd = log.get();
+  KILN_ASSIGN_OR_RETURN(process_, Process::Start(process));
+  const absl::Time end = absl::Now() + absl::Seconds(20);
+  while (!Accepts()) {
+    if (absl::Now() > end)
+      return absl::UnavailableError("the registry does not answer: " + Slurp(dir_.path() + "/log"));
+    absl::SleepFor(absl::Milliseconds(10));
   }
-  return absl::UnavailableError("the registry does not answer");
+  return absl::OkStatus();
+}
+
+void RegistryProcess::Stop() {
+  if (!process_.running()) return;
+  process_.Signal(SIGKILL).IgnoreError();
+  process_.Wait(CancelToken()).IgnoreError();
+}
+
+std::vector<std::string> RegistryProcess::Requests(const std::vector<std::string>& texts) const {
+  std::vector<std::string> found;
+  for (absl::string_view line : absl::StrSplit(Slurp(dir_.path() + "/log"), '\n')) {
+    bool all = true;
+    for (const std::string& text : texts) all = all && absl::StrContains(line, text);
+    // 127.0.0.1 - - [date] "METHOD path HTTP/1.1" status …
+    const size_t quote = line.find('"');
+    if (!all || quote == absl::string_view::npos) continue;
+    found.emplace_back(line.substr(quote + 1));
+  }
+  return found;
+}
+
+absl::Status RegistryProcess::DeleteBlob(const std::string& repository,
+                                         absl::string_view digest) const {
+  return Command({"curl", "-sf", "-X", "DELETE",
+                  absl::StrCat("http://", host_, "/v2/", repository, "/blobs/", digest)});
 }
 
 }  // namespace kiln::integration

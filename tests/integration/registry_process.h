@@ -1,8 +1,10 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "store/base/process.h"
 #include "tests/integration/builds.h"
 
@@ -12,13 +14,34 @@ namespace kiln::integration {
 // end.
 class RegistryProcess {
  public:
-  RegistryProcess();
+  struct Options {
+    bool tls = false;  // with a certificate of an authority of its own
+    std::string user = "", password = "";
+  };
+  RegistryProcess() : RegistryProcess(Options{}) {}
+  explicit RegistryProcess(const Options& options);
+
   // Starts it and waits until it accepts.
   absl::Status Start();
+  // Kills it; what it has stays for the next Start.
+  void Stop();
+
   const std::string& host() const { return host_; }  // "127.0.0.1:PORT"
+  std::string ca_file() const { return dir_.path() + "/ca.crt"; }
+
+  // The requests so far, 'METHOD path HTTP/1.1" status …', that hold all of these texts. The log
+  // may be behind what a client has seen.
+  std::vector<std::string> Requests(const std::vector<std::string>& texts) const;
+  // Makes a repository forget a blob. Plain http only.
+  absl::Status DeleteBlob(const std::string& repository, absl::string_view digest) const;
 
  private:
+  absl::Status WriteCertificates() const;
+  bool Accepts() const;
+
+  const Options options_;
   TempDir dir_;
+  uint16_t port_ = 0;
   std::string host_;
   Process process_;
 };

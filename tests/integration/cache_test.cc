@@ -1,0 +1,237 @@
+// Caches in a real registry, through a real kilnd: images-and-cache.md 7.1, by number.
+
+#include <sys/stat.h>
+#include <utime.h>
+
+#include <set>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "client/llb/file_action.h"
+#include "tests/integration/image_fixture.h"
+
+namespace kiln::integration {
+namespace {
+
+namespace llb = client::llb;
+using Json = nlohmann::json;
+using testing::Each;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+constexpr char kRandom[] = "head -c 16 /dev/urandom > /random";
+constexpr char kCacheConfig[] = "application/vnd.buildkit.cacheconfig.v0";
+
+class CacheTest : public ImageBuildTest {
+ protected:
+  static llb::State RandomStep() { return BaseImage().Run(Step("random", kRandom)).Root(); }
+  // Its file alone, so that the layers of the step are not in the result.
+  static llb::State RandomFile() {
+    return llb::State().File(llb::Copy(RandomStep(), "/random", "/random"));
+  }
+  static Json CacheOf(const std::string& repository) {
+    return Blob(repository, Manifest(repository, "latest").at("config").at("digest"));
+  }
+};
+
+TEST_F(CacheTest, C01_AllOfABuildComesBackFromTheRegistry) {
+  for (const llb::State& state : {RandomStep(), RandomFile()}) {
+    const std::string first =
+        Content({.state = state, .to = {RegistryCache(In("c1"), {{"mode", "max"}})}}, "random");
+    ASSERT_EQ(first.size(), 16u);
+    Prune();
+    SeenProgress seen;
+    EXPECT_EQ(Content({.state = state, .from = {RegistryCache(In("c1"))}}, "random", &seen), first);
+    EXPECT_FALSE(Ran(seen, "random"));
+    Prune();
+    EXPECT_NE(Content({.state = state}, "random"), first) << "nothing else remembers it";
+    Prune();
+  }
+}
+
+TEST_F(CacheTest, C02_ModeMinHasTheLastStageOnly) {
+  const std::string first =
+      Content({.state = RandomFile(), .to = {RegistryCache(In("c2"))}}, "random");
+  Prune();
+  SeenProgress seen;
+  EXPECT_EQ(Content({.state = RandomFile(), .from = {RegistryCache(In("c2"))}}, "random", &seen),
+            first);
+  EXPECT_FALSE(Ran(seen, "random"));
+  Prune();
+  SeenProgress again;
+  EXPECT_NE(Content({.state = RandomStep(), .from = {RegistryCache(In("c2"))}}, "random", &again),
+            first);
+  EXPECT_TRUE(Ran(again, "random"));
+}
+
+TEST_F(CacheTest, C04_ALostBlobLeavesItsRecord) {
+  ASSERT_TRUE(
+      Solve({.state = RandomFile(), .to = {RegistryCache(In("c4"), {{"mode", "max"}})}}).ok());
+  const Json before = CacheOf("c4");
+  ASSERT_EQ(before.at("layers").size(), 3u);
+  ASSERT_EQ(before.at("records").size(), 5u);
+  std::string lost;  // the one above another: the step's
+  for (const Json& layer : before.at("layers"))
+    if (!layer.contains("parent") || layer.at("parent") != -1) lost = layer.at("blob");
+  ASSERT_TRUE(registry().DeleteBlob("c4", lost).ok());
+  Prune();
+  SeenProgress seen;
+  const auto done = Solve({.state = RandomFile(),
+                           .outputs = {ToFolder(dir_.path())},
+                           .to = {RegistryCache(In("c4-again"), {{"mode", "max"}})},
+                           .from = {RegistryCache(In("c4"))}},
+                          &seen);
+  ASSERT_TRUE(done.ok()) << done.status();
+  EXPECT_FALSE(Ran(seen, "random"));
+  const Json after = CacheOf("c4-again");
+  EXPECT_EQ(after.at("layers").size(), 1u);
+  ASSERT_EQ(after.at("records").size(), 5u);
+  for (size_t i = 0; i < 5; ++i) {
+    const Json &one = before.at("records")[i], &other = after.at("records")[i];
+    EXPECT_EQ(one.at("digest"), other.at("digest"));
+    EXPECT_EQ(one.value("inputs", Json()), other.value("inputs", Json()));
+  }
+}
+
+TEST_F(CacheTest, C05_InlineCacheGivesTheSameImage) {
+  const client::CacheEntry inside = {"inline", {}};
+  const auto first =
+      Solve({.state = RandomStep(), .outputs = {ToRegistry(In("c5"))}, .to = {inside}});
+  ASSERT_TRUE(first.ok()) << first.status();
+  Prune();
+  SeenProgress seen;
+  const auto second = Solve({.state = RandomStep(),
+                             .outputs = {ToRegistry(In("c5-again"))},
+                             .to = {inside},
+                             .from = {RegistryCache(In("c5"))}},
+                            &seen);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_FALSE(Ran(seen, "random"));
+  EXPECT_EQ(first->at("containerimage.digest"), second->at("containerimage.digest"));
+}
+
+TEST_F(CacheTest, C06_AMissingImportConcernsNobodyElse) {
+  const std::string first = Content(
+      {.state = RandomStep(), .to = {RegistryCache(In("c6"), {{"mode", "max"}})}}, "random");
+  Prune();
+  SeenProgress seen;
+  EXPECT_EQ(Content({.state = RandomStep(),
+                     .from = {RegistryCache(In("c6")), RegistryCache(In("nothing"))}},
+                    "random", &seen),
+            first);
+  EXPECT_EQ(seen.step("importing cache manifest from " + In("c6") + ":latest").error, "");
+  EXPECT_THAT(seen.step("importing cache manifest from " + In("nothing") + ":latest").error,
+              HasSubstr("not found"));
+}
+
+TEST_F(CacheTest, C07_AnEmptyBuildHasNoCache) {
+  const std::vector<Attrs> forms = {{{"image-manifest", "true"}, {"oci-mediatypes", "true"}},
+                                    {{"image-manifest", "false"}, {"oci-mediatypes", "true"}},
+                                    {{"image-manifest", "false"}, {"oci-mediatypes", "false"}}};
+  for (const Attrs& form : forms) {
+    SeenProgress seen;
+    const auto done = Solve({.to = {RegistryCache(In("c7"), form)}}, &seen);
+    EXPECT_TRUE(done.ok()) << done.status();
+  }
+  EXPECT_FALSE(HasManifest("c7", "latest"));
+}
+
+TEST_F(CacheTest, C08_FormsThatExcludeEachOther) {
+  SeenProgress seen;
+  const auto done = Solve({.state = RandomStep(),
+                           .to = {RegistryCache(In("c8"), {{"image-manifest", "true"},
+                                                           {"oci-mediatypes", "false"},
+                                                           {"ignore-error", "true"}})}},
+                          &seen);
+  EXPECT_THAT(std::string(done.status().message()),
+              HasSubstr("OCI mediatypes are required for image-manifest cache format"));
+  EXPECT_FALSE(Ran(seen, "random")) << "said before the build";
+}
+
+TEST_F(CacheTest, C09_AnUnreachableCacheFailsUnlessIgnored) {
+  const std::string nobody = "127.0.0.1:1/cache";
+  for (const bool ignored : {false, true}) {
+    const auto done =
+        Solve({.state = RandomStep(),
+               .to = {RegistryCache(nobody, {{"ignore-error", ignored ? "true" : "false"}})}});
+    EXPECT_EQ(done.ok(), ignored) << done.status();
+    if (ignored) continue;
+    EXPECT_THAT(std::string(done.status().message()),
+                testing::AllOf(HasSubstr(nobody), HasSubstr("connect")));
+  }
+}
+
+TEST_F(CacheTest, C12_NothingIsLeftOfAnImport) {
+  // Two ways to one layer.
+  const absl::Time then = absl::FromUnixSeconds(1'000'000'000);
+  const llb::State one =
+      llb::State().File(llb::Mkfile("/same", 0644, "content", {.created = then}));
+  const llb::State other =
+      llb::State().File(llb::Copy(llb::State().File(llb::Mkfile("/same", 0644, "content")), "/same",
+                                  "/same", {.created = then}));
+  const auto done = Solve({.state = llb::Merge({one, other}),
+                           .outputs = {ToFolder(dir_.path() + "/all")},
+                           .to = {RegistryCache(In("c12"), {{"mode", "max"}})}});
+  ASSERT_TRUE(done.ok()) << done.status();
+  Prune();
+  EXPECT_EQ(Content({.state = other, .from = {RegistryCache(In("c12"))}}, "same"), "content");
+  Prune();
+  EXPECT_THAT(Kiln({"du"}), HasSubstr("Total:\t\t0B"));
+}
+
+TEST_F(CacheTest, C15_LayersAreOfTheTypesAskedFor) {
+  ASSERT_TRUE(Solve({.state = base_.state(),
+                     .outputs = {ToRegistry(In("docker-base"), {{"oci-mediatypes", "false"}})}})
+                  .ok());
+  ASSERT_THAT(std::string(Manifest("docker-base", "latest").at("layers")[0].at("mediaType")),
+              StartsWith("application/vnd.docker."));
+  const llb::State state =
+      llb::Image(In("docker-base")).AddEnv("PATH", "/bin").Run(Step("random", kRandom)).Root();
+  const auto types = [&](const Attrs& form) {
+    Attrs attrs = form;
+    attrs["mode"] = "max";
+    EXPECT_TRUE(Solve({.state = state, .to = {RegistryCache(In("c15"), attrs)}}).ok());
+    std::vector<std::string> found;
+    const Json manifest = Manifest("c15", "latest");
+    for (const Json& entry : manifest.at(manifest.contains("layers") ? "layers" : "manifests"))
+      if (entry.at("mediaType") != kCacheConfig) found.push_back(entry.at("mediaType"));
+    EXPECT_EQ(found.size(), 2u);
+    return found;
+  };
+  EXPECT_THAT(types({}), Each(StartsWith("application/vnd.oci.image.layer.v1")));
+  EXPECT_THAT(types({{"oci-mediatypes", "false"}}),
+              Each(StartsWith("application/vnd.docker.image.rootfs.diff")));
+}
+
+TEST_F(CacheTest, C19_WhatOfAContextCounts) {
+  TempDir source;
+  source.Write("file", "content");
+  const std::string file = source.path() + "/file";
+  const auto build = [&] {
+    const llb::State context = llb::State().File(llb::Copy(
+        llb::Local("src", {.shared_key_hint = "src"}), "/", "/", {.dir_contents_only = true}));
+    llb::ExecState exec = BaseImage().Run(Step("random", kRandom));
+    exec.AddMount({.target = "/src", .source = context, .readonly = true, .no_output = true});
+    return ImageBuild{.state = exec.Root(),
+                      .from = {RegistryCache(In("c19"))},
+                      .locals = {{"src", source.path()}}};
+  };
+  ImageBuild first = build();
+  first.from.clear();
+  first.to = {RegistryCache(In("c19"), {{"mode", "max"}})};
+  const std::string content = Content(first, "random");
+
+  Prune();
+  utimbuf times = {1'000'000'000, 1'000'000'000};
+  ASSERT_EQ(::utime(file.c_str(), &times), 0);
+  EXPECT_EQ(Content(build(), "random"), content) << "another time";
+  Prune();
+  ASSERT_EQ(::chown(file.c_str(), 1000, 1000), 0);
+  EXPECT_EQ(Content(build(), "random"), content) << "another owner";
+  Prune();
+  ASSERT_EQ(::chmod(file.c_str(), 0600), 0);
+  EXPECT_NE(Content(build(), "random"), content) << "another mode";
+}
+
+}  // namespace
+}  // namespace kiln::integration
