@@ -8,4 +8,4 @@ cmake --build --preset release
 # Tests labelled "root" make mounts and containers.
 sudo=
 if [ "$(id -u)" != 0 ]; then sudo="sudo env PATH=$PATH"; fi
-exec $sudo ctest --test-dir build/release --output-on-failure --repeat until-pass:2 -j"$(nproc)" "$@"
+exec $sudo ctest --test-dir build/release --output-on-failure -j"$(nproc)" "$@"

@@ -3,10 +3,13 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <net/if.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -18,6 +21,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -38,6 +42,9 @@ struct Outcome {
   std::string out, err;
 };
 
+// Of the names of this process's steps.
+std::string StepPrefix() { return absl::StrCat("test", ::getpid(), "-"); }
+
 class OciExecutorTest : public testing::Test {
  protected:
   OciExecutorTest() {
@@ -50,7 +57,7 @@ class OciExecutorTest : public testing::Test {
 
   ProcessSpec Spec(std::vector<std::string> args) {
     ProcessSpec spec;
-    spec.id = absl::StrCat("test", ::getpid(), "-", ++next_id_);
+    spec.id = absl::StrCat(StepPrefix(), ++next_id_);
     spec.rootfs = scratch_.root();
     spec.args = std::move(args);
     spec.env = {"PATH=/bin"};
@@ -395,7 +402,7 @@ TEST_F(OciExecutorTest, HostileMountTargetsStayInTheRoot) {
   EXPECT_TRUE(fs::is_empty(scratch_.folder() + "/victim"));
 }
 
-// What the machine has of things that a step could leave behind.
+// What there is of things that a step could leave behind, of this test alone: others run beside it.
 struct Census {
   size_t fds = 0, mounts = 0, cgroups = 0, children = 0, files = 0;
   bool operator==(const Census&) const = default;
@@ -417,23 +424,21 @@ size_t CountEntries(const std::string& dir, bool recursive) {
   return n;
 }
 
+// `state_dir`: the executor's.
 Census Count(const std::string& state_dir) {
   Census census;
   census.fds = CountEntries("/proc/self/fd", false);
   for (absl::string_view line : absl::StrSplit(*ReadFileToString("/proc/self/mountinfo"), '\n'))
-    census.mounts += !line.empty();
-  // Other daemons' steps may come and go meanwhile: ours are told by their
-  // names.
+    census.mounts += absl::StrContains(line, fs::path(state_dir).parent_path().string());
   for (const CgroupLayout::Hierarchy& one : CgroupLayout::Detect().hierarchies) {
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(one.mount_point + "/buildkit", error))
-      census.cgroups += absl::StrContains(entry.path().string(), absl::StrCat("test", ::getpid()));
+      census.cgroups += absl::StrContains(entry.path().string(), StepPrefix());
   }
-  const std::string children =
-      *ReadFileToString(absl::StrCat("/proc/self/task/", ::getpid(), "/children"));
-  census.children =
-      static_cast<std::vector<std::string>>(absl::StrSplit(children, ' ', absl::SkipEmpty()))
-          .size();
+  for (const auto& thread : fs::directory_iterator("/proc/self/task")) {
+    const std::string children = ReadFileToString(thread.path() / "children").value_or("");
+    census.children += std::count(children.begin(), children.end(), ' ');
+  }
   census.files = CountEntries(state_dir + "/bundles", true) +
                  CountEntries(state_dir + "/runtime", true) +
                  CountEntries(state_dir + "/networks", true) +
@@ -456,7 +461,8 @@ std::set<int> Running(const std::string& needle) {
 
 class OciExecutorLeakTest : public OciExecutorTest {
  protected:
-  std::string Marker() { return absl::StrCat("1000", ::getpid(), next_id_); }
+  // A number that no other process's contains.
+  std::string Marker() { return absl::StrFormat("1%08d%04d", ::getpid(), next_id_); }
 };
 
 TEST_F(OciExecutorLeakTest, NothingIsLeftWhateverTheOutcome) {
@@ -608,48 +614,55 @@ TEST_F(OciExecutorTest, RuncGivesTheSame) {
   canceller.join();
 }
 
-// A network of the machine's own plugins, without what needs a firewall.
+size_t NetworkLinks() {
+  struct if_nameindex* all = ::if_nameindex();
+  size_t n = 0;
+  while (all != nullptr && all[n].if_name != nullptr) ++n;
+  ::if_freenameindex(all);
+  return n;
+}
+
+// A network of the machine's own plugins, without what needs a firewall. The thread's network is
+// its own, so that names, addresses and counts are too.
 TEST_F(OciExecutorTest, CniNetworkIsMadeAndTakenDown) {
   if (::access("/usr/lib/cni/bridge", X_OK) != 0)
     GTEST_SKIP() << "needs the package containernetworking-plugins";
-  const std::string bridge = absl::StrCat("kt", ::getpid() % 100000);
   const std::string config = scratch_.folder() + "/cni.json";
   std::ofstream(config) << absl::StrCat(
-      R"({"cniVersion":"0.4.0","name":"t","plugins":[{"type":"bridge","bridge":")", bridge,
-      R"(","isDefaultGateway":true,"ipam":{"type":"host-local","dataDir":")", scratch_.folder(),
+      R"({"cniVersion":"0.4.0","name":"t","plugins":[{"type":"bridge","bridge":"kt0",)",
+      R"("isDefaultGateway":true,"ipam":{"type":"host-local","dataDir":")", scratch_.folder(),
       R"(/addresses","ranges":[[{"subnet":"10.98.76.0/24"}]]}}]})");
   OciExecutorOptions options;
   options.state_dir = scratch_.folder() + "/state";
   options.network.cni_config_path = config;
   options.network.cni_binary_dir = "/usr/lib/cni";
-  executor_.reset();
-  executor_ = *OciExecutor::Create(options);
-  EXPECT_STREQ(executor_->default_network(), "cni");
-  const auto links = [] { return CountEntries("/sys/class/net", false); };
-  (void)Run(Shell("true"));  // makes the bridge
-  const Census before = Count(options.state_dir);
-  const size_t links_before = links();
-  const Outcome outcome = Run(Shell("ip -4 -o addr show eth0; ip route; ip -o link | wc -l"));
-  ASSERT_TRUE(outcome.exit.ok()) << outcome.exit.status();
-  EXPECT_THAT(outcome.out, HasSubstr("inet 10.98.76."));
-  EXPECT_THAT(outcome.out, HasSubstr("default via 10.98.76.1"));
-  EXPECT_TRUE(absl::EndsWith(outcome.out, "\n2\n")) << outcome.out;
-  EXPECT_EQ(Count(options.state_dir), before);
-  EXPECT_EQ(links(), links_before);
-  size_t addresses = 0;
-  for (const auto& entry : fs::directory_iterator(scratch_.folder() + "/addresses/t"))
-    addresses += absl::StartsWith(entry.path().filename().string(), "10.");
-  EXPECT_EQ(addresses, 0u);
-  // A plugin that fails is the step's failure, and leaves nothing.
-  std::ofstream(config) << R"({"cniVersion":"0.4.0","name":"t","type":"nosuchplugin"})";
-  executor_.reset();
-  executor_ = *OciExecutor::Create(options);
-  EXPECT_THAT(std::string(Run(Shell("true")).exit.status().message()),
-              HasSubstr("CNI setup error"));
-  EXPECT_EQ(Count(options.state_dir), before);
-  ProcessOptions remove;
-  remove.args = {"ip", "link", "del", bridge};
-  EXPECT_TRUE(RunCommandForOutput(remove, CancelToken()).ok());
+  std::thread([&] {
+    ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+    executor_.reset();
+    executor_ = *OciExecutor::Create(options);
+    EXPECT_STREQ(executor_->default_network(), "cni");
+    (void)Run(Shell("true"));  // makes the bridge
+    const Census before = Count(options.state_dir);
+    const size_t links_before = NetworkLinks();
+    const Outcome outcome = Run(Shell("ip -4 -o addr show eth0; ip route; ip -o link | wc -l"));
+    ASSERT_TRUE(outcome.exit.ok()) << outcome.exit.status();
+    EXPECT_THAT(outcome.out, HasSubstr("inet 10.98.76."));
+    EXPECT_THAT(outcome.out, HasSubstr("default via 10.98.76.1"));
+    EXPECT_TRUE(absl::EndsWith(outcome.out, "\n2\n")) << outcome.out;
+    EXPECT_EQ(Count(options.state_dir), before);
+    EXPECT_EQ(NetworkLinks(), links_before);
+    size_t addresses = 0;
+    for (const auto& entry : fs::directory_iterator(scratch_.folder() + "/addresses/t"))
+      addresses += absl::StartsWith(entry.path().filename().string(), "10.");
+    EXPECT_EQ(addresses, 0u);
+    // A plugin that fails is the step's failure, and leaves nothing.
+    std::ofstream(config) << R"({"cniVersion":"0.4.0","name":"t","type":"nosuchplugin"})";
+    executor_.reset();
+    executor_ = *OciExecutor::Create(options);
+    EXPECT_THAT(std::string(Run(Shell("true")).exit.status().message()),
+                HasSubstr("CNI setup error"));
+    EXPECT_EQ(Count(options.state_dir), before);
+  }).join();
 }
 
 TEST(FindRuntimeTest, NamesWhatIsMissing) {
