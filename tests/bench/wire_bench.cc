@@ -9,9 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <map>
@@ -19,20 +16,15 @@
 #include <thread>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
-#include "client/connection.h"
 #include "client/llb/exec.h"
 #include "client/llb/file_action.h"
 #include "client/llb/source.h"
 #include "client/llb/state.h"
 #include "client/random_id.h"
-#include "client/solve/solve.h"
 #include "store/base/fd.h"
-#include "store/base/status_macros.h"
+#include "tests/bench/against_daemons.h"
 
 namespace kiln::client {
 namespace {
@@ -44,12 +36,6 @@ constexpr int kFilesPerDir = 100;
 constexpr int kSameClients = 20;
 constexpr int kOwnClients = 40;
 constexpr int kCachedSteps = 30;
-
-[[noreturn]] void Die(const absl::Status& status, absl::string_view doing) {
-  std::fprintf(stderr, "wire_bench: %s: %s\n", std::string(doing).c_str(),
-               std::string(status.message()).c_str());
-  std::exit(1);
-}
 
 // The folders that builds read.
 class Folders {
@@ -111,21 +97,10 @@ llb::State Base() {
   return llb::State().File(llb::Copy(llb::Local("base", info), "/", "/", Contents()));
 }
 
-// One build as a client of its own; returns how long it took.
 absl::Duration Build(const std::string& address, const Folders& folders, const llb::State& state) {
   SolveOptions options;
-  const auto definition = state.Marshal();
-  if (!definition.ok()) Die(definition.status(), "graph");
-  options.definition = definition->Serialize();
   options.local_dirs = folders.dirs();
-  const absl::Time begin = absl::Now();
-  ConnectOptions connect;
-  connect.address = address;
-  const auto connection = Connection::Open(connect);
-  if (!connection.ok()) Die(connection.status(), address);
-  const auto result = Solve(**connection, options, nullptr);
-  if (!result.ok()) Die(result.status(), address);
-  return absl::Now() - begin;
+  return TimeBuild(address, options, state);
 }
 
 // `count` clients at once; returns when the last is done.
@@ -173,22 +148,16 @@ llb::State Context(const std::string& hint) {
   return llb::State().File(llb::Copy(llb::Local("context", info), "/", "/", Contents()));
 }
 
-// What is measured: a scenario may prepare (unmeasured) before the build that counts.
-struct Scenario {
-  const char* name;
-  std::function<absl::Duration(const std::string& address, Folders& folders)> run;
-};
-
-std::vector<Scenario> Scenarios() {
-  const auto again = [](auto make) {
-    return [make](const std::string& address, Folders& folders) {
+std::vector<Scenario> Scenarios(Folders& folders) {
+  const auto again = [&folders](auto make) {
+    return [make, &folders](const std::string& address) {
       const llb::State state = make(NewId());
       Build(address, folders, state);
       return Build(address, folders, state);
     };
   };
-  const auto cold = [](auto make) {
-    return [make](const std::string& address, Folders& folders) {
+  const auto cold = [&folders](auto make) {
+    return [make, &folders](const std::string& address) {
       return Build(address, folders, make(NewId()));
     };
   };
@@ -199,20 +168,20 @@ std::vector<Scenario> Scenarios() {
       {"20 sequential execs of true, cold", cold(execs)},
       {"context of 20,000 files, first", cold(Context)},
       {"context of 20,000 files, one changed",
-       [](const std::string& address, Folders& folders) {
+       [&folders](const std::string& address) {
          const llb::State state = Context(NewId());
          Build(address, folders, state);
          folders.ChangeOneFile();
          return Build(address, folders, state);
        }},
       {"20 clients, same new step of 1 s",
-       [](const std::string& address, Folders& folders) {
+       [&folders](const std::string& address) {
          const llb::State state =
              Base().AddEnv("SALT", NewId()).Run(llb::Args({"/bin/sleep", "1"}));
          return BuildMany(address, folders, std::vector<llb::State>(kSameClients, state));
        }},
       {"40 clients, a step of its own each",
-       [](const std::string& address, Folders& folders) {
+       [&folders](const std::string& address) {
          std::vector<llb::State> states;
          for (int i = 0; i < kOwnClients; ++i) states.push_back(Execs(NewId(), 1));
          return BuildMany(address, folders, states);
@@ -221,58 +190,13 @@ std::vector<Scenario> Scenarios() {
   };
 }
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
-
 int Main(int argc, char** argv) {
   setenv("GRPC_VERBOSITY", "NONE", 0);
-  int rounds = 3;
-  std::string only;
-  std::vector<std::pair<std::string, std::string>> daemons;  // name, address
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    const size_t equals = argument.find('=');
-    if (argument == "--rounds" && i + 1 < argc && absl::SimpleAtoi(argv[i + 1], &rounds)) {
-      ++i;
-    } else if (argument == "--only" && i + 1 < argc) {
-      only = argv[++i];
-    } else if (equals != std::string::npos && equals > 0) {
-      daemons.emplace_back(argument.substr(0, equals), argument.substr(equals + 1));
-    } else {
-      daemons.clear();
-      break;
-    }
-  }
-  if (daemons.empty() || rounds < 1) {
-    std::fputs("usage: wire_bench [--rounds N] [--only TEXT] NAME=ADDRESS...\n", stderr);
-    return 2;
-  }
+  const Arguments arguments = ParseArguments(argc, argv, {});
   Folders folders;
-  for (const auto& [name, address] : daemons) Build(address, folders, Execs("warm-up", 1));
-  std::printf("%-40s", "seconds, median");
-  for (const auto& [name, address] : daemons) std::printf(" %12s", name.c_str());
-  for (size_t i = 1; i < daemons.size(); ++i)
-    std::printf("   %s/%s", daemons[0].first.c_str(), daemons[i].first.c_str());
-  std::printf("\n");
-  for (const Scenario& scenario : Scenarios()) {
-    if (!absl::StrContains(scenario.name, only)) continue;
-    std::vector<std::vector<double>> times(daemons.size());
-    for (int round = 0; round < rounds; ++round) {
-      for (size_t i = 0; i < daemons.size(); ++i) {
-        times[i].push_back(absl::ToDoubleSeconds(scenario.run(daemons[i].second, folders)));
-      }
-    }
-    std::printf("%-40s", scenario.name);
-    for (const auto& each : times) std::printf(" %12.3f", Median(each));
-    for (size_t i = 1; i < daemons.size(); ++i) {
-      std::printf("   %12.2f", Median(times[0]) / Median(times[i]));
-    }
-    std::printf("\n");
-    std::fflush(stdout);
-  }
+  for (const auto& [name, address] : arguments.daemons)
+    Build(address, folders, Execs("warm-up", 1));
+  RunAndPrint(arguments, Scenarios(folders));
   return 0;
 }
 
