@@ -10,6 +10,7 @@
 #include "daemon/attest/build_facts.h"
 #include "daemon/attest/provenance.h"
 #include "daemon/control/run_exports.h"
+#include "daemon/frontend/sbom_attach.h"
 #include "daemon/image/platform.h"
 #include "daemon/ops/ref_result.h"
 #include "proto/buildkit/control.pb.h"
@@ -168,7 +169,8 @@ class SolveRun {
   // Builds and exports.
   absl::Status Run(const CancelToken& cancel, BuildEnd* end) {
     if (caches_->imports() != nullptr) caches_->Start(build_.job);
-    KILN_ASSIGN_OR_RETURN(const BridgeResult result, Answer(cancel));
+    KILN_ASSIGN_OR_RETURN(BridgeResult result, Answer(cancel));
+    KILN_RETURN_IF_ERROR(AddSbom(cancel, &result));
     KILN_ASSIGN_OR_RETURN(ExportSource source, Evaluate(result, cancel));
     KILN_RETURN_IF_ERROR(AddProvenance(result, &source));
     end->result_metadata = result.metadata;
@@ -256,6 +258,14 @@ class SolveRun {
                           build_.bridge->AddDefinition(request_.definition().SerializeAsString(),
                                                        request_.definition().def_size() > 0));
     return result;
+  }
+
+  absl::Status AddSbom(const CancelToken& cancel, BridgeResult* result) {
+    KILN_ASSIGN_OR_RETURN(const auto platforms, Platforms(result->metadata));
+    std::vector<std::string> ids;
+    for (const ExportSource::Platform& platform : platforms) ids.push_back(platform.id);
+    BridgeClient client(deps_.bridge_parts, build_.bridge, cancel);
+    return AttachSbom(client, build_.frontend_attrs, ids, result);
   }
 
   absl::StatusOr<ExportSource> Evaluate(const BridgeResult& result, const CancelToken& cancel) {

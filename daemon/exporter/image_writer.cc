@@ -6,7 +6,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "daemon/attest/spdx.h"
 #include "daemon/attest/statement.h"
+#include "daemon/exporter/layer_files.h"
 #include "daemon/exporter/parallel.h"
 #include "daemon/image/image_config.h"
 #include "daemon/image/platform_json.h"
@@ -21,6 +23,7 @@ namespace {
 constexpr char kConfigKey[] = "containerimage.config";
 constexpr char kBaseConfigKey[] = "containerimage.base.config";
 constexpr char kRewrittenKey[] = "buildkit/rewritten-timestamp";
+constexpr char kSpdx[] = "https://spdx.dev/Document";
 constexpr size_t kPlatformsAtOnce = 4;
 constexpr size_t kFetchesAtOnce = 4;
 
@@ -300,13 +303,27 @@ class Writing {
     return subjects;
   }
 
+  // Lists of what the image consists of name files; the layer of each is known only now.
+  absl::Status NameLayers(const Part& part, std::vector<LoadedAttestation>* attestations) {
+    LayerFiles files(layers_, &lease_, part.layers);
+    for (LoadedAttestation& each : *attestations) {
+      if (!each.is_core_sbom() || each.predicate_type != kSpdx) continue;
+      KILN_ASSIGN_OR_RETURN(each.predicate,
+                            NameLayersInSpdx(each.predicate, [&](const std::string& path) {
+                              return files.Find(path, context_.cancel);
+                            }));
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status WriteAttestations(size_t i) {
     const std::vector<Attestation>* attestations = AttestationsOf(platforms_[i].id);
     if (attestations == nullptr) return absl::OkStatus();
     const store::Descriptor& target = parts_[i].manifest.descriptor;
     KILN_ASSIGN_OR_RETURN(const auto subjects,
                           DefaultSubjects(platforms_[i].platform, target.digest));
-    KILN_ASSIGN_OR_RETURN(const auto loaded, LoadAttestations(*attestations, context_.cancel));
+    KILN_ASSIGN_OR_RETURN(auto loaded, LoadAttestations(*attestations, context_.cancel));
+    KILN_RETURN_IF_ERROR(NameLayers(parts_[i], &loaded));
     Manifest manifest;
     manifest.media_type = plan_.types.manifest();
     std::vector<Digest> digests;

@@ -119,6 +119,69 @@ TEST_F(ImageTest, ProvenanceIsAttached) {
   EXPECT_EQ(definition.at("internalParameters").at("buildConfig").at("llbDefinition").size(), 2u);
 }
 
+// The scanner lists /foo, which the image has, and /bar, which it has not.
+TEST_F(ImageTest, E15AndE16AScannerListsWhatAnImageConsistsOf) {
+  RegistryProcess registry;
+  ASSERT_TRUE(registry.Start().ok());
+  const std::string scanner = registry.host() + "/scanner";
+  dir_.Write("scanner/Dockerfile",
+             "FROM base\nCOPY scan /scan\nENTRYPOINT [\"/bin/sh\", \"/scan\"]\n");
+  dir_.Write("scanner/scan",
+             "set -e\n[ \"$BUILDKIT_SCAN_KIND\" = deep ]\n"
+             "cd $BUILDKIT_SCAN_SOURCE\n[ -z \"$(ls /tmp)\" ]\n! touch x 2>/dev/null\n"
+             "for f in core $(cd /run/src/extras 2>/dev/null && ls || true); do\n"
+             "name=sbom; [ $f = core ] || name=$f\n"
+             "echo '{\"_type\":\"https://in-toto.io/Statement/v0.1\","
+             "\"predicateType\":\"https://spdx.dev/Document\",\"predicate\":"
+             "{\"spdxVersion\":\"SPDX-2.3\",\"name\":\"'$(ls)'\",\"files\":"
+             "[{\"fileName\":\"/foo\"},{\"fileName\":\"/bar\"}]}}' "
+             "> $BUILDKIT_SCAN_DESTINATION/$name.spdx.json\ndone\n");
+  Kiln({"build", dir_.path() + "/scanner", "--build-context", "base=" + base_.path(), "-t", scanner,
+        "--push"});
+  dir_.Write("app/Dockerfile",
+             "FROM scratch\nARG BUILDKIT_SBOM_SCAN_CONTEXT=true\nCOPY foo /foo\n");
+  dir_.Write("app/foo", "text");
+  const std::string sbom = "--sbom=generator=" + scanner + ",KIND=deep";
+  const std::string app = registry.host() + "/app";
+  Kiln({"build", dir_.path() + "/app", "-t", app, "--push", sbom});
+
+  const auto raw = [this](const std::string& image) {
+    return Json::parse(
+        Output({"skopeo", "inspect", "--raw", "--tls-verify=false", "docker://" + image}));
+  };
+  const Json index = raw(app);
+  ASSERT_EQ(index.at("manifests").size(), 2u);
+  const auto by_digest = [&](const Json& descriptor) {
+    return app + "@" + descriptor.at("digest").get<std::string>();
+  };
+  const Json image = raw(by_digest(index.at("manifests")[0]));
+  const Json attached = raw(by_digest(index.at("manifests")[1]));
+  ASSERT_EQ(attached.at("layers").size(), 2u);
+  Output({"skopeo", "copy", "-q", "--all", "--src-tls-verify=false", "docker://" + app,
+          "oci:" + dir_.path() + "/layout"});
+  const auto statement = [&](const Json& layer) {
+    EXPECT_EQ(layer.at("annotations").at("in-toto.io/predicate-type"), "https://spdx.dev/Document");
+    return Json::parse(Slurp(absl::StrCat(dir_.path(), "/layout/blobs/sha256/",
+                                          layer.at("digest").get<std::string>().substr(7))));
+  };
+  const Json core = statement(attached.at("layers")[0]);
+  EXPECT_EQ(core.at("predicate").at("name"), "foo");
+  EXPECT_EQ(core.at("subject")[0].at("digest").at("sha256"),
+            index.at("manifests")[0].at("digest").get<std::string>().substr(7));
+  const Json& files = core.at("predicate").at("files");
+  EXPECT_EQ(files[0].at("comment"),
+            "layerID: " + image.at("layers")[0].at("digest").get<std::string>());
+  EXPECT_FALSE(files[1].contains("comment"));
+  const Json extra = statement(attached.at("layers")[1]);
+  EXPECT_FALSE(extra.at("predicate").at("files")[0].contains("comment"));
+
+  // A graph without a frontend is scanned by the daemon itself.
+  const auto direct = Export("image", {{"name", registry.host() + "/direct"}, {"push", "true"}}, "",
+                             {{"attest:sbom", "generator=" + scanner + ",KIND=deep"}});
+  ASSERT_TRUE(direct.ok()) << direct.status();
+  EXPECT_EQ(raw(registry.host() + "/direct").at("manifests").size(), 2u);
+}
+
 TEST_F(ImageTest, ImagesAreKeptByNameUntilRemoved) {
   const auto response = Export("image", {{"name", "app:v1"}});
   ASSERT_TRUE(response.ok()) << response.status();

@@ -40,10 +40,6 @@ absl::StatusOr<BridgeResult> DockerfileFrontend::Run(FrontendClient& client) {
     if (answer.ok()) return answer;
     return WithoutLocations(answer.status());
   }
-  if (options.sbom) {
-    return absl::UnimplementedError(
-        "attest:sbom: bills of materials are not supported by this daemon yet");
-  }
   absl::StatusOr<BridgeResult> result =
       BuildPlatforms(sources, images, options, dockerfile, WarningSink(client, dockerfile));
   if (result.ok()) return result;

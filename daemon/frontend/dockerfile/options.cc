@@ -144,37 +144,17 @@ absl::Status ReadCacheImports(const Opts& opts, Options* out) {
 
 // attest:TYPE and build-arg:BUILDKIT_ATTEST_TYPE; only the bill of materials is made here.
 absl::Status ReadAttestations(const Opts& opts, Options* out) {
-  Opts wanted;
   for (absl::string_view prefix : {"attest:", "build-arg:BUILDKIT_ATTEST_"}) {
-    for (const auto& [type, value] : WithPrefix(opts, prefix)) {
-      wanted[absl::AsciiStrToLower(type)] = value;
+    for (const auto& [name, value] : WithPrefix(opts, prefix)) {
+      const std::string type = absl::AsciiStrToLower(name);
+      if (type != "sbom" && type != "provenance")
+        return absl::InvalidArgumentError(absl::StrCat("unknown attestation type ", Quote(type)));
+      if (!value.empty())
+        KILN_RETURN_IF_ERROR(
+            Annotate(SplitCsv(value).status(), absl::StrCat("failed to parse ", type)));
     }
   }
-  for (const auto& [type, value] : wanted) {
-    if (type != "sbom" && type != "provenance") {
-      return absl::InvalidArgumentError(absl::StrCat("unknown attestation type ", Quote(type)));
-    }
-    Opts attrs;
-    if (!value.empty()) {
-      KILN_ASSIGN_OR_RETURN(const std::vector<std::string> fields,
-                            Annotate(SplitCsv(value), absl::StrCat("failed to parse ", type)));
-      for (const std::string& field : fields) {
-        const std::pair<std::string, std::string> parts =
-            absl::StrSplit(field, absl::MaxSplits('=', 1));
-        attrs[parts.first] = parts.second;
-      }
-    }
-    if (type != "sbom") continue;
-    std::string generator = "docker/buildkit-syft-scanner:stable-1";
-    if (const auto given = attrs.find("generator"); given != attrs.end()) {
-      generator = given->second;
-      attrs.erase(given);
-    }
-    KILN_ASSIGN_OR_RETURN(const Reference reference,
-                          Annotate(Reference::ParseFamiliar(generator),
-                                   absl::StrCat("failed to parse sbom scanner ", generator)));
-    out->sbom = Options::Sbom{reference.ToString(), std::move(attrs)};
-  }
+  KILN_ASSIGN_OR_RETURN(out->sbom, SbomOptions::FromFrontend(opts));
   return absl::OkStatus();
 }
 

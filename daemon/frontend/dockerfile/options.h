@@ -14,6 +14,7 @@
 #include "client/llb/state.h"
 #include "daemon/frontend/dockerfile/lint.h"
 #include "daemon/frontend/frontend_client.h"
+#include "daemon/frontend/sbom_scan.h"
 #include "daemon/image/platform.h"
 
 namespace kiln::daemon::dockerfile {
@@ -42,11 +43,7 @@ struct Options {
 
   std::vector<FrontendClient::Solve::CacheImport> cache_imports;
   std::optional<LintConfig> lint;  // replaces the check directive
-  struct Sbom {
-    std::string generator;
-    std::map<std::string, std::string> parameters;
-  };
-  std::optional<Sbom> sbom;
+  std::optional<SbomOptions> sbom;
 
   bool IgnoresCache(const std::string& stage_name) const;
 };

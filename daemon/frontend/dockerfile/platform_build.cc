@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "daemon/frontend/dockerfile/llb_platform.h"
 #include "daemon/frontend/dockerfile/parallel.h"
+#include "daemon/frontend/sbom_scan.h"
 #include "proto/go_json.h"
 #include "store/base/status_macros.h"
 
@@ -41,6 +43,24 @@ void WritePlatform(const std::string& id, const Platform& platform, GoJson& json
   json.EndObject().EndObject();
 }
 
+// The target and what its scan arguments name (dockerfile.md 8.4).
+SbomScanner::Target ScanTarget(const std::string& id, const Platform& platform,
+                               const Compilation& compilation) {
+  const StageState& target = compilation.target();
+  SbomScanner::Target scan;
+  scan.name = id;
+  scan.core = target.state;
+  scan.platform = ToLlb(platform);
+  scan.ignore_cache = target.ignore_cache;
+  if (target.scan_context) scan.extras["context"] = compilation.main_context();
+  for (const StageState* stage : compilation.NeededStages()) {
+    if (stage == &target || !stage->scan_stage) continue;
+    scan.extras[stage->name] = stage->state;
+    scan.ignore_cache |= stage->ignore_cache;
+  }
+  return scan;
+}
+
 }  // namespace
 
 absl::StatusOr<BridgeResult> BuildPlatforms(BuildSources& sources, ImageLookup& images,
@@ -50,6 +70,12 @@ absl::StatusOr<BridgeResult> BuildPlatforms(BuildSources& sources, ImageLookup& 
   std::vector<std::optional<Platform>> targets(options.target_platforms.begin(),
                                                options.target_platforms.end());
   if (targets.empty()) targets.emplace_back();
+  std::optional<SbomScanner> scanner;
+  if (options.sbom) {
+    KILN_ASSIGN_OR_RETURN(
+        scanner, SbomScanner::Create(sources.client(), *options.sbom, options.build_platforms[0],
+                                     options.resolve_mode_name));
+  }
   std::vector<PlatformBuild> builds(targets.size());
   std::vector<std::function<absl::Status()>> tasks;
   for (size_t i = 0; i < targets.size(); ++i) {
@@ -98,6 +124,11 @@ absl::StatusOr<BridgeResult> BuildPlatforms(BuildSources& sources, ImageLookup& 
       result.metadata[absl::StrCat(kEpoch, suffix)] = absl::StrCat(*compilation.epoch());
     }
     WritePlatform(id, ExportPlatform(wanted, image.platform), platforms);
+    if (scanner) {
+      KILN_ASSIGN_OR_RETURN(BridgeAttestation sbom,
+                            scanner->Scan(ScanTarget(id, wanted, compilation)));
+      result.attestations[id].push_back(std::move(sbom));
+    }
   }
   result.metadata[kPlatforms] = platforms.EndArray().EndObject().Take();
   return result;

@@ -36,7 +36,10 @@ class FakeLayerStore : public store::LayerStore {
 
   // A layer on top of those that the tree has. `origin` makes it lazy.
   void Add(const std::string& ref, const std::string& name, const std::string& origin = "") {
-    const std::string bytes = BytesOf(name);
+    AddBytes(ref, name, BytesOf(name), origin);
+  }
+  void AddBytes(const std::string& ref, const std::string& name, const std::string& bytes,
+                const std::string& origin = "") {
     store::LayerBlob layer;
     layer.descriptor.media_type = store::kOciLayerGzip;
     layer.descriptor.digest = Digest::Of(bytes);

@@ -163,6 +163,45 @@ TEST_F(ImageExporterTest, E12AttestationsOfTwoPlatforms) {
   }
 }
 
+TEST_F(ImageExporterTest, E16FilesOfABillOfMaterialsNameTheirLayers) {
+  layers_->AddBytes("r", "base", WriteTar({"usr/old", "etc/both", "gone"}), "docker.io/library/b");
+  layers_->AddBytes("r", "top", WriteTar({"./new", "etc/both", ".wh.gone"}));
+  const store::TempDir bundle;
+  std::filesystem::create_directory(bundle.path() + "/out");
+  const auto write = [&](const std::string& name) {
+    std::ofstream(bundle.path() + "/out/" + name)
+        << R"({"predicateType":"https://spdx.dev/Document","predicate":{"spdxVersion":"SPDX-2.3",)"
+        << R"("files":[{"fileName":"new"},{"fileName":"/etc/both"},{"fileName":"/usr/old"},)"
+        << R"({"fileName":"/gone"},{"fileName":"/none"}]}})";
+  };
+  write("sbom-other.spdx.json");
+  write("sbom.spdx.json");
+  ExportSource source = Single("r");
+  source.platforms = {{"linux/amd64", "{\"os\":\"linux\",\"architecture\":\"amd64\"}"}};
+  Attestation attestation;
+  attestation.kind = Attestation::Kind::kBundle;
+  attestation.predicate_type = "https://spdx.dev/Document";
+  attestation.tree = std::make_shared<NamedRef>("b", store::Layers{bundle.path()});
+  attestation.path = "/out";
+  attestation.metadata = {{"reason", "sbom"}, {"sbom-core", "sbom"}};
+  source.attestations["linux/amd64"] = {attestation};
+  const auto response = Export("image", {{"name", "app"}}, source);
+  ASSERT_TRUE(response.ok()) << response.status();
+  const Json index = BlobJson(response->at("containerimage.digest"));
+  const Json layers = BlobJson(index.at("manifests")[0].at("digest")).at("layers");
+  const Json attached = BlobJson(index.at("manifests")[1].at("digest")).at("layers");
+  ASSERT_THAT(attached, SizeIs(2));
+  std::vector<std::string> comments;
+  const Json core = BlobJson(attached[0].at("digest"));
+  for (const Json& file : core.at("predicate").at("files"))
+    comments.push_back(file.value("comment", ""));
+  const std::string base = "layerID: " + layers[0].at("digest").get<std::string>();
+  const std::string top = "layerID: " + layers[1].at("digest").get<std::string>();
+  EXPECT_THAT(comments, ElementsAre(top, top, base, base, ""));
+  const Json extra = BlobJson(attached[1].at("digest"));
+  for (const Json& file : extra.at("predicate").at("files")) EXPECT_FALSE(file.contains("comment"));
+}
+
 TEST_F(ImageExporterTest, InlineOnlyAttestationsMakeAnIndexOnlyWhereAskedFor) {
   ExportSource source = Single("");
   source.attestations["linux/amd64"] = {Predicate("t", "{}")};

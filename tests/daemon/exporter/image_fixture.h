@@ -50,6 +50,26 @@ inline std::map<std::string, std::string> ReadTar(const std::string& bytes,
   return files;
 }
 
+// An uncompressed layer of empty files.
+inline std::string WriteTar(const std::vector<std::string>& names) {
+  std::string bytes(1 << 16, '\0');
+  size_t used = 0;
+  archive* writer = archive_write_new();
+  archive_write_set_format_ustar(writer);
+  archive_write_open_memory(writer, bytes.data(), bytes.size(), &used);
+  for (const std::string& name : names) {
+    archive_entry* entry = archive_entry_new();
+    archive_entry_set_pathname(entry, name.c_str());
+    archive_entry_set_filetype(entry, AE_IFREG);
+    archive_write_header(writer, entry);
+    archive_entry_free(entry);
+  }
+  archive_write_close(writer);
+  archive_write_free(writer);
+  bytes.resize(used);
+  return bytes;
+}
+
 // Exporters of images over a real blob store, with layers and registries in memory.
 class ImageExporterTest : public testing::Test {
  protected:
