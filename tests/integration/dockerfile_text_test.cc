@@ -1,0 +1,271 @@
+// What commands and inline files become when they run: here-documents, shells, variables
+// (dockerfile.md 9, by number).
+
+#include "absl/strings/str_cat.h"
+#include "tests/integration/dockerfile_fixture.h"
+
+namespace kiln::integration {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+using DockerfileTextTest = DockerfileTest;
+
+TEST_F(DockerfileTextTest, S17WhatIsNoArrayIsRunByTheShell) {
+  const auto run = Try("FROM busybox\nRUN [\"echo\",\"hello\"]this is invalid\n");
+  ASSERT_FALSE(run->status.ok());
+  EXPECT_THAT(std::string(run->status.message()),
+              HasSubstr(R"("/bin/sh -c [\"echo\",\"hello\"]this is invalid")"));
+}
+
+TEST_F(DockerfileTextTest, S20To23InlineFiles) {
+  const auto run = Make(R"(FROM busybox AS base
+ENV name=world
+COPY <<one <<two /double/
+first ${name}
+one
+second
+two
+COPY <<E /bs1
+\
+E
+COPY <<E /bs2
+\\
+E
+COPY <<E /bs3
+\$
+E
+COPY <<"E" /qs1
+\
+E
+COPY <<'E' /qs2
+\\
+E
+COPY <<"E" /qs3
+\$
+E
+COPY <<"E" /quotes
+"a" '${name}'
+E
+COPY <<E /open
+"a" '${name}'
+E
+COPY <<-EOF /tabs
+	one
+		two
+	EOF
+RUN <<-EOF
+	echo one > /plain
+	cat > /inner <<X
+	kept
+	X
+	EOF
+RUN <<-EOF
+	#!/bin/sh
+	echo shebang > /shebang
+	EOF
+RUN cat <<-EOF | cat - > /piped
+	by the shell
+	EOF
+FROM scratch
+COPY --from=base /double /double
+COPY --from=base /bs1 /bs2 /bs3 /qs1 /qs2 /qs3 /quotes /open /tabs /plain /inner /shebang /piped /
+)");
+  EXPECT_EQ(run->File("double/one"), "first world\n");
+  EXPECT_EQ(run->File("double/two"), "second\n");
+  EXPECT_EQ(run->File("bs1"), "\n");
+  EXPECT_EQ(run->File("bs2"), "\\\n");
+  EXPECT_EQ(run->File("bs3"), "$\n");
+  EXPECT_EQ(run->File("qs1"), "\\\n");
+  EXPECT_EQ(run->File("qs2"), "\\\\\n");
+  EXPECT_EQ(run->File("qs3"), "\\$\n");
+  EXPECT_EQ(run->File("quotes"), "\"a\" '${name}'\n");
+  EXPECT_EQ(run->File("open"), "\"a\" 'world'\n");
+  EXPECT_EQ(run->File("tabs"), "one\ntwo\n");
+  EXPECT_EQ(run->File("plain"), "one\n");
+  EXPECT_EQ(run->File("inner"), "kept\n");
+  EXPECT_EQ(run->File("shebang"), "shebang\n");
+  EXPECT_EQ(run->File("piped"), "by the shell\n");
+}
+
+TEST_F(DockerfileTextTest, S24And25ShellsReadBodies) {
+  const auto run = Make(R"(FROM busybox AS base
+RUN cat <<A | tr '[a-z]' '[A-Z]' > /out1; cat <<B | tr '[A-Z]' '[a-z]' > /out2
+Hello ${HOME:+home}
+A
+World
+B
+RUN 3<<IN1 4<<IN2 cat /dev/fd/3 /dev/fd/4 > /out3
+first
+IN1
+second
+IN2
+SHELL ["/bin/awk"]
+RUN <<EOF
+BEGIN { print "awk" > "/out4" }
+EOF
+FROM scratch
+COPY --from=base /out1 /out2 /out3 /out4 /
+)");
+  EXPECT_EQ(run->File("out1"), "HELLO HOME\n");
+  EXPECT_EQ(run->File("out2"), "world\n");
+  EXPECT_EQ(run->File("out3"), "first\nsecond\n");
+  EXPECT_EQ(run->File("out4"), "awk\n");
+}
+
+TEST_F(DockerfileTextTest, S27And105And107PushedTriggersRunInTheChild) {
+  Input push;
+  push.push = "parent";
+  Make(R"(FROM busybox
+ONBUILD RUN <<EOF
+echo trigger >> /trigger
+EOF
+ONBUILD COPY --from=other /file /from-stage
+ONBUILD RUN --mount=type=bind,from=other,target=/m cp /m/file /from-mount
+ONBUILD COPY --from=busybox /etc/passwd /from-image
+)",
+       push);
+  EXPECT_THAT(PushedConfig("parent"), HasSubstr("OnBuild"));
+  Input child;
+  child.push = "child";
+  const std::string file = "FROM busybox AS other\nRUN echo stage > /file\nFROM parent AS main\n";
+  Make(file, child);
+  EXPECT_THAT(PushedConfig("child"), Not(HasSubstr("OnBuild")));
+  auto run = Make(
+      absl::StrCat(file, "FROM main AS next\nFROM scratch\nCOPY --from=next /trigger /from-* /\n"));
+  EXPECT_EQ(run->File("trigger"), "trigger\n") << "once, also for a stage of the stage";
+  EXPECT_EQ(run->File("from-stage"), "stage\n");
+  EXPECT_EQ(run->File("from-mount"), "stage\n");
+  EXPECT_THAT(run->File("from-image"), HasSubstr("root:x:0:0"));
+  run = Make("FROM child AS c\nFROM scratch\nCOPY --from=c /trigger /\n");
+  EXPECT_EQ(run->File("trigger"), "trigger\n") << "nor in a grandchild";
+}
+
+TEST_F(DockerfileTextTest, S106TriggersOfAStageRunInItsChildren) {
+  const auto run = Make(R"(FROM busybox AS base
+ONBUILD RUN echo here > /trigger
+RUN test ! -e /trigger
+FROM base AS child
+FROM scratch
+COPY --from=child /trigger /
+)");
+  EXPECT_EQ(run->File("trigger"), "here\n");
+}
+
+TEST_F(DockerfileTextTest, S34And36And37VariablesOfSteps) {
+  Input input;
+  input.attrs["platform"] = "darwin/ppc64le";
+  input.attrs["build-arg:TARGETOS"] = "freebsd";
+  const auto run = Make(R"(FROM --platform=$BUILDPLATFORM busybox AS build
+ARG FOO
+ARG BAR=
+RUN env > /env
+ARG TARGETPLATFORM TARGETOS TARGETARCH TARGETSTAGE
+RUN echo "$TARGETPLATFORM $TARGETOS $TARGETARCH $TARGETSTAGE" > /target
+FROM scratch AS last
+COPY --from=build /env /target /
+)",
+                        input);
+  EXPECT_THAT(run->File("env"), HasSubstr("BAR=\n"));
+  EXPECT_THAT(run->File("env"), Not(HasSubstr("FOO")));
+  EXPECT_THAT(run->File("env"), Not(HasSubstr("TARGET")));
+  EXPECT_EQ(run->File("target"), "darwin/ppc64le freebsd ppc64le last\n");
+}
+
+TEST_F(DockerfileTextTest, S35ProxiesAreNoPartOfTheCache) {
+  const char file[] = R"(FROM busybox AS base
+ARG FOO
+RUN echo "$http_proxy" > /proxy; head -c 16 /dev/urandom | md5sum > /unique
+FROM scratch
+COPY --from=base /proxy /unique /
+)";
+  Input input;
+  input.attrs["build-arg:http_proxy"] = "one.test";
+  const auto first = Make(file, input);
+  EXPECT_EQ(first->File("proxy"), "one.test\n");
+  input.attrs["build-arg:http_proxy"] = "two.test";
+  const auto second = Make(file, input);
+  EXPECT_EQ(second->File("proxy"), "one.test\n");
+  EXPECT_EQ(second->File("unique"), first->File("unique"));
+  input.attrs["build-arg:FOO"] = "x";
+  const auto third = Make(file, input);
+  EXPECT_EQ(third->File("proxy"), "two.test\n");
+  EXPECT_NE(third->File("unique"), first->File("unique"));
+}
+
+TEST_F(DockerfileTextTest, S39And42And47And49And50Stages) {
+  Input input;
+  input.attrs["build-arg:image"] = "idlebox";
+  auto run = Make(R"(ARG image
+FROM busy${image#idle} AS STAge0
+WORKDIR /w
+RUN echo stage0 > f
+FROM scratch AS Stage1
+COPY --from=staGE0 /w/f /
+)",
+                  input);
+  EXPECT_EQ(run->File("f"), "stage0\n");
+  // S50: what is shown.
+  run->StepLike("[stage0 1/3] FROM docker.io/library/busybox:latest@sha256:");
+  EXPECT_TRUE(run->StepLike("[stage0 3/3] RUN echo stage0 > f").completed);
+  run->StepLike("[stage1 1/1] COPY --from=staGE0 /w/f /");
+  input.attrs["target"] = "sTaGe1";
+  EXPECT_TRUE(Make("FROM busybox AS other\nRUN false\nFROM scratch AS stage1\nFROM other\n", input)
+                  ->status.ok());
+
+  run = Make("FROM scratch\nCOPY --from=busybox /etc/passwd /\n");
+  EXPECT_THAT(run->File("passwd"), HasSubstr("root:x:0:0"));
+  run->StepLike("[stage-0 1/1] COPY --from=busybox /etc/passwd /");
+
+  run = Make("FROM busybox AS golang\nRUN echo mine > /x\nFROM scratch\nCOPY --from=golang /x /\n");
+  EXPECT_EQ(run->File("x"), "mine\n");
+}
+
+TEST_F(DockerfileTextTest, S52SecretsAreNotShown) {
+  TempDir dir;
+  dir.Write("s", "secret-value");
+  Input input;
+  ASSERT_TRUE(input.secrets.Add(absl::StrCat("id=tok,src=", dir.path(), "/s")).ok());
+  const auto run = Make(R"(FROM busybox
+ENV SECRET_ENV=foo
+RUN --mount=type=secret,id=tok,env=SECRET_ENV echo "$SECRET_ENV" | md5sum
+)",
+                        input);
+  const std::string sum = Output({"sh", "-c", "echo secret-value | md5sum"});
+  EXPECT_THAT(run->StepLike("echo \"****\"").log, HasSubstr(sum.substr(0, 32)));
+  for (const auto& [name, seen] : run->seen.steps()) {
+    EXPECT_THAT(name, Not(HasSubstr("secret-value")));
+    EXPECT_THAT(name, Not(HasSubstr("echo \"foo\"")));
+  }
+}
+
+TEST_F(DockerfileTextTest, S96And101ConfigsAndHistory) {
+  Input push;
+  push.push = "entry";
+  Make("FROM busybox\nENTRYPOINT [\"/bin/echo\", \"entrypoint\"]\nCMD [\"base\"]\n", push);
+  auto run = Make("FROM entry AS e\nRUN [\"touch\", \"/r\"]\nFROM scratch\nCOPY --from=e /r /\n");
+  EXPECT_TRUE(run->Has("r")) << "S96: the entrypoint does not matter to RUN";
+  push.push = "history";
+  Make(R"(FROM busybox
+LABEL foo=bar
+COPY --from=busybox /etc/passwd /p
+WORKDIR /
+RUN echo a
+RUN ["true"]
+EXPOSE 80
+)",
+       push);
+  const std::string config = PushedConfig("history");
+  size_t at = 0;
+  for (const char* text :
+       {"CMD [\\\"sh\\\"]", "LABEL foo=bar", "COPY /etc/passwd /p # buildkit", "\"WORKDIR /\"",
+        "RUN /bin/sh -c echo a # buildkit", "RUN true # buildkit", "EXPOSE [80/tcp]"}) {
+    const size_t found = config.find(text, at);
+    ASSERT_NE(found, std::string::npos) << "S101: " << text << " in " << config;
+    at = found;
+  }
+}
+
+}  // namespace
+}  // namespace kiln::integration
