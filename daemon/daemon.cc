@@ -47,6 +47,7 @@
 #include "daemon/remotecache/local_cache.h"
 #include "daemon/remotecache/registry_cache.h"
 #include "daemon/remotecache/remote_caches.h"
+#include "daemon/remotecache/s3_cache.h"
 #include "daemon/rpc/server.h"
 #include "daemon/session/tunnel.h"
 #include "daemon/source/git_source.h"
@@ -335,6 +336,10 @@ void Daemon::Parts::MakeCaches() {
   caches->Add(
       "local", [local](const CacheAttrs& attrs) { return NewLocalCacheTarget(local, attrs); },
       [local](const CacheAttrs& attrs) { return NewLocalCacheSource(local, attrs); });
+  const ObjectCacheDeps objects = {blobs.get(), layers.get(), kHttpUserAgent};
+  caches->Add(
+      "s3", [objects](const CacheAttrs& attrs) { return NewS3CacheTarget(objects, attrs); },
+      [objects](const CacheAttrs& attrs) { return NewS3CacheSource(objects, attrs); });
 }
 
 absl::Status Daemon::Parts::Serve(const Config& config) {

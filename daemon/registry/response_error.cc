@@ -90,13 +90,16 @@ std::string ErrorBodyText(absl::string_view body) {
   return Tidy(absl::StrJoin(parts, "; "));
 }
 
+absl::Status StatusError(absl::string_view method, absl::string_view url, int status,
+                         absl::string_view text) {
+  return absl::Status(CodeOf(status),
+                      absl::StrCat("unexpected status from ", method, " ", RedactUrl(url), ": ",
+                                   status, ReasonOf(status), text.empty() ? "" : ": ", text));
+}
+
 absl::Status ResponseError(absl::string_view method, absl::string_view url,
                            const HttpResponse& response) {
-  const std::string text = ErrorBodyText(response.error_body);
-  return absl::Status(
-      CodeOf(response.status),
-      absl::StrCat("unexpected status from ", method, " ", RedactUrl(url), ": ", response.status,
-                   ReasonOf(response.status), text.empty() ? "" : ": ", text));
+  return StatusError(method, url, response.status, ErrorBodyText(response.error_body));
 }
 
 }  // namespace kiln::daemon

@@ -14,6 +14,10 @@ namespace kiln::daemon {
 absl::Status ResponseError(absl::string_view method, absl::string_view url,
                            const HttpResponse& response);
 
+// The same with the text of another kind of service.
+absl::Status StatusError(absl::string_view method, absl::string_view url, int status,
+                         absl::string_view text);
+
 // The text in a registry's error body, at most a few hundred bytes; "" when there is none.
 std::string ErrorBodyText(absl::string_view body);
 

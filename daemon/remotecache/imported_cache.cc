@@ -72,6 +72,14 @@ absl::Status FetchLayer(CacheProvider& provider, const store::Descriptor& blob,
   return (*writer)->Commit().status();
 }
 
+absl::Status EnsureLayer(const CacheLayerBlob& layer, store::BlobStore& blobs,
+                         store::LayerStore& layers, const std::string& lease,
+                         const CancelToken& cancel) {
+  if (layer.provider != nullptr)
+    return FetchLayer(*layer.provider, layer.blob.descriptor, blobs, lease, cancel);
+  return layers.Ensure(layer.blob, lease, cancel);
+}
+
 absl::Status ImportedCache::FetchAll(const ImportedGraph::Result& result,
                                      const std::string& lease) const {
   for (const store::LayerBlob& layer : result.layers)

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/remotecache/cache_export.h"
 #include "daemon/remotecache/imported_graph.h"
 #include "solver/imported_keys.h"
 #include "store/base/cancel.h"
@@ -64,5 +65,9 @@ class ImportedCache : public solver::ImportedKeys {
 absl::Status FetchLayer(CacheProvider& provider, const store::Descriptor& blob,
                         store::BlobStore& blobs, const std::string& lease,
                         const CancelToken& cancel);
+// The same for a layer of an export, wherever it is.
+absl::Status EnsureLayer(const CacheLayerBlob& layer, store::BlobStore& blobs,
+                         store::LayerStore& layers, const std::string& lease,
+                         const CancelToken& cancel);
 
 }  // namespace kiln::daemon

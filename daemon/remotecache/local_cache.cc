@@ -39,14 +39,9 @@ class LocalTarget : public CacheTarget {
                           deps_.sessions->Get(call.session_ids.front(), call.cancel));
     BlobLease lease(deps_.blobs);
     for (const CacheLayerBlob& layer : manifest.layers) {
-      const store::Descriptor& blob = layer.blob.descriptor;
-      if (layer.provider != nullptr) {
-        KILN_RETURN_IF_ERROR(
-            FetchLayer(*layer.provider, blob, *deps_.blobs, lease.name(), call.cancel));
-      } else {
-        KILN_RETURN_IF_ERROR(deps_.layers->Ensure(layer.blob, lease.name(), call.cancel));
-      }
-      KILN_RETURN_IF_ERROR(Write(*session, blob, "layer", call));
+      KILN_RETURN_IF_ERROR(
+          EnsureLayer(layer, *deps_.blobs, *deps_.layers, lease.name(), call.cancel));
+      KILN_RETURN_IF_ERROR(Write(*session, layer.blob.descriptor, "layer", call));
     }
     for (const auto& [descriptor, json, what] :
          {std::tuple(manifest.config, manifest.config_json, "config"),

@@ -18,7 +18,7 @@ namespace {
 
 constexpr char kInline[] = "inline";
 // Kinds that BuildKit has and this daemon has not.
-constexpr absl::string_view kUnbuilt[] = {"azblob", "gha", "s3"};
+constexpr absl::string_view kUnbuilt[] = {"azblob", "gha"};
 
 absl::Status UnknownType(absl::string_view type, absl::string_view what) {
   for (absl::string_view unbuilt : kUnbuilt)

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/llb/file_action.h"
+#include "tests/daemon/remotecache/s3_server.h"
 #include "tests/integration/image_fixture.h"
 
 namespace kiln::integration {
@@ -159,6 +160,56 @@ TEST_F(CacheTest, C09_AnUnreachableCacheFailsUnlessIgnored) {
     EXPECT_THAT(std::string(done.status().message()),
                 testing::AllOf(HasSubstr(nobody), HasSubstr("connect")));
   }
+}
+
+TEST_F(CacheTest, C09_TheSameOfABucket) {
+  for (const bool ignored : {false, true}) {
+    const auto done = Solve({.state = RandomStep(),
+                             .to = {{"s3",
+                                     {{"bucket", "bucket"},
+                                      {"region", "r"},
+                                      {"endpoint_url", "http://127.0.0.1:1"},
+                                      {"access_key_id", "i"},
+                                      {"secret_access_key", "s"},
+                                      {"retry_max_attempts", "1"},
+                                      {"ignore-error", ignored ? "true" : "false"}}}}});
+    EXPECT_EQ(done.ok(), ignored) << done.status();
+    if (ignored) continue;
+    EXPECT_THAT(std::string(done.status().message()),
+                testing::AllOf(HasSubstr("127.0.0.1:1/bucket/blobs/sha256"), HasSubstr("connect")));
+  }
+}
+
+TEST_F(CacheTest, C16_ABucketKeepsWhatARegistryWould) {
+  daemon::S3Server server;
+  client::CacheEntry bucket = {"s3",
+                               {{"bucket", daemon::S3Server::kBucket},
+                                {"region", daemon::S3Server::kRegion},
+                                {"endpoint_url", server.url()},
+                                {"use_path_style", "true"},
+                                {"access_key_id", daemon::S3Server::kId},
+                                {"secret_access_key", daemon::S3Server::kSecret},
+                                {"mode", "max"}}};
+  const std::string first = Content({.state = RandomFile(), .to = {bucket}}, "random");
+  EXPECT_TRUE(server.Get("manifests/buildkit").has_value());
+  for (const daemon::TestHttpRequest& request : server.server().requests()) {
+    EXPECT_EQ(request.Header("x-amz-sdk-checksum-algorithm"), "");
+    EXPECT_EQ(request.Header("x-amz-trailer"), "");
+    EXPECT_THAT(request.Header("content-encoding"), testing::Not(HasSubstr("aws-chunked")));
+  }
+  server.server().Forget();
+  EXPECT_EQ(Content({.state = RandomFile(), .to = {bucket}}, "random"), first);
+  EXPECT_THAT(server.Seen(),
+              testing::UnorderedElementsAre(StartsWith("HEAD blobs/"), StartsWith("HEAD blobs/"),
+                                            StartsWith("HEAD blobs/"), "PUT manifests/buildkit"))
+      << "nothing is sent or copied again";
+  Prune();
+  SeenProgress seen;
+  EXPECT_EQ(Content({.state = RandomFile(), .from = {bucket}}, "random", &seen), first);
+  EXPECT_FALSE(Ran(seen, "random"));
+  Prune();
+  bucket.attrs["name"] = "nothing";
+  EXPECT_NE(Content({.state = RandomFile(), .from = {bucket}}, "random"), first);
 }
 
 TEST_F(CacheTest, C12_NothingIsLeftOfAnImport) {
