@@ -22,8 +22,7 @@ absl::string_view WithoutQuery(absl::string_view url) { return url.substr(0, url
 absl::Status HideQuery(const absl::Status& status, absl::string_view url) {
   const size_t query = url.find('?');
   if (status.ok() || query == absl::string_view::npos) return status;
-  absl::Status out(status.code(),
-                   absl::StrReplaceAll(status.message(), {{url.substr(query), ""}}));
+  absl::Status out(status.code(), absl::StrReplaceAll(status.message(), {{url.substr(query), ""}}));
   status.ForEachPayload(
       [&](absl::string_view name, const absl::Cord& value) { out.SetPayload(name, value); });
   return out;
