@@ -13,6 +13,7 @@ find_package(zstd CONFIG REQUIRED)  # CONFIG: RocksDB puts its own Findzstd.cmak
 find_package(nlohmann_json CONFIG REQUIRED)
 find_package(CLI11 CONFIG REQUIRED)
 find_package(tomlplusplus CONFIG REQUIRED)
+find_package(yaml-cpp CONFIG REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(SECCOMP REQUIRED IMPORTED_TARGET libseccomp)
 pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)

@@ -19,6 +19,7 @@
 #include "daemon/control/gc.h"
 #include "daemon/control/history.h"
 #include "daemon/control/worker.h"
+#include "daemon/device/device_registry.h"
 #include "daemon/executor/oci_executor.h"
 #include "daemon/exporter/archive_exporter.h"
 #include "daemon/exporter/exporter.h"
@@ -170,6 +171,7 @@ struct Daemon::Parts {
   absl::Status no_executor;  // why there is none
   std::unique_ptr<RuntimeFolder> runtime_folder;
   std::unique_ptr<CacheMounts> cache_mounts;
+  std::unique_ptr<DeviceRegistry> devices;  // null: disabled
   std::unique_ptr<LocalSource> local_source;
   std::unique_ptr<HttpSource> http_source;
   std::unique_ptr<GitSource> git_source;
@@ -261,6 +263,8 @@ absl::Status Daemon::Parts::OpenExecutor(const Config& config) {
   }
   executor = *std::move(made);
   cache_mounts = std::make_unique<CacheMounts>(refs.get());
+  if (!config.cdi_disabled)
+    devices = std::make_unique<DeviceRegistry>(config.cdi_spec_dirs, config.cdi_auto_allowed);
   return absl::OkStatus();
 }
 
@@ -284,6 +288,7 @@ void Daemon::Parts::MakeSolver(const Config& config) {
     deps.cache_mounts = cache_mounts.get();
     deps.runtime_dir = runtime_folder->path();
     deps.log_limits = LogLimits::FromEnvironment();
+    deps.devices = devices.get();
     container_parts = {deps, executor.get()};
     bridge_parts.containers = &container_parts;
     make_exec = [deps](absl::string_view op, const solver::VertexInfo& vertex) {
@@ -372,12 +377,16 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   control_deps.solve.timers = &timers;
   control_deps.solve.pins = &pins;
   control_deps.solve.entitlements.insert(config.entitlements.begin(), config.entitlements.end());
+  // Which devices there are says the administrator in files; which of them a build may have, who
+  // starts it.
+  if (devices != nullptr) control_deps.solve.entitlements.insert("device");
   control_deps.session_host = &sessions;
   control_deps.refs = refs.get();
   control_deps.image_usage = [this] { return ImageUsage(*images, *blobs); };
   control_deps.builds = build_pool.get();
   control_deps.calls = call_pool.get();
   control_deps.worker = worker;
+  control_deps.devices = devices.get();
   control = MakeControlService(std::move(control_deps));
 
   BridgeServiceDeps bridge_deps;

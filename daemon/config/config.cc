@@ -123,6 +123,9 @@ const std::vector<Flag>& Flags() {
        Text(&Config::tls_ca)},
       {"allow-insecure-entitlement", Kind::kValue,
        "what builds may ask for: network.host, security.insecure", Append(&Config::entitlements)},
+      {"cdi-disabled", Kind::kBool, "steps get no devices", Flagged(&Config::cdi_disabled)},
+      {"cdi-spec-dir", Kind::kValue, "folder of Container Device Interface files",
+       Append(&Config::cdi_spec_dirs)},
       {"oci-worker", Kind::kValue, "accepted: there is only this worker", SetOciWorker},
       {"oci-worker-labels", Kind::kValue, "labels of the worker, key=value", SetLabels},
       {"oci-worker-snapshotter", Kind::kValue, "auto, overlayfs or native",
@@ -140,8 +143,6 @@ const std::vector<Flag>& Flags() {
       {"rootless", Kind::kBool, "", nullptr},
       {"debugaddr", Kind::kValue, "", nullptr},
       {"otel-socket-path", Kind::kValue, "", nullptr},
-      {"cdi-disabled", Kind::kBool, "", nullptr},
-      {"cdi-spec-dir", Kind::kValue, "", nullptr},
       {"proxy-network", Kind::kBool, "", nullptr},
       {"save-cache-debug", Kind::kBool, "", nullptr},
       {"oci-worker-proxy-snapshotter-path", Kind::kValue, "", nullptr},
@@ -251,7 +252,8 @@ absl::Status Check(const Config& config) {
   KILN_RETURN_IF_ERROR(
       one_of("snapshotter", config.snapshotter, {"", "auto", "overlayfs", "native"}));
   for (const std::string& entitlement : config.entitlements)
-    KILN_RETURN_IF_ERROR(one_of("entitlement", entitlement, {"network.host", "security.insecure"}));
+    KILN_RETURN_IF_ERROR(
+        one_of("entitlement", entitlement, {"network.host", "security.insecure", "device"}));
   if (config.tls_cert.empty() != config.tls_key.empty())
     return absl::InvalidArgumentError("TLS needs both a certificate and its key");
   if (config.tls_cert.empty() && !config.tls_ca.empty())
@@ -265,13 +267,15 @@ absl::StatusOr<Config> LoadConfig(absl::Span<const std::string> args) {
   KILN_ASSIGN_OR_RETURN(const std::vector<Given> given, Split(args));
   Config config;
   KILN_RETURN_IF_ERROR(ApplyFile(given, &config));
-  bool addresses_given = false, entitlements_given = false;
+  bool addresses_given = false, entitlements_given = false, cdi_dirs_given = false;
   for (const auto& [flag, value] : given) {
     const absl::string_view name = flag->name;
     // A list on the command line replaces the file's, it does not add to it.
     if (name == "addr" && !std::exchange(addresses_given, true)) config.addresses.clear();
     if (name == "allow-insecure-entitlement" && !std::exchange(entitlements_given, true))
       config.entitlements.clear();
+    if (name == "cdi-spec-dir" && !std::exchange(cdi_dirs_given, true))
+      config.cdi_spec_dirs.clear();
     if (flag->set != nullptr) {
       KILN_RETURN_IF_ERROR(Annotate(flag->set(value, &config), absl::StrCat("--", name)));
     } else if (name != "config") {

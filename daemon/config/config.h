@@ -41,6 +41,10 @@ struct Config {
   uint32_t socket_mode = 0660;
   std::string tls_cert, tls_key, tls_ca;
   std::vector<std::string> entitlements;
+  bool cdi_disabled = false;
+  // Folders with files of the Container Device Interface; a later one counts more.
+  std::vector<std::string> cdi_spec_dirs = {"/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi"};
+  std::vector<std::string> cdi_auto_allowed;  // devices and kinds that need no grant
   std::string log_format = "text", log_level;
 
   std::map<std::string, std::string> labels;

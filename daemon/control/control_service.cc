@@ -12,6 +12,7 @@
 #include "daemon/control/status_stream.h"
 #include "daemon/control/wire_time.h"
 #include "daemon/control/worker.h"
+#include "daemon/device/device_registry.h"
 #include "daemon/rpc/status.h"
 #include "daemon/rpc/unary.h"
 #include "proto/buildkit/control.grpc.pb.h"
@@ -146,8 +147,21 @@ class ControlService : public pbc::Control::CallbackService {
     if (!filter.ok()) return AnswerNow(context, filter.status());
     auto* record = response->add_record();
     record->ParseFromString(deps_.worker);
-    if (!Matches(*filter, *record)) response->clear_record();
-    return AnswerNow(context, absl::OkStatus());
+    if (!Matches(*filter, *record)) {
+      response->clear_record();
+      return AnswerNow(context, absl::OkStatus());
+    }
+    if (deps_.devices == nullptr) return AnswerNow(context, absl::OkStatus());
+    // The list is read from files.
+    return RunUnary(deps_.calls, [this, record](const CancelToken&) {
+      for (const Device& device : deps_.devices->List()) {
+        auto* shown = record->add_cdidevices();
+        shown->set_name(device.name);
+        shown->set_autoallow(device.auto_allow);
+        shown->mutable_annotations()->insert(device.annotations.begin(), device.annotations.end());
+      }
+      return absl::OkStatus();
+    });
   }
 
   grpc::ServerUnaryReactor* Info(Context* context, const pbc::InfoRequest*,

@@ -17,15 +17,18 @@ class Service;
 
 namespace kiln::daemon {
 
+class DeviceRegistry;
+
 struct ControlDeps {
   SolveDeps solve;
   SessionHost* session_host = nullptr;
   store::RefStore* refs = nullptr;
   // What named images hold beside the records of `refs`; may be null. Blocks.
   std::function<absl::StatusOr<std::vector<store::UsageInfo>>()> image_usage = {};
-  ThreadPool* builds = nullptr;  // one thread for each running Solve
-  ThreadPool* calls = nullptr;   // shorter calls
-  std::string worker;            // serialized moby.buildkit.v1.types.WorkerRecord
+  ThreadPool* builds = nullptr;             // one thread for each running Solve
+  ThreadPool* calls = nullptr;              // shorter calls
+  std::string worker;                       // serialized moby.buildkit.v1.types.WorkerRecord
+  const DeviceRegistry* devices = nullptr;  // shown with the worker; null: there are none
 };
 
 // moby.buildkit.v1.Control.

@@ -59,7 +59,8 @@ absl::StatusOr<std::vector<std::string>> Entitlements(const SolveDeps& deps,
                                                       const SolveRequest& request) {
   std::vector<std::string> granted;
   for (const std::string& wanted : request.entitlements()) {
-    if (!deps.entitlements.contains(wanted))
+    // "device=NAME" grants one device of those that "device" is about.
+    if (!deps.entitlements.contains(wanted.substr(0, wanted.find('='))))
       return absl::PermissionDeniedError(absl::StrCat(
           "granting entitlement ", wanted, " is not allowed by build daemon configuration"));
     granted.push_back(wanted);

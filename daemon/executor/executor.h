@@ -27,6 +27,25 @@ struct ContainerMount {
   std::vector<std::string> options;  // "ro", "nosuid", "size=…"
 };
 
+// A device node beside the usual ones. What is not said is taken from the host's node.
+struct DeviceNode {
+  std::string path;       // in the container
+  std::string host_path;  // empty: as `path`
+  std::string type;       // "c", "b", "u", "p"; empty: the host's, and its numbers
+  int64_t major = 0, minor = 0;
+  std::optional<uint32_t> mode, uid, gid;
+  std::string access = "rwm";  // of the device cgroup's rule
+};
+
+// A program of the host that the runtime starts at a point of the container's life (OCI
+// runtime-spec, POSIX-platform Hooks).
+struct RuntimeHook {
+  std::string point;  // "createContainer", …
+  std::string path;
+  std::vector<std::string> args, env;
+  std::optional<int> timeout_seconds;
+};
+
 struct Ulimit {
   std::string name;
   int64_t soft = 0, hard = 0;
@@ -55,6 +74,9 @@ struct ProcessSpec {
   std::vector<Ulimit> ulimits;
   std::string cgroup_parent;
   std::optional<LinuxResources> resources;
+  std::vector<DeviceNode> devices;
+  std::vector<RuntimeHook> hooks;
+  std::vector<uint32_t> groups;  // more than those of `user`
   bool remove_stubs_recursive = false;
 };
 

@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -174,6 +176,64 @@ json InsecureDevices() {
   return devices;
 }
 
+// The nodes that the step was given, and the rules that let it open them.
+absl::Status AddDevices(const ProcessSpec& spec, const OciParameters& p, json& linux_part) {
+  for (const DeviceNode& node : spec.devices) {
+    std::string type = node.type;
+    int64_t major_number = node.major, minor_number = node.minor;
+    json device = {{"path", node.path}};
+    if (type.empty() || (major_number == 0 && type != "p")) {
+      const std::string& host = node.host_path.empty() ? node.path : node.host_path;
+      struct stat st;
+      if (::stat(host.c_str(), &st) != 0) return ErrnoStatus(errno, absl::StrCat("device ", host));
+      const std::string found = S_ISCHR(st.st_mode)    ? "c"
+                                : S_ISBLK(st.st_mode)  ? "b"
+                                : S_ISFIFO(st.st_mode) ? "p"
+                                                       : "";
+      if (found.empty() || (!type.empty() && (type == "u" ? "c" : type) != found))
+        return absl::InvalidArgumentError(absl::StrCat("device ", host, " is no device node",
+                                                       type.empty() ? "" : " of type ", type));
+      if (type.empty()) type = found;
+      major_number = major(st.st_rdev);
+      minor_number = minor(st.st_rdev);
+      device["fileMode"] = st.st_mode & 07777;
+    }
+    device["type"] = type;
+    if (type != "p") {
+      device["major"] = major_number;
+      device["minor"] = minor_number;
+    }
+    if (node.mode.has_value()) device["fileMode"] = *node.mode & 07777;
+    // A step's user owns its devices, as with other tools of the Container Device Interface.
+    if (const uint32_t uid = node.uid.value_or(p.user.uid); node.uid || uid != 0)
+      device["uid"] = uid;
+    if (const uint32_t gid = node.gid.value_or(p.user.gid); node.gid || gid != 0)
+      device["gid"] = gid;
+    json& devices = linux_part["devices"];
+    if (devices.is_null()) devices = json::array();
+    devices.erase(std::remove_if(devices.begin(), devices.end(),
+                                 [&](const json& one) { return one["path"] == node.path; }),
+                  devices.end());
+    devices.push_back(std::move(device));
+    if (type == "b" || type == "c" || type == "u")
+      linux_part["resources"]["devices"].push_back(
+          Device(type == "b" ? "b" : "c", major_number, minor_number, node.access.c_str()));
+  }
+  return absl::OkStatus();
+}
+
+json Hooks(const std::vector<RuntimeHook>& hooks) {
+  json out = json::object();
+  for (const RuntimeHook& hook : hooks) {
+    json one = {{"path", hook.path}};
+    if (!hook.args.empty()) one["args"] = hook.args;
+    if (!hook.env.empty()) one["env"] = hook.env;
+    if (hook.timeout_seconds.has_value()) one["timeout"] = *hook.timeout_seconds;
+    out[hook.point].push_back(std::move(one));
+  }
+  return out;
+}
+
 json Resources(const ProcessSpec& spec, const OciParameters& p) {
   json resources = {{"devices", DeviceRules(spec.security == SecurityMode::kInsecure)}};
   if (!spec.resources.has_value()) return resources;
@@ -281,17 +341,18 @@ absl::StatusOr<json> ProcessPart(const ProcessSpec& spec, const OciParameters& p
   KILN_RETURN_IF_ERROR(CheckText(spec.args, "argument"));
   KILN_RETURN_IF_ERROR(CheckText(spec.env, "environment variable"));
   KILN_ASSIGN_OR_RETURN(json limits, Limits(spec.ulimits));
-  json process = {{"terminal", p.terminal},
-                  {"user",
-                   {{"uid", p.user.uid},
-                    {"gid", p.user.gid},
-                    {"additionalGids", p.user.groups},
-                    {"umask", 022}}},
-                  {"args", spec.args},
-                  {"env", Environment(spec.env, p.user.home)},
-                  {"cwd", p.cwd},
-                  {"capabilities", Capabilities(spec.security)},
-                  {"noNewPrivileges", false}};
+  std::vector<uint32_t> groups(p.user.groups.begin(), p.user.groups.end());
+  for (uint32_t group : spec.groups)
+    if (std::find(groups.begin(), groups.end(), group) == groups.end()) groups.push_back(group);
+  json process = {
+      {"terminal", p.terminal},
+      {"user",
+       {{"uid", p.user.uid}, {"gid", p.user.gid}, {"additionalGids", groups}, {"umask", 022}}},
+      {"args", spec.args},
+      {"env", Environment(spec.env, p.user.home)},
+      {"cwd", p.cwd},
+      {"capabilities", Capabilities(spec.security)},
+      {"noNewPrivileges", false}};
   if (!limits.empty()) process["rlimits"] = std::move(limits);
   return process;
 }
@@ -322,6 +383,8 @@ absl::StatusOr<std::string> MakeOciConfig(const ProcessSpec& spec, const OciPara
                  {"hostname", spec.hostname.empty() ? "buildkitsandbox" : spec.hostname},
                  {"mounts", std::move(mounts)},
                  {"linux", Linux(spec, p)}};
+  KILN_RETURN_IF_ERROR(AddDevices(spec, p, config["linux"]));
+  if (!spec.hooks.empty()) config["hooks"] = Hooks(spec.hooks);
   if (p.compiled_seccomp && spec.security == SecurityMode::kSandbox) {
     KILN_ASSIGN_OR_RETURN(const std::string program, DefaultSeccompProgram());
     config["annotations"] = {{"run.oci.seccomp_bpf_data", program}};

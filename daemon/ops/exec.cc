@@ -137,6 +137,22 @@ absl::Status ExecOp::ResetCaches(solver::OpContext& context,
   return absl::OkStatus();
 }
 
+// What the devices of a step change in it.
+absl::Status AddDevices(const DeviceRegistry* registry, const std::vector<DeviceRequest>& requests,
+                        ProcessSpec& spec) {
+  if (requests.empty()) return absl::OkStatus();
+  static const auto* const none = new DeviceRegistry({}, {});
+  if (registry == nullptr) registry = none;
+  KILN_ASSIGN_OR_RETURN(const std::vector<std::string> names, registry->Find(requests));
+  KILN_ASSIGN_OR_RETURN(DeviceEdits edits, registry->Edits(names));
+  spec.env.insert(spec.env.end(), edits.env.begin(), edits.env.end());
+  spec.mounts.insert(spec.mounts.end(), edits.mounts.begin(), edits.mounts.end());
+  spec.devices = std::move(edits.nodes);
+  spec.hooks = std::move(edits.hooks);
+  spec.groups = std::move(edits.groups);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ProcessSpec> ExecOp::MakeSpec(solver::OpContext& context, const std::string& id,
                                              const ExecMounts& mounts) const {
   ProcessSpec spec;
@@ -160,6 +176,7 @@ absl::StatusOr<ProcessSpec> ExecOp::MakeSpec(solver::OpContext& context, const s
   spec.cgroup_parent = plan_.cgroup_parent;
   KILN_ASSIGN_OR_RETURN(spec.resources, ParseResources(context.vertex().linux_resources));
   spec.remove_stubs_recursive = plan_.remove_stubs_recursive;
+  KILN_RETURN_IF_ERROR(AddDevices(deps_.devices, plan_.devices, spec));
   return spec;
 }
 

@@ -15,6 +15,7 @@ class RefStore;
 namespace kiln::daemon {
 
 class CacheMounts;
+class DeviceRegistry;
 class Executor;
 class SessionFinder;
 
@@ -37,11 +38,12 @@ struct ExecOpDeps {
   // on a tmpfs. Must exist, mode 0700.
   std::string runtime_dir;
   LogLimits log_limits;
+  const DeviceRegistry* devices = nullptr;  // null: there are none
 };
 
 // The op for a pb.Op whose oneof is an exec. `op_bytes` is the canonical serialized pb.Op.
 // kInvalidArgument with the texts of the loader for what is malformed; kUnimplemented names what
-// is not supported (CDI devices, foreign platforms without an emulator). Does not block.
+// is not supported (foreign platforms without an emulator). Does not block.
 absl::StatusOr<std::shared_ptr<solver::Op>> MakeExecOp(const ExecOpDeps& deps,
                                                        absl::string_view op_bytes,
                                                        const solver::VertexInfo& vertex);

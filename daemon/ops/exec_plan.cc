@@ -174,9 +174,7 @@ absl::Status TakeModes(const pb::ExecOp& exec, ExecPlan& plan) {
           absl::StrCat("invalid security mode ", static_cast<int>(exec.security())));
   }
   for (const pb::CDIDevice& device : exec.cdidevices())
-    if (!device.optional())
-      return absl::UnimplementedError(
-          absl::StrCat("CDI device ", device.name(), ": devices are not supported"));
+    plan.devices.push_back({device.name(), device.optional()});
   return absl::OkStatus();
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "daemon/device/device_registry.h"
 #include "daemon/executor/executor.h"
 
 namespace pb {
@@ -56,12 +57,12 @@ struct ExecPlan {
   NetworkMode network = NetworkMode::kDefault;
   SecurityMode security = SecurityMode::kSandbox;
   std::vector<SecretEnv> secret_env;
+  std::vector<DeviceRequest> devices;
   std::vector<Mount> mounts;  // in the op's order
   std::string emulator;       // host path of a qemu for a foreign platform; empty: none
 };
 
-// kInvalidArgument with the loader's texts (llb.md 1.4, rows 8 and 18; 2.2.1); kUnimplemented for
-// CDI devices that are not optional.
+// kInvalidArgument with the loader's texts (llb.md 1.4, rows 8 and 18; 2.2.1).
 absl::StatusOr<ExecPlan> MakeExecPlan(const pb::Op& op);
 
 // `process "ARGS" did not complete successfully`, quoted as Go's %q does.

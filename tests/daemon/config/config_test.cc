@@ -41,6 +41,28 @@ TEST_F(ConfigTest, FlagsInBothForms) {
   EXPECT_FALSE(Load({"--debug=false"}, "debug = true")->debug);
 }
 
+TEST_F(ConfigTest, Devices) {
+  const auto none = Load({});
+  EXPECT_FALSE(none->cdi_disabled);
+  EXPECT_THAT(none->cdi_spec_dirs, ElementsAre("/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi"));
+  const char* toml = R"(
+[cdi]
+  disabled = true
+  specDirs = [ "/a" ]
+  autoAllowed = [ "vendor.com/gpu" ]
+)";
+  const auto file = Load({}, toml);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_TRUE(file->cdi_disabled);
+  EXPECT_THAT(file->cdi_spec_dirs, ElementsAre("/a"));
+  EXPECT_THAT(file->cdi_auto_allowed, ElementsAre("vendor.com/gpu"));
+  const auto flags =
+      Load({"--cdi-disabled=false", "--cdi-spec-dir=/b", "--cdi-spec-dir", "/c"}, toml);
+  EXPECT_FALSE(flags->cdi_disabled);
+  EXPECT_THAT(flags->cdi_spec_dirs, ElementsAre("/b", "/c"));
+  EXPECT_THAT(flags->warnings, testing::IsEmpty());
+}
+
 TEST_F(ConfigTest, FlagsWithoutEffectAreNamed) {
   const auto config =
       Load({"--containerd-worker=false", "--containerd-worker-addr", "/x", "--rootless"});

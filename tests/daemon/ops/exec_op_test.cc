@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "daemon/device/device_registry.h"
 #include "daemon/executor/oci_executor.h"
 #include "daemon/ops/cache_mounts.h"
 #include "daemon/ops/exec.h"
@@ -117,7 +118,8 @@ class ExecOpTest : public store::RefStoreTest {
       for (const char* dir : {"/bin", "/etc", "/proc", "/dev", "/sys", "/tmp", "/root"})
         fs::create_directories(mount->path() + dir);
       fs::copy_file("/bin/busybox", mount->path() + "/bin/busybox");
-      for (const char* applet : {"sh", "cat", "ls", "sleep", "stat", "tail", "touch", "id", "nc"})
+      for (const char* applet :
+           {"sh", "cat", "ls", "sleep", "stat", "tail", "touch", "id", "nc", "head", "wc"})
         fs::create_symlink("busybox", mount->path() + "/bin/" + applet);
       for (const char* file : {"/etc/hosts", "/etc/resolv.conf"})
         std::ofstream(mount->path() + file) << "of the image\n";
@@ -174,6 +176,56 @@ TEST_F(ExecOpTest, Llb6_84_TrueMakesAnEmptyLayer) {
   const std::string want = Show(base_) + "root/cache/ ";
   EXPECT_EQ(Show((*out)[0]).size(), want.size());
   EXPECT_EQ(Read((*out)[0], "/etc/hosts"), "of the image\n");
+}
+
+// A device of the Container Device Interface: its node can be opened by the step's user, its
+// variables, files, groups and hooks are there, and none of it is in the result.
+TEST_F(ExecOpTest, DevicesAreThereForTheStepOnly) {
+  fs::create_directories(dir_ + "/cdi");
+  std::ofstream(dir_ + "/lib") << "of the host\n";
+  std::ofstream(dir_ + "/cdi/fuse.yaml")
+      << absl::StrCat(R"(
+cdiVersion: 0.7.0
+kind: test.kiln/zero
+containerEdits:
+  env: [ "ZERO_SPEC=1" ]
+devices:
+- name: a
+  containerEdits:
+    env: [ "ZERO_DEVICE=a" ]
+    deviceNodes:
+    - { path: /dev/mem-zero, hostPath: /dev/zero, permissions: r }
+    mounts:
+    - { hostPath: )",
+                      dir_, R"(/lib, containerPath: /opt/lib/zero, options: [ ro ] }
+    hooks:
+    - { hookName: prestart, path: /bin/touch, args: [ touch, )",
+                      dir_, R"(/hook-ran ] }
+    additionalGids: [ 1234 ]
+)");
+  const DeviceRegistry registry({dir_ + "/cdi"}, {});
+  deps_.devices = &registry;
+  OpBuilder op(
+      "set -e; echo $ZERO_SPEC $ZERO_DEVICE; cat /opt/lib/zero; stat -c '%F %u' /dev/mem-zero; "
+      "head -c 3 /dev/mem-zero | wc -c; id -G");
+  op.meta().set_user("7:8");
+  op.meta().set_removemountstubsrecursive(true);
+  op.Mount("/", 0, 0);
+  op.exec().add_cdidevices()->set_name("test.kiln/zero=a");
+  auto* optional = op.exec().add_cdidevices();
+  optional->set_name("test.kiln/none");
+  optional->set_optional(true);
+  auto out = Run(op, {base_}, context_);
+  ASSERT_TRUE(out.ok()) << out.status() << context_.err;
+  EXPECT_EQ(context_.out, "1 a\nof the host\ncharacter special file 7\n3\n8 1234\n");
+  EXPECT_EQ(Show((*out)[0]).size(), Show(base_).size()) << "stubs of the mount are left";
+  EXPECT_TRUE(fs::exists(dir_ + "/hook-ran"));
+
+  OpBuilder missing("true");
+  missing.Mount("/", 0, 0);
+  missing.exec().add_cdidevices()->set_name("test.kiln/none");
+  out = Run(missing, {base_}, context_);
+  EXPECT_EQ(out.status().message(), "required device \"test.kiln/none\" is not registered");
 }
 
 // Every row of the table in llb.md 2.2.1 that has an output, and their numbering.
