@@ -45,6 +45,7 @@
 #include "daemon/registry/http_registry.h"
 #include "daemon/registry/image_layer_fetcher.h"
 #include "daemon/registry/image_reader.h"
+#include "daemon/remotecache/gha_cache.h"
 #include "daemon/remotecache/local_cache.h"
 #include "daemon/remotecache/registry_cache.h"
 #include "daemon/remotecache/remote_caches.h"
@@ -345,6 +346,9 @@ void Daemon::Parts::MakeCaches() {
   caches->Add(
       "s3", [objects](const CacheAttrs& attrs) { return NewS3CacheTarget(objects, attrs); },
       [objects](const CacheAttrs& attrs) { return NewS3CacheSource(objects, attrs); });
+  caches->Add(
+      "gha", [objects](const CacheAttrs& attrs) { return NewGhaCacheTarget(objects, attrs); },
+      [objects](const CacheAttrs& attrs) { return NewGhaCacheSource(objects, attrs); });
 }
 
 absl::Status Daemon::Parts::Serve(const Config& config) {

@@ -17,14 +17,13 @@ namespace kiln::daemon {
 namespace {
 
 constexpr char kInline[] = "inline";
-// Kinds that BuildKit has and this daemon has not.
-constexpr absl::string_view kUnbuilt[] = {"azblob", "gha"};
+// BuildKit has it, this daemon has not.
+constexpr char kUnbuilt[] = "azblob";
 
 absl::Status UnknownType(absl::string_view type, absl::string_view what) {
-  for (absl::string_view unbuilt : kUnbuilt)
-    if (type == unbuilt)
-      return absl::UnimplementedError(
-          absl::StrCat("remote cache of type ", type, " is not supported by this daemon"));
+  if (type == kUnbuilt)
+    return absl::UnimplementedError(
+        absl::StrCat("remote cache of type ", type, " is not supported by this daemon"));
   return absl::InvalidArgumentError(absl::StrCat("unknown cache ", what, ": \"", type, "\""));
 }
 

@@ -74,6 +74,7 @@ absl::StatusOr<HttpResponse> RetryingHttp::Download(
     absl::StatusOr<HttpResponse> response = Once(std::move(request), cancel, &taken, sink);
     if (cancel.Cancelled()) return cancel.status();
     if (response.ok() && !MayMend(response->status)) return response;
+    if (response.ok() && response->status == 429 && !policy_.throttling_counts) --attempt;
     const HttpFailure failure = FailureOf(response.status());
     if (!response.ok() && failure != HttpFailure::kTransfer && failure != HttpFailure::kConnect)
       return response;
@@ -87,9 +88,7 @@ absl::StatusOr<HttpResponse> RetryingHttp::Download(
       const absl::Duration asked = RetryAfter(*response, absl::Now());
       if (asked > absl::ZeroDuration()) now = asked;
     }
-    if ((policy_.max_attempts > 0 && attempt >= policy_.max_attempts) ||
-        waited + now > policy_.give_up_after)
-      return response;
+    if (attempt >= policy_.max_attempts || waited + now > policy_.give_up_after) return response;
     waited += now;
     KILN_RETURN_IF_ERROR(sleep_(now, cancel));
   }

@@ -15,7 +15,8 @@ namespace kiln::daemon {
 
 // How long a service is asked again.
 struct RetryPolicy {
-  int max_attempts = 3;  // 0: no limit
+  int max_attempts = 3;
+  bool throttling_counts = true;  // false: 429 is waited out, as long as give_up_after allows
   absl::Duration first_wait = absl::Seconds(1);
   absl::Duration longest_wait = absl::Seconds(20);
   // Of all waits together; what a server asks for (Retry-After) counts, too.

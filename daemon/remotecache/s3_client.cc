@@ -10,7 +10,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "daemon/exporter/parallel.h"
-#include "daemon/registry/response_error.h"
+#include "daemon/remotecache/xml_text.h"
 #include "daemon/source/http_names.h"
 #include "store/base/status_macros.h"
 
@@ -35,24 +35,7 @@ bool IsAddress(absl::string_view host) {
          host.substr(0, host.find(':')).find_first_not_of("0123456789.") == absl::string_view::npos;
 }
 
-std::string ErrorText(absl::string_view xml) {
-  const std::string code = XmlText(xml, "Code"), message = XmlText(xml, "Message");
-  if (code.empty()) return ErrorBodyText(xml);
-  return ErrorBodyText(absl::StrCat(code, message.empty() ? "" : ": ", message));
-}
-
 }  // namespace
-
-std::string XmlText(absl::string_view xml, absl::string_view name) {
-  const std::string open = absl::StrCat("<", name, ">"), close = absl::StrCat("</", name, ">");
-  const size_t begin = xml.find(open);
-  if (begin == absl::string_view::npos) return "";
-  const size_t from = begin + open.size(), end = xml.find(close, from);
-  if (end == absl::string_view::npos) return "";
-  return absl::StrReplaceAll(
-      xml.substr(from, end - from),
-      {{"&lt;", "<"}, {"&gt;", ">"}, {"&quot;", "\""}, {"&apos;", "'"}, {"&amp;", "&"}});
-}
 
 S3Client::S3Client(S3Options options)
     : options_(std::move(options)), http_(options_.user_agent, options_.retry, options_.sleep) {}
@@ -129,7 +112,7 @@ absl::StatusOr<RetryingHttp::Answer> S3Client::Send(const Call& call, const Canc
   const bool failed_late = status == 200 && absl::StrContains(answer.body, "<Error>");
   if (status >= 200 && status < 300 && !failed_late) return answer;
   const std::string& text = failed_late ? answer.body : answer.response.error_body;
-  return ServiceError(Sign({call.method, call.key}), answer.response, ErrorText(text));
+  return ServiceError(Sign({call.method, call.key}), answer.response, XmlErrorText(text));
 }
 
 absl::StatusOr<std::optional<S3Client::Object>> S3Client::Head(const std::string& key,
@@ -156,7 +139,7 @@ absl::Status S3Client::Get(const std::string& key, const CancelToken& cancel,
                             },
                             cancel, sink));
   if (response.status == 200 || response.status == 206) return absl::OkStatus();
-  return ServiceError(Sign(call), response, ErrorText(response.error_body));
+  return ServiceError(Sign(call), response, XmlErrorText(response.error_body));
 }
 
 absl::Status S3Client::PutPart(const std::string& key, const Pairs& query,

@@ -84,7 +84,4 @@ class S3Client {
   RetryingHttp http_;
 };
 
-// The text between <name> and </name>, the first there is; "" when there is none.
-std::string XmlText(absl::string_view xml, absl::string_view name);
-
 }  // namespace kiln::daemon

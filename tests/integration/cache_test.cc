@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/llb/file_action.h"
+#include "tests/daemon/remotecache/actions_server.h"
 #include "tests/daemon/remotecache/s3_server.h"
 #include "tests/integration/image_fixture.h"
 
@@ -210,6 +211,23 @@ TEST_F(CacheTest, C16_ABucketKeepsWhatARegistryWould) {
   Prune();
   bucket.attrs["name"] = "nothing";
   EXPECT_NE(Content({.state = RandomFile(), .from = {bucket}}, "random"), first);
+}
+
+TEST_F(CacheTest, TheActionsCacheKeepsWhatARegistryWould) {
+  daemon::ActionsServer server;
+  const client::CacheEntry actions = {
+      "gha",
+      {{"url_v2", server.url()},
+       {"token", daemon::ActionsServer::Token({{"refs/heads/main", 3}})},
+       {"mode", "max"}}};
+  const std::string first = Content({.state = RandomFile(), .to = {actions}}, "random");
+  EXPECT_THAT(server.Keys(), testing::SizeIs(4)) << "three layers and the config";
+  EXPECT_EQ(Content({.state = RandomFile(), .to = {actions}}, "random"), first);
+  EXPECT_THAT(server.Keys(), testing::SizeIs(5)) << "another config";
+  Prune();
+  SeenProgress seen;
+  EXPECT_EQ(Content({.state = RandomFile(), .from = {actions}}, "random", &seen), first);
+  EXPECT_FALSE(Ran(seen, "random"));
 }
 
 TEST_F(CacheTest, C12_NothingIsLeftOfAnImport) {
