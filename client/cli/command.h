@@ -29,6 +29,7 @@ class Command {
 };
 
 std::unique_ptr<Command> MakeBuildCommand();
+std::unique_ptr<Command> MakeBakeCommand();
 std::unique_ptr<Command> MakeDiskUsageCommand();
 std::unique_ptr<Command> MakePruneCommand();
 std::unique_ptr<Command> MakeWorkersCommand();

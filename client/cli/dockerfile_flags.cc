@@ -8,11 +8,14 @@
 #include <iostream>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "client/session/exports.h"
+#include "absl/strings/strip.h"
+#include "client/csv.h"
 #include "store/base/fd.h"
 #include "store/base/status_macros.h"
 
@@ -81,16 +84,21 @@ absl::Status AddContexts(const std::vector<std::string>& texts, SolveOptions* op
 
 // Where the Dockerfile is; the frontend reads it from the directory named "dockerfile".
 absl::Status AddFile(const std::string& context, const DockerfileFlags& flags,
-                     StdinDockerfile* stdin_file, SolveOptions* options) {
+                     TextDockerfile* text_file, SolveOptions* options) {
   auto& attrs = options->frontend_attrs;
   const bool remote = IsRemote(context);
   if (remote) attrs["context"] = context;
   if (!remote) options->local_dirs["context"] = context;
   attrs["filename"] = "Dockerfile";
-  if (flags.file == "-") {
-    KILN_ASSIGN_OR_RETURN(const std::string text, ReadAll(STDIN_FILENO, kMaxDockerfileBytes));
-    KILN_RETURN_IF_ERROR(stdin_file->Write(text));
-    options->local_dirs["dockerfile"] = stdin_file->path();
+  if (flags.file == "-" || flags.text) {
+    std::string text;
+    if (flags.text) {
+      text = *flags.text;
+    } else {
+      KILN_ASSIGN_OR_RETURN(text, ReadAll(STDIN_FILENO, kMaxDockerfileBytes));
+    }
+    KILN_RETURN_IF_ERROR(text_file->Write(text));
+    options->local_dirs["dockerfile"] = text_file->path();
     if (remote) attrs["dockerfilekey"] = "dockerfile";
     return absl::OkStatus();
   }
@@ -98,6 +106,9 @@ absl::Status AddFile(const std::string& context, const DockerfileFlags& flags,
     if (!flags.file.empty()) attrs["filename"] = flags.file;
     return absl::OkStatus();
   }
+  if (IsRemote(flags.file))
+    return absl::UnimplementedError(absl::StrCat(
+        "--file ", flags.file, ": a Dockerfile from an address needs a context from there, too"));
   const fs::path file =
       flags.file.empty() ? fs::path(context) / "Dockerfile" : fs::path(flags.file);
   if (IsDirectory(file.string()))
@@ -105,6 +116,40 @@ absl::Status AddFile(const std::string& context, const DockerfileFlags& flags,
   attrs["filename"] = file.filename().string();
   const fs::path folder = file.parent_path();
   options->local_dirs["dockerfile"] = folder.empty() ? "." : folder.string();
+  return absl::OkStatus();
+}
+
+// --attest, then --provenance and --sbom, which have docker's forms: "true", "false", attributes.
+absl::Status AddAttestations(const DockerfileFlags& flags,
+                             std::map<std::string, std::string>* attrs) {
+  for (const std::string& attest : flags.attests) {
+    KILN_ASSIGN_OR_RETURN(const auto fields, SplitCsvFields(attest));
+    std::string type;
+    bool disabled = false;
+    std::vector<std::string> rest;
+    for (const auto& [key, value] : fields) {
+      if (key == "type") {
+        type = value;
+      } else if (key == "disabled") {
+        disabled = value != "false";
+      } else {
+        rest.push_back(absl::StrCat(key, "=", value));
+      }
+    }
+    if (type != "provenance" && type != "sbom")
+      return absl::InvalidArgumentError(
+          absl::StrCat("--attest ", attest, ": use type=provenance or type=sbom"));
+    const std::string name = absl::StrCat("attest:", type);
+    attrs->erase(name);
+    if (!disabled) (*attrs)[name] = absl::StrJoin(rest, ",");
+  }
+  for (const auto& [type, value] :
+       {std::pair("provenance", flags.provenance), std::pair("sbom", flags.sbom)}) {
+    if (value.empty()) continue;
+    const std::string name = absl::StrCat("attest:", type);
+    attrs->erase(name);
+    if (value != "false") (*attrs)[name] = value == "true" ? "" : value;
+  }
   return absl::OkStatus();
 }
 
@@ -131,12 +176,12 @@ absl::StatusOr<std::pair<std::string, std::string>> ParseCall(const DockerfileFl
 
 }  // namespace
 
-StdinDockerfile::~StdinDockerfile() {
+TextDockerfile::~TextDockerfile() {
   std::error_code error;  // best effort
   if (!path_.empty()) fs::remove_all(path_, error);
 }
 
-absl::Status StdinDockerfile::Write(absl::string_view text) {
+absl::Status TextDockerfile::Write(absl::string_view text) {
   std::error_code error;
   std::string pattern = (fs::temp_directory_path(error) / "kiln-dockerfile-XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) return ErrnoStatus(errno, "make " + pattern);
@@ -144,15 +189,31 @@ absl::Status StdinDockerfile::Write(absl::string_view text) {
   return WriteFileAtomic(path_ + "/Dockerfile", text, 0644);
 }
 
+absl::StatusOr<int64_t> ParseByteSize(absl::string_view text) {
+  constexpr absl::string_view kUnits = "bkmgt";
+  absl::string_view digits = absl::StripSuffix(absl::StripSuffix(text, "b"), "B");
+  size_t power = 0;
+  if (!digits.empty() && !absl::ascii_isdigit(digits.back())) {
+    power = kUnits.find(absl::ascii_tolower(digits.back()));
+    digits.remove_suffix(1);
+  }
+  int64_t number = 0;
+  constexpr int64_t kMax = int64_t{1} << 60;
+  if (power == absl::string_view::npos || !absl::SimpleAtoi(digits, &number) || number < 0 ||
+      number > kMax >> (10 * power))
+    return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is no size: use 64m or 1g"));
+  return number << (10 * power);
+}
+
 bool IsBuildContext(const std::string& argument) {
   return IsRemote(argument) || IsDirectory(argument);
 }
 
 absl::Status FillDockerfileBuild(const std::string& context, const DockerfileFlags& flags,
-                                 StdinDockerfile* stdin_file, SolveOptions* options) {
+                                 TextDockerfile* text_file, SolveOptions* options) {
   options->frontend = "dockerfile.v0";
   auto& attrs = options->frontend_attrs;
-  KILN_RETURN_IF_ERROR(AddFile(context, flags, stdin_file, options));
+  KILN_RETURN_IF_ERROR(AddFile(context, flags, text_file, options));
   KILN_RETURN_IF_ERROR(AddPairs(flags.build_args, "--build-arg", "build-arg:", true, &attrs));
   KILN_RETURN_IF_ERROR(AddPairs(flags.labels, "--label", "label:", false, &attrs));
   KILN_RETURN_IF_ERROR(AddContexts(flags.contexts, options));
@@ -172,12 +233,14 @@ absl::Status FillDockerfileBuild(const std::string& context, const DockerfileFla
   set("no-cache", absl::StrJoin(flags.no_cache_filter, ","));
   if (flags.network != "default") set("force-network-mode", flags.network);
   if (flags.pull) attrs["image-resolve-mode"] = "pull";
-  // As docker has it: "true", "false" or attributes.
-  for (const auto& [type, value] :
-       {std::pair("provenance", flags.provenance), std::pair("sbom", flags.sbom)}) {
-    if (value.empty() || value == "false") continue;
-    attrs[absl::StrCat("attest:", type)] = value == "true" ? "" : value;
+  if (!flags.shm_size.empty()) {
+    KILN_ASSIGN_OR_RETURN(const int64_t bytes,
+                          Annotate(ParseByteSize(flags.shm_size), "--shm-size"));
+    attrs["shm-size"] = absl::StrCat(bytes);
   }
+  set("cgroup-parent", flags.cgroup_parent);
+  if (flags.network == "host") options->entitlements.push_back("network.host");
+  KILN_RETURN_IF_ERROR(AddAttestations(flags, &attrs));
   KILN_ASSIGN_OR_RETURN(const auto call, ParseCall(flags));
   if (!call.first.empty()) attrs["requestid"] = absl::StrCat("frontend.", call.first);
   return absl::OkStatus();

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,20 +14,21 @@ namespace kiln::client {
 
 // The flags of `kiln build CONTEXT`, as people know them from docker.
 struct DockerfileFlags {
-  std::string file;  // "": CONTEXT/Dockerfile; "-": standard input
-  std::string target, network, call, provenance, sbom;
+  std::string file;                 // "": CONTEXT/Dockerfile; "-": standard input
+  std::optional<std::string> text;  // the Dockerfile itself, instead of a file
+  std::string target, network, call, provenance, sbom, shm_size, cgroup_parent;
   std::vector<std::string> build_args, labels, platforms, contexts, add_hosts, ulimits;
-  std::vector<std::string> no_cache_filter;
+  std::vector<std::string> no_cache_filter, attests;
   bool pull = false, check = false;
 };
 
-// A folder that holds a Dockerfile from standard input; removed at the end.
-class StdinDockerfile {
+// A folder that holds a Dockerfile that is in no file of the user's; removed at the end.
+class TextDockerfile {
  public:
-  StdinDockerfile() = default;
-  ~StdinDockerfile();
-  StdinDockerfile(const StdinDockerfile&) = delete;
-  StdinDockerfile& operator=(const StdinDockerfile&) = delete;
+  TextDockerfile() = default;
+  ~TextDockerfile();
+  TextDockerfile(const TextDockerfile&) = delete;
+  TextDockerfile& operator=(const TextDockerfile&) = delete;
 
   absl::Status Write(absl::string_view text);
   const std::string& path() const { return path_; }
@@ -34,13 +37,16 @@ class StdinDockerfile {
   std::string path_;  // "": none
 };
 
+// The size that --shm-size gives, in bytes: a number with k, m, g or t, of 1024. kInvalidArgument.
+absl::StatusOr<int64_t> ParseByteSize(absl::string_view text);
+
 // True when the argument of `kiln build` is a build context: a directory, or a git or web address.
 bool IsBuildContext(const std::string& argument);
 
 // Puts a Dockerfile build into `options`: frontend, its attributes (dockerfile.md 4.1),
-// directories. `stdin_file` holds the Dockerfile with file "-". kInvalidArgument names the flag.
+// directories. `text_file` holds the Dockerfile with file "-". kInvalidArgument names the flag.
 absl::Status FillDockerfileBuild(const std::string& context, const DockerfileFlags& flags,
-                                 StdinDockerfile* stdin_file, SolveOptions* options);
+                                 TextDockerfile* text_file, SolveOptions* options);
 
 // What --call and --check asked for, from the result's metadata, in the format of the flag; and the
 // exit status that goes with it: kFailedPrecondition when a check found something.

@@ -89,6 +89,7 @@ int Main(int argc, char** argv) {
     commands.emplace_back(sub, std::move(command));
   };
   add(&app, MakeBuildCommand());
+  add(&app, MakeBakeCommand());
   add(&app, MakeDiskUsageCommand());
   add(&app, MakePruneCommand());
   add(&app, MakeWorkersCommand());

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "client/session/exports.h"
+#include "client/csv.h"
 #include "store/base/fd.h"
 #include "store/base/status_macros.h"
 

@@ -113,6 +113,15 @@ absl::Status CheckCaps(const pb::Definition& definition, const gateway::PongResp
   return absl::OkStatus();
 }
 
+FrontendResult ToFrontendResult(const gateway::Result& from) {
+  FrontendResult to;
+  to.metadata = {from.metadata().begin(), from.metadata().end()};
+  if (from.has_ref()) to.definitions[""] = from.ref().def().SerializeAsString();
+  for (const auto& [platform, ref] : from.refs().refs())
+    to.definitions[platform] = ref.def().SerializeAsString();
+  return to;
+}
+
 // One build under way. The calls that may block share one rule: Cancel ends them all.
 class Build {
  public:
@@ -238,6 +247,7 @@ class Build {
     if (!options_.cache_imports.empty()) {
       (*request.mutable_frontendopt())["cache-imports"] = CacheImportsJson(options_.cache_imports);
     }
+    KILN_RETURN_IF_ERROR(AddToCall(&request));
     request.set_allowresultreturn(true);
     request.set_allowresultarrayref(true);
     gateway::SolveResponse response;
@@ -245,8 +255,22 @@ class Build {
       return bridge_->Solve(context, request, &response);
     }));
     *result = std::move(*response.mutable_result());
+    if (options_.after_frontend != nullptr)
+      KILN_RETURN_IF_ERROR(options_.after_frontend(ToFrontendResult(*result)));
     metadata_ = {result->metadata().begin(), result->metadata().end()};
     if (result->result_case() == gateway::Result::RESULT_NOT_SET) result->mutable_ref();
+    return absl::OkStatus();
+  }
+
+  absl::Status AddToCall(gateway::SolveRequest* request) {
+    if (options_.before_frontend == nullptr) return absl::OkStatus();
+    FrontendCall call;
+    KILN_RETURN_IF_ERROR(options_.before_frontend(&call));
+    FillAttrs(call.attrs, request->mutable_frontendopt());
+    for (const auto& [name, definition] : call.inputs) {
+      if (!(*request->mutable_frontendinputs())[name].ParseFromString(definition))
+        return absl::InternalError(absl::StrCat("input ", name, " is no pb.Definition"));
+    }
     return absl::OkStatus();
   }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -21,6 +22,18 @@ struct CacheEntry {
   std::map<std::string, std::string> attrs;
 };
 
+// What a frontend is asked beyond SolveOptions: results of other builds, say.
+struct FrontendCall {
+  std::map<std::string, std::string> attrs;
+  std::map<std::string, std::string> inputs;  // name → serialized pb.Definition
+};
+
+// What a frontend made, before anything of it is run for an export.
+struct FrontendResult {
+  std::map<std::string, std::string> definitions;  // platform, "" if there is one → pb.Definition
+  std::map<std::string, std::string> metadata;
+};
+
 struct SolveOptions {
   std::string ref;  // the build's id; "": a new one
   // A serialized pb.Definition. Empty with an empty frontend builds nothing.
@@ -37,6 +50,10 @@ struct SolveOptions {
   bool no_cache = false;  // every step runs, whatever is known
   bool internal = false;  // no history record
   CancelToken cancel;
+  // Called on Solve's thread, if set: before the frontend is asked, and with its result before the
+  // build goes on. May block until `cancel` fires. An error ends the build.
+  std::function<absl::Status(FrontendCall* call)> before_frontend;
+  std::function<absl::Status(const FrontendResult& result)> after_frontend;
 };
 
 struct SolveResult {

@@ -25,12 +25,12 @@ class DockerfileFlagsTest : public testing::Test {
   ~DockerfileFlagsTest() override { std::filesystem::remove_all(folder_); }
 
   absl::Status Fill(const std::string& context) {
-    return FillDockerfileBuild(context, flags_, &stdin_file_, &options_);
+    return FillDockerfileBuild(context, flags_, &text_file_, &options_);
   }
 
   std::string folder_;
   DockerfileFlags flags_;
-  StdinDockerfile stdin_file_;
+  TextDockerfile text_file_;
   SolveOptions options_;
 };
 
@@ -105,7 +105,7 @@ TEST_F(DockerfileFlagsTest, CheckIsARequestOfTheFrontend) {
 TEST_F(DockerfileFlagsTest, MistakesAreNamed) {
   const auto refused = [&](DockerfileFlags flags, const char* text) {
     SolveOptions options;
-    const absl::Status status = FillDockerfileBuild(folder_, flags, &stdin_file_, &options);
+    const absl::Status status = FillDockerfileBuild(folder_, flags, &text_file_, &options);
     EXPECT_THAT(std::string(status.message()), HasSubstr(text));
   };
   DockerfileFlags flags;

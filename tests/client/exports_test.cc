@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "client/csv.h"
+
 namespace kiln::client {
 namespace {
 

@@ -1,0 +1,93 @@
+// The plan as JSON, member for member as Docker's tools print it.
+#include "client/bake/plan.h"
+#include "proto/go_json.h"
+
+namespace kiln::client::bake {
+namespace {
+
+void AppendTexts(const std::vector<std::string>& texts, GoJson* json) {
+  json->BeginArray();
+  for (const std::string& text : texts) json->String(text);
+  json->EndArray();
+}
+
+void AppendTarget(const Target& target, GoJson* json) {
+  json->BeginObject();
+  for (const TargetField& field : TargetFields()) {
+    const std::string key(field.name);
+    if (const auto text = target.texts.find(key); text != target.texts.end()) {
+      json->Key(key).String(text->second);
+    } else if (const auto flag = target.flags.find(key); flag != target.flags.end()) {
+      json->Key(key).Bool(flag->second);
+    } else if (const auto& list = target.List(key); !list.empty()) {
+      json->Key(key);
+      AppendTexts(list, json);
+    } else if (const auto& map = target.Map(key); !map.empty()) {
+      json->Key(key).BeginObject();
+      for (const auto& [name, value] : map) json->Key(name).String(value);
+      json->EndObject();
+    }
+  }
+  json->EndObject();
+}
+
+// Compact JSON on several lines; empty objects and lists stay on one.
+std::string Indent(const std::string& compact) {
+  std::string out;
+  size_t depth = 0;
+  bool quoted = false;
+  const auto new_line = [&] {
+    out.push_back('\n');
+    out.append(2 * depth, ' ');
+  };
+  for (size_t i = 0; i < compact.size(); ++i) {
+    const char c = compact[i];
+    if (quoted) {
+      out.push_back(c);
+      if (c == '\\') out.push_back(compact[++i]);
+      quoted = c != '"';
+      continue;
+    }
+    const bool open = c == '{' || c == '[';
+    const bool close = c == '}' || c == ']';
+    if (close && compact[i - 1] != '{' && compact[i - 1] != '[') {
+      --depth;
+      new_line();
+    } else if (close) {
+      --depth;
+    }
+    out.push_back(c);
+    quoted = c == '"';
+    if (open) ++depth;
+    if (c == ':') out.push_back(' ');
+    if (c == ',' || (open && compact[i + 1] != '}' && compact[i + 1] != ']')) new_line();
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string PlanJson(const Plan& plan) {
+  GoJson json;
+  json.BeginObject();
+  if (!plan.groups.empty()) {
+    json.Key("group").BeginObject();
+    for (const auto& [name, group] : plan.groups) {
+      json.Key(name).BeginObject();
+      json.OptString("description", group.description);
+      json.Key("targets");
+      AppendTexts(group.targets, &json);
+      json.EndObject();
+    }
+    json.EndObject();
+  }
+  json.Key("target").BeginObject();
+  for (const auto& [name, target] : plan.targets) {
+    json.Key(name);
+    AppendTarget(target, &json);
+  }
+  json.EndObject().EndObject();
+  return Indent(json.Take());
+}
+
+}  // namespace kiln::client::bake
