@@ -9,8 +9,8 @@
 namespace kiln::store {
 
 // Takes note of file digests while a layer is written, so that nothing is read a second time.
-// `path` is the clean path inside the tree. One user at a time, but Recorded may be called from
-// another thread than the rest.
+// `path` is the clean path inside the tree. Several threads may use it,
+// for different files.
 class ChecksumRecorder {
  public:
   virtual ~ChecksumRecorder() = default;

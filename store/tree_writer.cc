@@ -18,10 +18,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "store/base/check.h"
+#include "store/base/mutex.h"
 #include "store/base/status_macros.h"
 #include "store/checksum_recorder.h"
 #include "store/file_copy.h"
 #include "store/file_digest.h"
+#include "store/sibling_writer.h"
 
 namespace kiln::store {
 
@@ -55,8 +57,8 @@ struct Wanted {
   std::optional<absl::Time> mtime;
 
   Wanted(const Attributes& attributes, uint32_t default_mode)
-      : uid(attributes.uid.value_or(::geteuid())),
-        gid(attributes.gid.value_or(::getegid())),
+      : uid(attributes.uid.has_value() ? *attributes.uid : ::geteuid()),
+        gid(attributes.gid.has_value() ? *attributes.gid : ::getegid()),
         mode(attributes.mode.value_or(default_mode) & kPermissionBits),
         mtime(attributes.mtime) {}
   Wanted(const Attributes& attributes, const struct stat& st)
@@ -118,6 +120,14 @@ namespace {
 class LayerWriter final : public TreeWriter {
  public:
   LayerWriter(Layers lower, std::string upper_dir, bool overlay_form, ChecksumRecorder* recorder);
+  // A sibling.
+  explicit LayerWriter(const LayerWriter* other)
+      : overlay_form_(other->overlay_form_),
+        recorder_(other->recorder_),
+        reader_(other->reader_),
+        root_(other->root_),
+        root_status_(other->root_status_),
+        shared_(other->shared_) {}
 
   const TreeReader& reader() const override { return reader_; }
   absl::Status MakeDir(absl::string_view path, const Attributes& attributes) override;
@@ -141,6 +151,14 @@ class LayerWriter final : public TreeWriter {
  private:
   friend class LayerFile;
 
+  // What the writers of one layer have in common.
+  struct Shared {
+    Mutex copy_up_mu;  // held while directories are copied up
+    Mutex mu;
+    // Foreign inodes linked here: a second copy of one must not become a hard link of the first.
+    absl::flat_hash_set<std::pair<dev_t, ino_t>> taken ABSL_GUARDED_BY(mu);
+  };
+
   // A name to be made: its parent directory in the upper layer, open.
   struct Place {
     std::string path, name;
@@ -160,9 +178,14 @@ class LayerWriter final : public TreeWriter {
   absl::StatusOr<Fd> CopyUpDirs(const std::string& path);
   absl::Status CopyUpDir(int parent, const std::string& name, const std::string& path);
 
+  absl::StatusOr<Place> Locate(absl::string_view path);
   // What the upper layer has at `place` is cleared away. `exclusive`: an existing name is an error;
   // else a directory is.
   absl::StatusOr<Place> Clear(absl::string_view path, bool exclusive);
+  // Has `make(place)` put a file there, instead of what has its name. Most names are new, so it is
+  // left to `make` to say kAlreadyExists; the place is cleared then and `make` called once more.
+  template <typename Make>
+  absl::StatusOr<Place> Put(absl::string_view path, Make make);
   absl::StatusOr<bool> ExistsBelow(const Place& place, bool* is_dir);
 
   // Makes the entry itself present in the upper layer; `*st` is what it is there.
@@ -200,8 +223,7 @@ class LayerWriter final : public TreeWriter {
   } parent_;
   // Inodes whose names are all of our making, so that changing them in place is safe.
   absl::flat_hash_set<ino_t> own_links_;
-  // Foreign inodes linked here: a second copy of one must not become a hard link of the first.
-  absl::flat_hash_set<std::pair<dev_t, ino_t>> taken_;
+  const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
 };
 
 // Content that arrives in pieces. The name exists from the start: a crash leaves a file without
@@ -295,6 +317,7 @@ absl::StatusOr<int> LayerWriter::OpenUpperDir(const std::string& path) {
 }
 
 absl::StatusOr<Fd> LayerWriter::CopyUpDirs(const std::string& path) {
+  MutexLock one_at_a_time(&shared_->copy_up_mu);
   KILN_ASSIGN_OR_RETURN(Fd here, OpenFileAt(root_->get(), ".", O_PATH | O_DIRECTORY));
   std::string walked;
   for (absl::string_view part : absl::StrSplit(absl::string_view(path).substr(1), '/')) {
@@ -341,16 +364,19 @@ absl::StatusOr<bool> LayerWriter::ExistsBelow(const Place& place, bool* is_dir) 
   return true;
 }
 
-absl::StatusOr<LayerWriter::Place> LayerWriter::Clear(absl::string_view path, bool exclusive) {
+absl::StatusOr<LayerWriter::Place> LayerWriter::Locate(absl::string_view path) {
   Place place;
   place.path = CleanPath(path);
-  if (place.path == "/") {
-    if (exclusive) return absl::AlreadyExistsError("/: file exists");
-    return IsADirectory("/");
-  }
+  if (place.path == "/") return IsADirectory("/");
   auto [parent, name] = SplitPath(place.path);
   place.name = std::move(name);
   KILN_ASSIGN_OR_RETURN(place.dir, OpenUpperDir(parent));
+  return place;
+}
+
+absl::StatusOr<LayerWriter::Place> LayerWriter::Clear(absl::string_view path, bool exclusive) {
+  if (exclusive && CleanPath(path) == "/") return absl::AlreadyExistsError("/: file exists");
+  KILN_ASSIGN_OR_RETURN(Place place, Locate(path));
   struct stat st;
   bool exists = false, is_dir = false;
   if (::fstatat(place.dir, place.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) {
@@ -372,6 +398,19 @@ absl::StatusOr<LayerWriter::Place> LayerWriter::Clear(absl::string_view path, bo
   if (::unlinkat(place.dir, place.name.c_str(), 0) != 0)
     return ErrnoStatus(errno, absl::StrCat("replace ", place.path));
   if (recorder_ != nullptr) recorder_->Removed(place.path);
+  return place;
+}
+
+template <typename Make>
+absl::StatusOr<LayerWriter::Place> LayerWriter::Put(absl::string_view path, Make make) {
+  KILN_ASSIGN_OR_RETURN(Place place, Locate(path));
+  const bool covers = parent_.view.layers.size() > 1;  // a lower layer may have the name
+  absl::Status made = covers ? absl::AlreadyExistsError(place.path) : make(place);
+  if (absl::IsAlreadyExists(made)) {
+    KILN_ASSIGN_OR_RETURN(place, Clear(path, false));
+    made = make(place);
+  }
+  KILN_RETURN_IF_ERROR(made);
   return place;
 }
 
@@ -460,12 +499,17 @@ absl::Status LayerWriter::MakeSymlink(absl::string_view path, absl::string_view 
 absl::StatusOr<std::unique_ptr<TreeFile>> LayerWriter::CreateFile(absl::string_view path,
                                                                   int64_t expected_size,
                                                                   const Attributes& attributes) {
-  KILN_ASSIGN_OR_RETURN(const Place place, Clear(path, false));
+  const Wanted wanted(attributes, 0644);
   const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
-  KILN_ASSIGN_OR_RETURN(Fd fd, OpenFileAt(place.dir, place.name, flags, 0600));
+  Fd fd;
+  KILN_ASSIGN_OR_RETURN(const Place place, Put(path, [&](const Place& at) -> absl::Status {
+                          // Mostly this is the mode it gets: no further call.
+                          KILN_ASSIGN_OR_RETURN(
+                              fd, OpenFileAt(at.dir, at.name, flags, wanted.mode & 0777));
+                          return absl::OkStatus();
+                        }));
   Changed(place.path);
-  return std::make_unique<LayerFile>(this, root_, place.path, std::move(fd),
-                                     Wanted(attributes, 0644), expected_size);
+  return std::make_unique<LayerFile>(this, root_, place.path, std::move(fd), wanted, expected_size);
 }
 
 absl::Status LayerWriter::WriteFile(absl::string_view path, absl::string_view data,
@@ -512,10 +556,17 @@ absl::StatusOr<bool> LayerWriter::TryHardlink(const std::string& host, const Ent
                                               const Wanted& wanted, const Place& place) {
   if (!overlay_form_ || !wanted.Agrees(entry.st) || !TimeAgrees(wanted.mtime, entry.st))
     return false;
-  if (!taken_.insert({entry.st.st_dev, entry.st.st_ino}).second) return false;
+  const std::pair<dev_t, ino_t> inode(entry.st.st_dev, entry.st.st_ino);
+  {
+    MutexLock lock(&shared_->mu);
+    if (!shared_->taken.insert(inode).second) return false;
+  }
   if (::linkat(AT_FDCWD, host.c_str(), place.dir, place.name.c_str(), 0) == 0) return true;
   if (errno == EXDEV || errno == EMLINK || errno == EPERM) return false;
-  return ErrnoStatus(errno, absl::StrCat("link ", place.path));
+  const int error = errno;
+  MutexLock lock(&shared_->mu);
+  shared_->taken.erase(inode);
+  return ErrnoStatus(error, absl::StrCat("link ", place.path));
 }
 
 absl::Status LayerWriter::CopyContentAs(const TreeReader& from, absl::string_view from_path,
@@ -548,15 +599,17 @@ absl::Status LayerWriter::CopyFile(const TreeReader& from, absl::string_view fro
     return absl::InvalidArgumentError(absl::StrCat(from_path, ": not a regular file"));
   const std::string host = from.HostPath(entry, from_path);
   const std::string& from_layer = from.layers()[static_cast<size_t>(entry.layer)];
-  KILN_ASSIGN_OR_RETURN(const Place place, Clear(path, false));
   const Wanted wanted(attributes, entry.st);
   // What this very layer has may still change, and with it every name of the inode.
   const bool shareable = from_layer != reader_.layers().back();
   bool linked = false;
-  if (shareable) {
-    KILN_ASSIGN_OR_RETURN(linked, TryHardlink(host, entry, wanted, place));
-  }
-  if (!linked) KILN_RETURN_IF_ERROR(CopyContentAs(from, from_path, entry, wanted, place));
+  KILN_ASSIGN_OR_RETURN(const Place place, Put(path, [&](const Place& at) -> absl::Status {
+                          if (shareable) {
+                            KILN_ASSIGN_OR_RETURN(linked, TryHardlink(host, entry, wanted, at));
+                          }
+                          return linked ? absl::OkStatus()
+                                        : CopyContentAs(from, from_path, entry, wanted, at);
+                        }));
   Changed(place.path);
   if (recorder_ == nullptr || !(linked || wanted.Agrees(entry.st))) return absl::OkStatus();
   if (const auto digest = recorder_->Known(from_layer, from_path))
@@ -674,6 +727,11 @@ std::unique_ptr<TreeWriter> NewTreeWriter(Layers lower, std::string upper_dir, b
                                           ChecksumRecorder* recorder) {
   return std::make_unique<LayerWriter>(std::move(lower), std::move(upper_dir), overlay_form,
                                        recorder);
+}
+
+std::unique_ptr<TreeWriter> SiblingOf(const TreeWriter& writer) {
+  // Nobody else implements the interface.
+  return std::make_unique<LayerWriter>(static_cast<const LayerWriter*>(&writer));
 }
 
 }  // namespace kiln::store

@@ -14,6 +14,7 @@
 #include "daemon/ops/unpack.h"
 #include "store/base/pattern_matcher.h"
 #include "store/base/status_macros.h"
+#include "store/parallel_files.h"
 
 namespace kiln::daemon {
 
@@ -54,7 +55,11 @@ class Copier {
  public:
   Copier(const TreeReader& from, TreeWriter& to, const CopyRequest& request,
          const CancelToken& cancel)
-      : from_(from), to_(to), request_(request), cancel_(cancel) {}
+      : from_(from),
+        to_(to),
+        request_(request),
+        cancel_(cancel),
+        files_(to, ThreadsFor(from, to)) {}
 
   absl::Status Run();
 
@@ -71,6 +76,14 @@ class Copier {
     PatternMatchInfo include, exclude;
   };
   enum class Verdict { kCopy, kPass, kPrune };  // kPass: not itself, perhaps something below
+
+  // What is read while it is written must be written in order.
+  static size_t ThreadsFor(const TreeReader& from, const TreeWriter& to) {
+    const store::Layers& layers = from.layers();
+    const bool same =
+        std::find(layers.begin(), layers.end(), to.reader().layers().back()) != layers.end();
+    return same ? 1 : 0;
+  }
 
   absl::Status CopyMatch(const std::string& source);
   absl::StatusOr<std::string> Place(const Entry& entry);
@@ -109,6 +122,9 @@ class Copier {
   PatternMatcher include_, exclude_;
   std::vector<Level> levels_;
   std::vector<std::string> made_parents_;  // of the destination
+  store::ParallelFiles files_;
+  // Directories whose times are set when all that is in them is there, inner ones first.
+  std::vector<std::pair<std::string, Attributes>> ends_;
   // Source files with several names in one layer -> the first name they got.
   std::map<std::tuple<int, dev_t, ino_t>, std::string> links_;
 };
@@ -255,7 +271,10 @@ absl::Status Copier::CopyRoot(const std::string& source, const Entry& entry,
                               const std::string& target) {
   levels_.clear();
   KILN_RETURN_IF_ERROR(ClearFor(entry, target));
-  if (!S_ISDIR(entry.st.st_mode)) return CopyLeaf(source, entry, target);
+  if (!S_ISDIR(entry.st.st_mode)) {
+    KILN_RETURN_IF_ERROR(CopyLeaf(source, entry, target));
+    return files_.Drain();
+  }
   KILN_ASSIGN_OR_RETURN(const DirView dir, from_.OpenDir(source));
   KILN_ASSIGN_OR_RETURN(const auto existing, Find(to_.reader(), target));
   Level level{source, target, entry, existing.has_value(), false};
@@ -264,6 +283,10 @@ absl::Status Copier::CopyRoot(const std::string& source, const Entry& entry,
   levels_.push_back(std::move(level));
   KILN_RETURN_IF_ERROR(CopyChildren(source, "", target, dir, Matches()));
   levels_.pop_back();
+  KILN_RETURN_IF_ERROR(files_.Drain());
+  for (const auto& [path, attributes] : ends_)
+    KILN_RETURN_IF_ERROR(to_.SetAttributes(path, attributes));
+  ends_.clear();
   return to_.SetAttributes(target, TimeOnly(entry));
 }
 
@@ -345,7 +368,8 @@ absl::Status Copier::CopyNestedDir(const Level& wanted, const std::string& relat
   KILN_RETURN_IF_ERROR(CopyChildren(level.source, relative, level.target, dir, here));
   const bool touched = verdict == Verdict::kCopy || levels_.back().made;
   levels_.pop_back();
-  return touched ? to_.SetAttributes(level.target, TimeOnly(level.entry)) : absl::OkStatus();
+  if (touched) ends_.emplace_back(level.target, TimeOnly(level.entry));
+  return absl::OkStatus();
 }
 
 absl::Status Copier::CopyXattrs(const std::string& source, const Entry& entry,
@@ -363,10 +387,21 @@ absl::Status Copier::CopyRegular(const std::string& source, const Entry& entry,
                                  const std::string& target) {
   Attributes attributes = MetadataOf(entry);
   attributes.mtime = request_.time;
-  if (entry.st.st_nlink == 1) return to_.CopyFile(from_, source, entry, target, attributes);
-  const auto key = std::make_tuple(entry.layer, entry.st.st_dev, entry.st.st_ino);
-  const auto [first, added] = links_.try_emplace(key, target);
-  if (added) return to_.CopyFile(from_, source, entry, target, attributes);
+  bool link = false;
+  auto first = links_.end();
+  if (entry.st.st_nlink > 1) {
+    const auto key = std::make_tuple(entry.layer, entry.st.st_dev, entry.st.st_ino);
+    bool added = false;
+    std::tie(first, added) = links_.try_emplace(key, target);
+    link = !added;
+  }
+  if (!link) {
+    const absl::string_view dir = absl::string_view(target).substr(0, target.rfind('/'));
+    return files_.Post(dir, 0, [this, source, entry, target, attributes](TreeWriter& writer) {
+      return writer.CopyFile(from_, source, entry, target, attributes);
+    });
+  }
+  KILN_RETURN_IF_ERROR(files_.Drain());  // the first name may be among them
   KILN_ASSIGN_OR_RETURN(const auto existing, FindTarget(target));
   if (existing.has_value()) KILN_RETURN_IF_ERROR(to_.Remove(target));
   return to_.MakeHardlink(target, first->second);

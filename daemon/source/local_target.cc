@@ -88,10 +88,16 @@ absl::Status LocalTarget::MakeHardlink(const fsutil::Stat& stat) {
   });
 }
 
-absl::Status LocalTarget::WriteFile(const fsutil::Stat& stat, absl::string_view data) {
-  KILN_RETURN_IF_ERROR(writer_.WriteFile(TreePath(stat.path), data, AttributesOf(stat)));
-  SetXattrs(writer_, stat);
-  return absl::OkStatus();
+absl::Status LocalTarget::WriteFile(const fsutil::Stat& stat, std::string data) {
+  const size_t slash = stat.path.rfind('/');
+  const absl::string_view dir =
+      slash == std::string::npos ? "" : absl::string_view(stat.path).substr(0, slash);
+  return files_.Post(
+      dir, data.size(), [stat, data = std::move(data)](store::TreeWriter& writer) -> absl::Status {
+        KILN_RETURN_IF_ERROR(writer.WriteFile(TreePath(stat.path), data, AttributesOf(stat)));
+        SetXattrs(writer, stat);
+        return absl::OkStatus();
+      });
 }
 
 absl::StatusOr<std::unique_ptr<fsutil::ReceiveFile>> LocalTarget::CreateFile(

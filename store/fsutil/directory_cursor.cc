@@ -150,7 +150,6 @@ absl::StatusOr<bool> DirectoryCursor::Load(Stat* stat) {
       stat->size = 0;
     }
   }
-  LoadXattrs(stat);
   return true;
 }
 

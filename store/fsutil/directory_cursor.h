@@ -34,9 +34,10 @@ class DirectoryCursor {
   void SkipChildren() { descend_ = false; }
 
   // Reads the entry's metadata; false when it vanished. A second name of a file that was loaded
-  // before becomes a hard link to it. Sockets look like empty files; overlayfs's own xattrs and
-  // com.apple.* are left out.
+  // before becomes a hard link to it. Sockets look like empty files. Without xattrs.
   absl::StatusOr<bool> Load(Stat* stat);
+  // Adds the xattrs of the same entry; overlayfs's own and com.apple.* are left out.
+  void LoadXattrs(Stat* stat) const;
 
  private:
   struct Child {
@@ -52,7 +53,6 @@ class DirectoryCursor {
   DirectoryCursor(std::string root, Fd root_fd)
       : root_(std::move(root)), root_fd_(std::move(root_fd)) {}
   absl::Status Enter(const std::string& dir);
-  void LoadXattrs(Stat* stat) const;
 
   const std::string root_;
   Fd root_fd_;

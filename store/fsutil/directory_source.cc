@@ -225,6 +225,7 @@ absl::Status DirectorySource::Walk(const std::function<absl::Status(Stat* stat)>
       cursor->SkipChildren();
       continue;
     }
+    cursor->LoadXattrs(&stat);
     if (verdict == Verdict::kSend) {
       KILN_RETURN_IF_ERROR(SendParents(visit));
       KILN_RETURN_IF_ERROR(visit(&stat));

@@ -284,7 +284,7 @@ absl::StatusOr<std::unique_ptr<ReceiveFile>> DirectoryTarget::CreateFile(const S
       new File(this, std::move(place), std::move(temporary), std::move(fd), stat));
 }
 
-absl::Status DirectoryTarget::WriteFile(const Stat& stat, absl::string_view data) {
+absl::Status DirectoryTarget::WriteFile(const Stat& stat, std::string data) {
   KILN_ASSIGN_OR_RETURN(std::unique_ptr<ReceiveFile> file, CreateFile(stat));
   KILN_RETURN_IF_ERROR(file->Append(data));
   return file->Close();

@@ -30,7 +30,7 @@ class DirectoryTarget : public ReceiveTarget {
   absl::Status MakeSymlink(const Stat& stat) override;
   absl::Status MakeNode(const Stat& stat) override;
   absl::Status MakeHardlink(const Stat& stat) override;
-  absl::Status WriteFile(const Stat& stat, absl::string_view data) override;
+  absl::Status WriteFile(const Stat& stat, std::string data) override;
   absl::StatusOr<std::unique_ptr<ReceiveFile>> CreateFile(const Stat& stat) override;
   absl::Status Remove(const std::string& path) override;
 

@@ -41,13 +41,17 @@ class ReceiveTarget {
   // `stat.linkname` names a file that is complete.
   virtual absl::Status MakeHardlink(const Stat& stat) = 0;
 
-  // A small file, whole.
-  virtual absl::Status WriteFile(const Stat& stat, absl::string_view data) = 0;
+  // A small file, whole. It need not be there before Flush has returned.
+  virtual absl::Status WriteFile(const Stat& stat, std::string data) = 0;
   // A larger one, in pieces. Several may be open at once.
   virtual absl::StatusOr<std::unique_ptr<ReceiveFile>> CreateFile(const Stat& stat) = 0;
 
   // Recursively. OK when it is not there.
   virtual absl::Status Remove(const std::string& path) = 0;
+
+  // Puts every written file in its place, or tells why one is not. Comes before the hard links and
+  // the ends of directories, and at the end.
+  virtual absl::Status Flush() { return absl::OkStatus(); }
 };
 
 }  // namespace kiln::fsutil

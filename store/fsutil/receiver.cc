@@ -277,7 +277,7 @@ class Receiver {
   absl::Status Complete(Wanted& file) {
     if (file.stat.size > 0 && file.received != file.stat.size) return SizeLied(file);
     if (file.file != nullptr) return file.file->Close();
-    return target_.WriteFile(file.stat, file.data);
+    return target_.WriteFile(file.stat, std::move(file.data));
   }
 
   absl::Status SizeLied(const Wanted& file) {
@@ -294,7 +294,8 @@ class Receiver {
     stat.mode = 0644;
     stat.size = static_cast<int64_t>(metadata_.size());
     if (options_.map) options_.map(&stat);
-    return target_.WriteFile(stat, metadata_);
+    KILN_RETURN_IF_ERROR(target_.WriteFile(stat, std::move(metadata_)));
+    return target_.Flush();
   }
 
   absl::Status ReadFin() {

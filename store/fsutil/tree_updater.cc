@@ -125,6 +125,7 @@ absl::Status TreeUpdater::EndListing() {
 }
 
 absl::Status TreeUpdater::Finish() {
+  KILN_RETURN_IF_ERROR(target_.Flush());
   for (const Stat& link : links_) KILN_RETURN_IF_ERROR(target_.MakeHardlink(link));
   for (auto it = directories_.rbegin(); it != directories_.rend(); ++it) {
     if (it->dirty) KILN_RETURN_IF_ERROR(target_.FinishDir(it->stat));

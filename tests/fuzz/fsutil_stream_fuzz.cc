@@ -39,7 +39,7 @@ class CheckingTarget : public ReceiveTarget {
     Check(kinds_[stat.linkname] == 'f');
     return Put(stat, 'h');
   }
-  absl::Status WriteFile(const Stat& stat, absl::string_view data) override {
+  absl::Status WriteFile(const Stat& stat, std::string data) override {
     Check(stat.size == 0 || stat.size == static_cast<int64_t>(data.size()));
     return Put(stat, 'f');
   }

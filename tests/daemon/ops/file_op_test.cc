@@ -216,6 +216,48 @@ TEST_F(FileOps, CopyOntoExisting) {
   EXPECT_EQ(Stat(*merged, "/src/sub").st.st_mode, S_IFDIR | 0755u);
 }
 
+// Enough files for several threads: hard links stay what they are, directories keep their times.
+TEST_F(FileOps, ManyFilesCopyAsFewDo) {
+  constexpr int kDirs = 4, kFiles = 100;
+  const auto path = [](int d, int f) { return absl::StrCat("/src/d", d, "/f", f); };
+  const RefPtr source = Tree([&](TreeWriter& w) {
+    store::Must(w.MakeDir("/src", {}));
+    for (int d = 0; d < kDirs; ++d) {
+      const std::string dir = absl::StrCat("/src/d", d);
+      store::Must(w.MakeDir(dir, {}));
+      for (int f = 0; f < kFiles; ++f) {
+        if (d > 0 && f == 0) {
+          store::Must(w.MakeHardlink(path(d, 0), path(0, 0)));
+        } else {
+          store::Must(w.WriteFile(path(d, f), path(d, f), {.mode = 0600}));
+        }
+      }
+      store::Must(w.SetAttributes(dir, {.mtime = absl::FromUnixSeconds(1000 + d)}));
+    }
+  });
+  const RefPtr base = Tree([&](TreeWriter& w) {
+    store::Must(w.MakeDir("/dst", {}));
+    store::Must(w.MakeDir("/dst/d1", {}));
+    store::Must(w.WriteFile("/dst/d1/f7", "old", {}));
+    store::Must(w.WriteFile("/dst/d1/more", "more", {}));
+  });
+  const auto copied = RunCopy(base, source, "/src", "/dst",
+                              [](pb::FileActionCopy* copy) { copy->set_dircopycontents(true); });
+  ASSERT_OK(copied);
+  const store::TreeReader tree(store::Must((*copied)->Materialize({})));
+  for (int d = 0; d < kDirs; ++d) {
+    EXPECT_EQ(Stat(*copied, absl::StrCat("/dst/d", d)).st.st_mtime, 1000 + d);
+    EXPECT_EQ(Stat(*copied, absl::StrCat("/dst/d", d, "/f0")).st.st_ino,
+              Stat(*copied, "/dst/d0/f0").st.st_ino);
+    for (int f = 1; f < kFiles; ++f) {
+      const auto fd = tree.Open(absl::StrCat("/dst/d", d, "/f", f));
+      ASSERT_OK(fd);
+      EXPECT_EQ(ReadAll(fd->get()).value_or("?"), path(d, f));
+    }
+  }
+  EXPECT_EQ(Stat(*copied, "/dst/d1/more").st.st_size, 4);
+}
+
 TEST_F(FileOps, Llb6_88_ReplacingAFileLeavesHardlinksAlone) {
   const RefPtr from = Make(nullptr, "/new", "new");
   const RefPtr base = Tree([](TreeWriter& w) {

@@ -322,7 +322,7 @@ class FullTarget : public ReceiveTarget {
   absl::Status MakeSymlink(const Stat&) override { return absl::OkStatus(); }
   absl::Status MakeNode(const Stat&) override { return absl::OkStatus(); }
   absl::Status MakeHardlink(const Stat&) override { return absl::OkStatus(); }
-  absl::Status WriteFile(const Stat& stat, absl::string_view) override {
+  absl::Status WriteFile(const Stat& stat, std::string) override {
     return absl::ResourceExhaustedError(absl::StrCat("write ", stat.path, ": disk full"));
   }
   absl::StatusOr<std::unique_ptr<ReceiveFile>> CreateFile(const Stat& stat) override {
