@@ -20,6 +20,7 @@
 #include "daemon/control/history.h"
 #include "daemon/control/worker.h"
 #include "daemon/device/device_registry.h"
+#include "daemon/executor/foreign_programs.h"
 #include "daemon/executor/oci_executor.h"
 #include "daemon/exporter/archive_exporter.h"
 #include "daemon/exporter/exporter.h"
@@ -168,6 +169,7 @@ struct Daemon::Parts {
 
   SessionHost sessions;
   FdLoop timers{"kiln-timers"};
+  std::unique_ptr<ForeignPrograms> foreign;
   std::unique_ptr<OciExecutor> executor;
   absl::Status no_executor;  // why there is none
   std::unique_ptr<RuntimeFolder> runtime_folder;
@@ -255,6 +257,7 @@ absl::Status Daemon::Parts::OpenStore(const Config& config) {
 // Without an OCI runtime everything but RUN steps works.
 absl::Status Daemon::Parts::OpenExecutor(const Config& config) {
   KILN_ASSIGN_OR_RETURN(runtime_folder, RuntimeFolder::Create(root->path() + "/runtime"));
+  foreign = std::make_unique<ForeignPrograms>(root->path() + "/executor/foreign");
   auto made = OciExecutor::Create(ExecutorOptions(config, root->path()));
   if (!made.ok()) {
     if (!config.runtime_binary.empty() || !absl::IsNotFound(made.status())) return made.status();
@@ -285,6 +288,7 @@ void Daemon::Parts::MakeSolver(const Config& config) {
     ExecOpDeps deps;
     deps.refs = refs.get();
     deps.executor = executor.get();
+    deps.foreign = foreign.get();
     deps.sessions = &sessions.registry();
     deps.cache_mounts = cache_mounts.get();
     deps.runtime_dir = runtime_folder->path();
@@ -353,9 +357,16 @@ void Daemon::Parts::MakeCaches() {
 
 absl::Status Daemon::Parts::Serve(const Config& config) {
   KILN_ASSIGN_OR_RETURN(const std::string worker_id, WorkerId(root->path()));
-  const std::string worker =
-      WorkerRecord({worker_id, std::string(refs->driver().name()),
-                    executor != nullptr ? executor->default_network() : "none", config.labels});
+  const auto worker =
+      [this, facts = WorkerFacts{worker_id,
+                                 std::string(refs->driver().name()),
+                                 executor != nullptr ? executor->default_network() : "none",
+                                 config.labels,
+                                 {}}] {
+        WorkerFacts now = facts;
+        now.platforms = WorkerPlatforms(*foreign);
+        return WorkerRecord(now);
+      };
   build_pool = std::make_unique<ThreadPool>("kiln-build", kMaxBuilds);
   call_pool = std::make_unique<ThreadPool>("kiln-call", kMaxCalls);
 

@@ -143,17 +143,17 @@ class ControlService : public pbc::Control::CallbackService {
 
   grpc::ServerUnaryReactor* ListWorkers(Context* context, const pbc::ListWorkersRequest* request,
                                         pbc::ListWorkersResponse* response) override {
-    const auto filter = store::Filter::Parse(Filters(request->filter()));
+    auto filter = store::Filter::Parse(Filters(request->filter()));
     if (!filter.ok()) return AnswerNow(context, filter.status());
-    auto* record = response->add_record();
-    record->ParseFromString(deps_.worker);
-    if (!Matches(*filter, *record)) {
-      response->clear_record();
-      return AnswerNow(context, absl::OkStatus());
-    }
-    if (deps_.devices == nullptr) return AnswerNow(context, absl::OkStatus());
-    // The list is read from files.
-    return RunUnary(deps_.calls, [this, record](const CancelToken&) {
+    // Emulators are tried, the list of devices is read from files.
+    return RunUnary(deps_.calls, [this, filter = *std::move(filter), response](const CancelToken&) {
+      auto* record = response->add_record();
+      record->ParseFromString(deps_.worker());
+      if (!Matches(filter, *record)) {
+        response->clear_record();
+        return absl::OkStatus();
+      }
+      if (deps_.devices == nullptr) return absl::OkStatus();
       for (const Device& device : deps_.devices->List()) {
         auto* shown = record->add_cdidevices();
         shown->set_name(device.name);

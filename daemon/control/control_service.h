@@ -25,9 +25,10 @@ struct ControlDeps {
   store::RefStore* refs = nullptr;
   // What named images hold beside the records of `refs`; may be null. Blocks.
   std::function<absl::StatusOr<std::vector<store::UsageInfo>>()> image_usage = {};
-  ThreadPool* builds = nullptr;             // one thread for each running Solve
-  ThreadPool* calls = nullptr;              // shorter calls
-  std::string worker;                       // serialized moby.buildkit.v1.types.WorkerRecord
+  ThreadPool* builds = nullptr;  // one thread for each running Solve
+  ThreadPool* calls = nullptr;   // shorter calls
+  // A serialized moby.buildkit.v1.types.WorkerRecord, as of now. May block for a moment.
+  std::function<std::string()> worker;
   const DeviceRegistry* devices = nullptr;  // shown with the worker; null: there are none
 };
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "daemon/gateway/bridge.h"
 #include "proto/buildkit/worker.pb.h"
 #include "store/base/fd.h"
@@ -14,14 +15,6 @@
 namespace kiln::daemon {
 
 namespace {
-
-#if defined(__x86_64__)
-constexpr char kArchitecture[] = "amd64";
-#elif defined(__aarch64__)
-constexpr char kArchitecture[] = "arm64";
-#else
-#error "name this architecture as Go does"
-#endif
 
 std::string Hostname() {
   char name[HOST_NAME_MAX + 1] = {};
@@ -54,9 +47,13 @@ std::string WorkerRecord(const WorkerFacts& facts) {
   // "overlayfs" is what buildkitd calls its own.
   labels[prefix + "snapshotter"] = facts.snapshotter == "overlay" ? "overlayfs" : facts.snapshotter;
   for (const auto& [key, value] : facts.labels) labels[key] = value;
-  auto* platform = record.add_platforms();
-  platform->set_os("linux");
-  platform->set_architecture(kArchitecture);
+  for (const std::string& text : facts.platforms) {
+    const std::vector<std::string> parts = absl::StrSplit(text, '/');
+    auto* platform = record.add_platforms();
+    platform->set_os(parts[0]);
+    if (parts.size() > 1) platform->set_architecture(parts[1]);
+    if (parts.size() > 2) platform->set_variant(parts[2]);
+  }
   auto* version = record.mutable_buildkitversion();
   version->set_package(kPackage);
   version->set_version(kApiVersion);

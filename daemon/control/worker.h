@@ -2,6 +2,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -20,6 +21,7 @@ struct WorkerFacts {
   std::string snapshotter;                    // "overlayfs" or "native"
   std::string network;                        // of steps: "host", "cni"
   std::map<std::string, std::string> labels;  // added by the configuration
+  std::vector<std::string> platforms;         // "os/architecture[/variant]", its own first
 };
 // The one worker as the wire describes it: a serialized moby.buildkit.v1.types.WorkerRecord.
 std::string WorkerRecord(const WorkerFacts& facts);

@@ -63,7 +63,7 @@ const std::string& BridgeClient::session_id() const { return session_id_; }
 
 std::vector<std::string> BridgeClient::worker_platforms() const {
   moby::buildkit::v1::types::WorkerRecord worker;
-  worker.ParseFromString(parts_->worker);
+  worker.ParseFromString(parts_->worker());
   std::vector<std::string> platforms;
   for (const pb::Platform& platform : worker.platforms()) {
     std::string& text =

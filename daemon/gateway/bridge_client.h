@@ -25,7 +25,8 @@ struct BridgeParts {
   const ContainerParts* containers = nullptr;  // null: this daemon can run none
   SourceResolver resolve_source;
   ImageResolver* images = nullptr;  // null: images are refused by name
-  std::string worker;               // serialized moby.buildkit.v1.types.WorkerRecord
+  // A serialized moby.buildkit.v1.types.WorkerRecord, as of now. May block for a moment.
+  std::function<std::string()> worker;
 };
 
 // A bridge as the frontend behind it uses it: the one implementation of what LLBBridge offers, for

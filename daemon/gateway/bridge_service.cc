@@ -321,7 +321,7 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
     return Run(context, "Ping", [this, response](BridgeClient&) {
       AddCaps(FrontendCapabilities(), response->mutable_frontendapicaps());
       AddCaps(LlbCapabilitiesOffered(), response->mutable_llbcaps());
-      response->add_workers()->ParseFromString(deps_.parts->worker);
+      response->add_workers()->ParseFromString(deps_.parts->worker());
       return absl::OkStatus();
     });
   }

@@ -1,12 +1,15 @@
 #include "daemon/ops/exec.h"
 
+#include <atomic>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "daemon/executor/executor.h"
+#include "daemon/executor/foreign_programs.h"
 #include "daemon/ops/cache_mounts.h"
 #include "daemon/ops/exec_key.h"
 #include "daemon/ops/exec_mounts.h"
@@ -56,6 +59,7 @@ class ExecOp final : public solver::Op {
   absl::StatusOr<ProcessSpec> MakeSpec(solver::OpContext& context, const std::string& id,
                                        const ExecMounts& mounts) const;
   absl::Status CheckExit(const ExitInfo& exit, const ProcessSpec& spec) const;
+  absl::Status ExplainFormat(absl::Status status) const;
 
   const ExecOpDeps deps_;
   const ExecPlan plan_;
@@ -192,10 +196,16 @@ absl::StatusOr<solver::ExecResult> ExecOp::Execute(solver::OpContext& context,
                         ExecMounts::Prepare(deps_, plan_, id, context, refs));
   KILN_ASSIGN_OR_RETURN(const ProcessSpec spec, MakeSpec(context, id, *mounts));
   StepLog log(&context.progress(), deps_.log_limits);
+  std::atomic<bool> wrong_format = false;  // in the words of crun and of runc
   absl::StatusOr<ExitInfo> exit = deps_.executor->Run(
-      spec, [&log](int stream, absl::string_view data) { log.Write(stream, data); },
+      spec,
+      [&](int stream, absl::string_view data) {
+        if (absl::StrContains(data, "xec format error")) wrong_format = true;
+        log.Write(stream, data);
+      },
       context.cancel());
   absl::Status outcome = exit.ok() ? CheckExit(*exit, spec) : exit.status();
+  if (!outcome.ok() && wrong_format) outcome = ExplainFormat(std::move(outcome));
   if (!outcome.ok()) {
     KILN_RETURN_IF_ERROR(context.cancel().status());
     log.FlushWithheld();
@@ -206,6 +216,20 @@ absl::StatusOr<solver::ExecResult> ExecOp::Execute(solver::OpContext& context,
   solver::ExecResult result;
   for (store::RefPtr& output : outputs) result.outputs.push_back(MakeResult(std::move(output)));
   return result;
+}
+
+// Only after the fact: an image may say that it is for another machine, and yet run here.
+absl::Status ExecOp::ExplainFormat(absl::Status status) const {
+  if (plan_.foreign_architecture.empty() || !plan_.emulator.empty() || deps_.foreign == nullptr ||
+      deps_.foreign->Runs(plan_.foreign_architecture))
+    return status;
+  absl::Status out(status.code(),
+                   absl::StrCat(status.message(), ": no binfmt_misc handler for linux/",
+                                plan_.foreign_architecture,
+                                "; install qemu-user-static on the daemon's machine"));
+  status.ForEachPayload(
+      [&](absl::string_view url, const absl::Cord& v) { out.SetPayload(url, v); });
+  return out;
 }
 
 absl::Status ExecOp::CheckExit(const ExitInfo& exit, const ProcessSpec& spec) const {

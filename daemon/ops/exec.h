@@ -17,6 +17,7 @@ namespace kiln::daemon {
 class CacheMounts;
 class DeviceRegistry;
 class Executor;
+class ForeignPrograms;
 class SessionFinder;
 
 // Output of one step and stream beyond which lines are withheld (llb.md 2.2.4). -1: no limit.
@@ -39,6 +40,7 @@ struct ExecOpDeps {
   std::string runtime_dir;
   LogLimits log_limits;
   const DeviceRegistry* devices = nullptr;  // null: there are none
+  ForeignPrograms* foreign = nullptr;       // may be null: nothing is said about emulators
 };
 
 // The op for a pb.Op whose oneof is an exec. `op_bytes` is the canonical serialized pb.Op.

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "daemon/executor/foreign_programs.h"
 #include "daemon/executor/rootfs.h"
 #include "proto/buildkit/ops.pb.h"
 #include "proto/digest.h"
@@ -170,22 +171,6 @@ absl::StatusOr<bool> AllowsContentKey(const pb::Mount& mount, const std::string&
 }
 
 }  // namespace
-
-std::string NativeArchitecture() {
-#if defined(__x86_64__)
-  return "amd64";
-#elif defined(__aarch64__)
-  return "arm64";
-#elif defined(__riscv) && __riscv_xlen == 64
-  return "riscv64";
-#elif defined(__powerpc64__) && defined(__LITTLE_ENDIAN__)
-  return "ppc64le";
-#elif defined(__s390x__)
-  return "s390x";
-#else
-#error "name this machine's architecture as Go does"
-#endif
-}
 
 ExecPlatform PlatformOf(const pb::Op& op) {
   ExecPlatform out{"linux", NativeArchitecture(), "", "", {}};

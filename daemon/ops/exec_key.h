@@ -19,8 +19,6 @@ struct ExecPlatform {
 
 // The op's platform with the names that Go uses (x86_64 is amd64, …), or the machine's.
 ExecPlatform PlatformOf(const pb::Op& op);
-// GOARCH of this machine.
-std::string NativeArchitecture();
 
 // How one input takes part in the cache key (llb.md 3.2).
 struct ExecInputKey {

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "daemon/executor/foreign_programs.h"
 #include "daemon/executor/rootfs.h"
 #include "daemon/ops/exec_key.h"
 #include "proto/buildkit/ops.pb.h"
@@ -213,8 +214,10 @@ absl::StatusOr<ExecPlan> MakeExecPlan(const pb::Op& op) {
   const ExecPlatform platform = PlatformOf(op);
   const std::string native = NativeArchitecture();
   // 32-bit x86 programs run on an amd64 machine.
-  if (platform.architecture != native && !(native == "amd64" && platform.architecture == "386"))
+  if (platform.architecture != native && !(native == "amd64" && platform.architecture == "386")) {
+    plan.foreign_architecture = platform.architecture;
     plan.emulator = FindEmulator(platform.architecture);
+  }
   return plan;
 }
 

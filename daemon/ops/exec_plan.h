@@ -59,7 +59,9 @@ struct ExecPlan {
   std::vector<SecretEnv> secret_env;
   std::vector<DeviceRequest> devices;
   std::vector<Mount> mounts;  // in the op's order
-  std::string emulator;       // host path of a qemu for a foreign platform; empty: none
+  // Of another machine than this one; empty: runs here.
+  std::string foreign_architecture;
+  std::string emulator;  // host path of a qemu for it; empty: the kernel must know what to do
 };
 
 // kInvalidArgument with the loader's texts (llb.md 1.4, rows 8 and 18; 2.2.1).

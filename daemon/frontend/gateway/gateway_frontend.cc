@@ -163,7 +163,7 @@ absl::StatusOr<BridgeResult> GatewayFrontend::Run(FrontendClient& client) {
   KILN_ASSIGN_OR_RETURN(const FrontendImage image, FindFrontendImage(client, source));
   KILN_RETURN_IF_ERROR(CheckFrontendCaps(client, image));
   KILN_ASSIGN_OR_RETURN(const std::vector<std::string> env,
-                        Environment(client, image, deps_.parts->worker));
+                        Environment(client, image, deps_.parts->worker()));
   FrontendClient::Solve solve;
   solve.definition = image.definition;
   KILN_ASSIGN_OR_RETURN(const BridgeResult root, client.SolveGraph(solve));

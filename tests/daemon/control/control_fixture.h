@@ -111,7 +111,7 @@ class ControlFixture : public testing::Test {
     deps.session_host = &sessions_;
     deps.builds = &pool_;
     deps.calls = &pool_;
-    deps.worker = WorkerRecord({"w1", "native", "host", {}});
+    deps.worker = [] { return WorkerRecord({"w1", "native", "host", {}, {"linux/amd64"}}); };
     control_ = MakeControlService(deps);
     parts_.frontends = &frontends_;
     parts_.worker = deps.worker;
