@@ -24,6 +24,8 @@ inline constexpr absl::string_view kSubrequestDetail =
     "github.com/moby/buildkit/errdefs.Subrequest+json";
 inline constexpr absl::string_view kExitDetail =
     "github.com/moby/buildkit/gatewayapi.ExitMessage+json";
+inline constexpr absl::string_view kPolicyDetail =
+    "github.com/moby/buildkit/policysession.DecisionResponse+json";
 inline constexpr absl::string_view kStackDetail = "github.com/moby/buildkit/stack.Stack+json";
 
 struct StatusDetail {

@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/source_policy.h"
 #include "client/csv.h"
 #include "client/session/exports.h"
 #include "store/base/status_macros.h"
@@ -86,6 +87,14 @@ absl::StatusOr<std::pair<std::string, std::string>> ParseAnnotation(const std::s
   return std::make_pair(absl::StrCat("annotation-", type, ".", key), text.substr(equals + 1));
 }
 
+absl::Status FillSourcePolicy(std::string file, SolveOptions* options) {
+  const char* variable = std::getenv("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY");
+  if (file.empty() && variable != nullptr) file = variable;
+  if (file.empty()) return absl::OkStatus();
+  KILN_ASSIGN_OR_RETURN(options->source_policy, ReadSourcePolicy(file));
+  return absl::OkStatus();
+}
+
 bool IsImageOutput(const ExportRequest& output) {
   return output.type == "image" || output.type == "oci" || output.type == "docker";
 }
@@ -133,6 +142,9 @@ void AddBuildFlags(CLI::App* app, BuildFlags* flags) {
   repeated("--allow", &flags->allow, "entitlement: network.host, security.insecure");
   repeated("--cache-from,--import-cache", &flags->cache_from, "type=registry,ref=…");
   repeated("--cache-to,--export-cache", &flags->cache_to, "type=registry,ref=…");
+  app->add_option("--source-policy-file", flags->source_policy_file,
+                  "JSON rules that allow, deny or convert sources; default: "
+                  "$EXPERIMENTAL_BUILDKIT_SOURCE_POLICY");
   app->add_flag("--no-cache", flags->no_cache, "run every step");
 }
 
@@ -145,6 +157,7 @@ absl::Status FillBuildOptions(const BuildFlags& flags, bool stdout_is_terminal,
   options->no_cache = flags.no_cache;
   options->frontend = flags.frontend;
   options->entitlements = flags.allow;
+  KILN_RETURN_IF_ERROR(FillSourcePolicy(flags.source_policy_file, options));
   for (const std::string& secret : flags.secrets)
     KILN_RETURN_IF_ERROR(options->secrets.Add(secret));
   for (const std::string& agent : flags.ssh) KILN_RETURN_IF_ERROR(options->ssh.Add(agent));

@@ -24,6 +24,7 @@ struct BuildFlags {
   std::vector<std::string> outputs, tags, annotations;
   std::vector<std::string> cache_from, cache_to;
   std::vector<std::string> secrets, ssh, allow;
+  std::string source_policy_file;
   bool no_cache = false, push = false, load = false;
 };
 

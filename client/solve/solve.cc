@@ -72,6 +72,8 @@ control::SolveRequest MakeRequest(const SolveOptions& options, const std::string
   for (const std::string& entitlement : options.entitlements) {
     request.add_entitlements(entitlement);
   }
+  if (!options.source_policy.empty())
+    request.mutable_sourcepolicy()->ParseFromString(options.source_policy);
   request.set_internal(options.internal);
   return request;
 }

@@ -44,6 +44,7 @@ struct SolveOptions {
   std::vector<CacheEntry> cache_imports;
   std::vector<CacheEntry> cache_exports;
   std::vector<std::string> entitlements;  // "network.host", "security.insecure"
+  std::string source_policy;              // a serialized sourcepolicy.Policy; "": none
   std::map<std::string, std::string> local_dirs;
   SecretStore secrets;
   SshAgents ssh;

@@ -11,9 +11,11 @@
 #include "daemon/attest/provenance.h"
 #include "daemon/control/run_exports.h"
 #include "daemon/frontend/sbom_attach.h"
+#include "daemon/gateway/resolve_source_meta.h"
 #include "daemon/image/platform.h"
 #include "daemon/ops/ref_result.h"
 #include "proto/buildkit/control.pb.h"
+#include "proto/buildkit/gateway.pb.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
@@ -45,8 +47,6 @@ absl::Status RefuseUnsupported(const SolveRequest& request) {
   if (request.ref().empty()) return absl::InvalidArgumentError("solve without a ref");
   if (!request.frontend().empty() && request.definition().def_size() > 0)
     return absl::InvalidArgumentError("cannot solve with both Definition and Frontend specified");
-  if (request.sourcepolicy().rules_size() > 0) return refuse("a source policy");
-  if (!request.sourcepolicysession().empty()) return refuse("a source policy session");
   if (request.enablesessionexporter()) return refuse("a session exporter");
   if (request.proxynetwork()) return refuse("proxy network mode");
   const int64_t version = request.compatibilityversion();
@@ -158,7 +158,7 @@ class SolveRun {
     build_.internal = request_.internal();
     build_.warnings = std::make_shared<WarningLog>();
     build_.cancel = std::make_shared<CancelSource>();
-    build_.bridge = MakeBridge(options);
+    KILN_ASSIGN_OR_RETURN(build_.bridge, MakeBridge(options));
     return absl::OkStatus();
   }
 
@@ -201,7 +201,7 @@ class SolveRun {
   }
 
  private:
-  std::shared_ptr<Bridge> MakeBridge(const solver::JobOptions& job) {
+  absl::StatusOr<std::shared_ptr<Bridge>> MakeBridge(const solver::JobOptions& job) {
     BridgeOptions options;
     options.job = build_.job;
     options.opts = build_.frontend_attrs;
@@ -214,7 +214,31 @@ class SolveRun {
     options.warn = [warnings = build_.warnings](const Digest& vertex, solver::Warning warning) {
       warnings->Add({vertex, std::move(warning)});
     };
+    KILN_ASSIGN_OR_RETURN(options.judge, MakeJudge(options));
     return std::make_shared<Bridge>(std::move(options));
+  }
+
+  // Null: every source is welcome.
+  absl::StatusOr<std::shared_ptr<const SourceJudge>> MakeJudge(const BridgeOptions& bridge) {
+    std::vector<std::string> policies;
+    if (request_.sourcepolicy().rules_size() > 0)
+      policies.push_back(request_.sourcepolicy().SerializeAsString());
+    if (request_.sourcepolicysession().empty()) return SourceJudge::With(nullptr, policies);
+    auto verifier = std::make_shared<SourceJudge::Verifier>();
+    verifier->session_id = request_.sourcepolicysession();
+    verifier->sessions = deps_.sessions;
+    // What the verifier wants to know is resolved without asking it.
+    verifier->resolve = [parts = deps_.bridge_parts, bridge](
+                            const std::string& bytes,
+                            const CancelToken& cancel) -> absl::StatusOr<std::string> {
+      moby::buildkit::v1::frontend::ResolveSourceMetaRequest request;
+      moby::buildkit::v1::frontend::ResolveSourceMetaResponse response;
+      request.ParseFromString(bytes);
+      BridgeClient client(parts, std::make_shared<Bridge>(bridge), cancel);
+      KILN_RETURN_IF_ERROR(ResolveSourceMeta(client, request, &response));
+      return response.SerializeAsString();
+    };
+    return SourceJudge::Create(std::move(policies), std::move(verifier));
   }
 
   // Of every tree of the result, each once.
@@ -225,7 +249,7 @@ class SolveRun {
       if (!id.empty() && std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
     std::vector<std::string> definitions;
     for (const std::string& id : ids) {
-      KILN_ASSIGN_OR_RETURN(std::string definition, build_.bridge->DefinitionOf(id));
+      KILN_ASSIGN_OR_RETURN(std::string definition, build_.bridge->SolvedDefinitionOf(id));
       definitions.push_back(std::move(definition));
     }
     return definitions;
@@ -238,7 +262,7 @@ class SolveRun {
     const auto platform = result.refs.find(platform_id);
     const std::string& id = platform == result.refs.end() ? result.ref : platform->second;
     if (id.empty()) return std::string();
-    KILN_ASSIGN_OR_RETURN(const std::string definition, build_.bridge->DefinitionOf(id));
+    KILN_ASSIGN_OR_RETURN(const std::string definition, build_.bridge->SolvedDefinitionOf(id));
     store::LayerFormat format;
     for (const auto& exporter : exporters_) {
       if (exporter->layer_format() == nullptr) continue;
@@ -315,7 +339,7 @@ class SolveRun {
     const auto attach = [&](const std::string& platform, const std::string& ref) -> absl::Status {
       std::string definition;
       if (!ref.empty()) {
-        KILN_ASSIGN_OR_RETURN(definition, build_.bridge->DefinitionOf(ref));
+        KILN_ASSIGN_OR_RETURN(definition, build_.bridge->SolvedDefinitionOf(ref));
       }
       KILN_ASSIGN_OR_RETURN(const BuildFacts facts,
                             ReadBuildFacts(definition, deps_.pins != nullptr ? *deps_.pins : none));

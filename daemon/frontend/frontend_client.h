@@ -43,6 +43,7 @@ class FrontendClient {
       std::map<std::string, std::string> attrs;
     };
     std::vector<CacheImport> cache_imports = {};
+    std::vector<std::string> source_policies = {};  // serialized sourcepolicy.Policy each
   };
   virtual absl::StatusOr<BridgeResult> SolveGraph(const Solve& solve) = 0;
   // The definition that a ref came from, to build upon.
@@ -64,6 +65,7 @@ class FrontendClient {
     std::string log_name;                    // name of the step shown meanwhile
     bool oci_layout = false;                 // `reference` is in a client's content store
     std::string store_id, store_session_id;  // of an OCI layout
+    std::vector<std::string> source_policies = {};
   };
   struct Image {
     std::string reference;  // maybe changed by a policy

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "daemon/ops/ref_result.h"
+#include "daemon/policy/judge_definition.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
@@ -19,12 +20,16 @@ std::string NewId() {
   return id;
 }
 
-absl::StatusOr<std::string> Bridge::AddDefinition(std::string definition, bool has_ops) {
+absl::StatusOr<std::string> Bridge::AddDefinition(std::string definition, bool has_ops,
+                                                  const std::vector<std::string>& policies) {
+  KILN_ASSIGN_OR_RETURN(auto judge, SourceJudge::With(options_.judge, policies));
   MutexLock lock(&mu_);
   if (!closed_.ok()) return closed_;
   if (!has_ops) return "";
   std::string id = NewId();
-  refs_[id].definition = std::move(definition);
+  Ref& ref = refs_[id];
+  ref.definition = std::move(definition);
+  ref.judge = std::move(judge);
   return id;
 }
 
@@ -66,15 +71,31 @@ absl::StatusOr<std::string> Bridge::DefinitionOf(absl::string_view ref_id) {
   return ref->definition;
 }
 
+absl::StatusOr<std::string> Bridge::SolvedDefinitionOf(absl::string_view ref_id) {
+  MutexLock lock(&mu_);
+  KILN_ASSIGN_OR_RETURN(const Ref* ref, FindLocked(ref_id));
+  return ref->solved_definition.empty() ? ref->definition : ref->solved_definition;
+}
+
 absl::StatusOr<solver::ResultPtr> Bridge::Evaluate(absl::string_view ref_id,
                                                    const CancelToken& cancel) {
   if (ref_id.empty()) return nullptr;
   std::string definition;
+  std::shared_ptr<const SourceJudge> judge;
   {
     MutexLock lock(&mu_);
     KILN_ASSIGN_OR_RETURN(const Ref* ref, FindLocked(ref_id));
     if (ref->evaluated) return ref->result;
     definition = ref->definition;
+    judge = ref->judge;
+  }
+  if (judge != nullptr) {
+    KILN_ASSIGN_OR_RETURN(definition,
+                          Annotate(JudgeDefinition(definition, *judge, cancel),
+                                   "failed to load LLB: error evaluating the source policy"));
+    MutexLock lock(&mu_);
+    KILN_ASSIGN_OR_RETURN(Ref * ref, FindLocked(ref_id));
+    ref->solved_definition = definition;
   }
   // Two callers at once share the work: the job holds each vertex once.
   KILN_ASSIGN_OR_RETURN(solver::ResultPtr result,

@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "daemon/attest/attestation.h"
 #include "daemon/gateway/container_table.h"
+#include "daemon/policy/source_judge.h"
 #include "proto/digest.h"
 #include "solver/solver.h"
 #include "store/base/cancel.h"
@@ -54,6 +55,8 @@ struct BridgeOptions {
   std::vector<std::string> entitlements = {};  // granted to the job
   // Type and attributes of the remote caches that the build imports.
   std::set<std::pair<std::string, std::map<std::string, std::string>>> cache_imports = {};
+  // Decides on every source before it is used; null: all are as the graph says.
+  std::shared_ptr<const SourceJudge> judge = nullptr;
   // Takes warnings that the frontend raises for a vertex.
   std::function<void(const Digest& vertex, solver::Warning warning)> warn;
 };
@@ -67,8 +70,10 @@ class Bridge {
   const BridgeOptions& options() const { return options_; }
 
   // Makes a lazy ref of a serialized pb.Definition; nothing is looked at before it is evaluated.
-  // "" for a definition without ops.
-  absl::StatusOr<std::string> AddDefinition(std::string definition, bool has_ops);
+  // "" for a definition without ops. `policies` (serialized sourcepolicy.Policy) hold for it beside
+  // those of the build.
+  absl::StatusOr<std::string> AddDefinition(std::string definition, bool has_ops,
+                                            const std::vector<std::string>& policies = {});
 
   // A frontend wants a remote cache. Those that the build imports serve every definition of it; of
   // another one the status stream says that it is not read, and the build goes on without it.
@@ -76,6 +81,8 @@ class Bridge {
 
   // The definition a ref came from.
   absl::StatusOr<std::string> DefinitionOf(absl::string_view ref_id);
+  // The definition that the solver was given for an evaluated ref: policies may have changed it.
+  absl::StatusOr<std::string> SolvedDefinitionOf(absl::string_view ref_id);
 
   // Builds the ref; null for "". Errors carry their typed details. Blocks.
   absl::StatusOr<solver::ResultPtr> Evaluate(absl::string_view ref_id, const CancelToken& cancel);
@@ -115,6 +122,8 @@ class Bridge {
  private:
   struct Ref {
     std::string definition;
+    std::shared_ptr<const SourceJudge> judge;
+    std::string solved_definition;  // "": as `definition`
     solver::ResultPtr result;
     bool evaluated = false;
   };

@@ -5,6 +5,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "daemon/gateway/file_access.h"
 #include "proto/buildkit/ops.pb.h"
@@ -19,6 +21,8 @@ namespace {
 constexpr char kDockerfile[] = "dockerfile.v0";
 constexpr char kGateway[] = "gateway.v0";
 constexpr char kSourceOption[] = "source";
+constexpr absl::string_view kImageScheme = "docker-image://";
+constexpr absl::string_view kOciLayoutScheme = "oci-layout://";
 
 std::string Option(const std::map<std::string, std::string>& opts, const std::string& key) {
   const auto found = opts.find(key);
@@ -85,10 +89,12 @@ absl::StatusOr<BridgeResult> BridgeClient::SolveGraph(const Solve& solve) {
   BridgeResult result;
   if (!solve.frontend.empty()) {
     bridge_->NoteFrontend(solve.frontend, solve.frontend_opts);
-    KILN_ASSIGN_OR_RETURN(result, RunFrontend(*parts_, *bridge_, solve.frontend,
-                                              solve.frontend_opts, solve.frontend_inputs, cancel_));
+    KILN_ASSIGN_OR_RETURN(result,
+                          RunFrontend(*parts_, *bridge_, solve.frontend, solve.frontend_opts,
+                                      solve.frontend_inputs, cancel_, solve.source_policies));
   } else {
-    KILN_ASSIGN_OR_RETURN(result.ref, bridge_->AddDefinition(solve.definition, has_ops));
+    KILN_ASSIGN_OR_RETURN(result.ref,
+                          bridge_->AddDefinition(solve.definition, has_ops, solve.source_policies));
   }
   if (solve.evaluate) {
     KILN_RETURN_IF_ERROR(bridge_->Evaluate(result.ref, cancel_).status());
@@ -128,7 +134,42 @@ absl::StatusOr<fsutil::Stat> BridgeClient::StatFile(absl::string_view ref, absl:
   return StatTreeFile(tree, path);
 }
 
+absl::Status BridgeClient::JudgeSource(SourceRef* source, absl::string_view platform,
+                                       const std::vector<std::string>& policies) {
+  KILN_ASSIGN_OR_RETURN(const auto judge, SourceJudge::With(bridge_->options().judge, policies));
+  if (judge == nullptr) return absl::OkStatus();
+  return Annotate(judge->Judge(source, platform, cancel_).status(),
+                  "could not resolve image due to policy");
+}
+
 absl::StatusOr<FrontendClient::Image> BridgeClient::ResolveImage(const ImageRequest& request) {
+  SourceRef source;
+  source.identifier =
+      absl::StrCat(request.oci_layout ? kOciLayoutScheme : kImageScheme, request.reference);
+  if (!request.store_id.empty()) source.attrs["oci.store"] = request.store_id;
+  if (!request.store_session_id.empty()) source.attrs["oci.session"] = request.store_session_id;
+  pb::Platform platform;
+  if (const std::vector<std::string> parts = absl::StrSplit(request.platform, '/');
+      parts.size() > 1) {
+    platform.set_os(parts[0]);
+    platform.set_architecture(parts[1]);
+    if (parts.size() > 2) platform.set_variant(parts[2]);
+  }
+  KILN_RETURN_IF_ERROR(JudgeSource(&source, platform.SerializeAsString(), request.source_policies));
+  ImageRequest judged = request;
+  absl::string_view reference = source.identifier;
+  judged.oci_layout = absl::ConsumePrefix(&reference, kOciLayoutScheme);
+  if (!judged.oci_layout && !absl::ConsumePrefix(&reference, kImageScheme))
+    return absl::FailedPreconditionError(
+        absl::StrCat("ref mutated by policy to non-image: ", kImageScheme, request.reference,
+                     " -> ", source.identifier));
+  judged.reference = std::string(reference);
+  judged.store_id = Option(source.attrs, "oci.store");
+  judged.store_session_id = Option(source.attrs, "oci.session");
+  return FetchImage(judged);
+}
+
+absl::StatusOr<FrontendClient::Image> BridgeClient::FetchImage(const ImageRequest& request) {
   if (parts_->images == nullptr)
     return absl::UnimplementedError(absl::StrCat("resolving the image ", request.reference,
                                                  " is not supported by this daemon"));
@@ -162,6 +203,20 @@ absl::StatusOr<FrontendClient::Image> BridgeClient::ResolveImage(const ImageRequ
 
 absl::StatusOr<FrontendClient::SourceFacts> BridgeClient::ResolveSource(
     absl::string_view source, const std::string& log_name) {
+  if (bridge_->options().judge == nullptr) return FetchSource(source, log_name);
+  pb::SourceOp op;
+  if (!op.ParseFromArray(source.data(), static_cast<int>(source.size())))
+    return absl::InvalidArgumentError("malformed source");
+  SourceRef judged{op.identifier(), {op.attrs().begin(), op.attrs().end()}};
+  KILN_RETURN_IF_ERROR(JudgeSource(&judged, "", {}));
+  op.set_identifier(judged.identifier);
+  op.clear_attrs();
+  for (const auto& [key, value] : judged.attrs) (*op.mutable_attrs())[key] = value;
+  return FetchSource(op.SerializeAsString(), log_name);
+}
+
+absl::StatusOr<FrontendClient::SourceFacts> BridgeClient::FetchSource(absl::string_view source,
+                                                                      const std::string& log_name) {
   const auto resolve = [&] { return parts_->resolve_source(*bridge_, source, cancel_); };
   if (log_name.empty()) return resolve();
   absl::StatusOr<SourceFacts> facts = absl::InternalError("not resolved");
@@ -189,7 +244,8 @@ absl::StatusOr<BridgeResult> RunFrontend(const BridgeParts& parts, Bridge& paren
                                          const std::string& name,
                                          std::map<std::string, std::string> opts,
                                          std::map<std::string, std::string> inputs,
-                                         const CancelToken& cancel) {
+                                         const CancelToken& cancel,
+                                         const std::vector<std::string>& policies) {
   const std::string source = Option(opts, kSourceOption);
   const std::string running = NamesBuiltIn(name, opts) ? kDockerfile : name;
   if (parts.frontends == nullptr)
@@ -197,6 +253,7 @@ absl::StatusOr<BridgeResult> RunFrontend(const BridgeParts& parts, Bridge& paren
   KILN_ASSIGN_OR_RETURN(Frontend * frontend, parts.frontends->Find(running));
 
   BridgeOptions options = parent.options();
+  KILN_ASSIGN_OR_RETURN(options.judge, SourceJudge::With(options.judge, policies));
   options.opts = std::move(opts);
   options.inputs = std::move(inputs);
   const auto nested = std::make_shared<Bridge>(std::move(options));

@@ -55,6 +55,12 @@ class BridgeClient final : public FrontendClient {
   const CancelToken& cancel() const override { return cancel_; }
 
   const std::shared_ptr<Bridge>& bridge() const { return bridge_; }
+  // What ResolveImage and ResolveSource do, each in two halves: what the policies of the build, and
+  // further ones, make of a source (`platform` is a serialized pb.Platform); and what it is then.
+  absl::Status JudgeSource(SourceRef* source, absl::string_view platform,
+                           const std::vector<std::string>& policies);
+  absl::StatusOr<Image> FetchImage(const ImageRequest& request);
+  absl::StatusOr<SourceFacts> FetchSource(absl::string_view source, const std::string& log_name);
   // What NewContainer makes (wire.md 4.5). `request` is a serialized
   // moby.buildkit.v1.frontend.NewContainerRequest.
   absl::Status NewContainer(absl::string_view request);
@@ -72,12 +78,14 @@ class BridgeClient final : public FrontendClient {
 };
 
 // Runs a frontend of the table inside the build of `parent`, whose refs those of the answer become.
-// "gateway.v0" with source "dockerfile.v0" is the built-in one. Errors carry the Frontend detail.
-// Blocks as long as the frontend runs.
+// "gateway.v0" with source "dockerfile.v0" is the built-in one. `policies` hold for its sources
+// beside those of the parent. Errors carry the Frontend detail. Blocks as long as the frontend
+// runs.
 absl::StatusOr<BridgeResult> RunFrontend(const BridgeParts& parts, Bridge& parent,
                                          const std::string& name,
                                          std::map<std::string, std::string> opts,
                                          std::map<std::string, std::string> inputs,
-                                         const CancelToken& cancel);
+                                         const CancelToken& cancel,
+                                         const std::vector<std::string>& policies = {});
 
 }  // namespace kiln::daemon

@@ -11,6 +11,7 @@
 #include "daemon/gateway/capabilities.h"
 #include "daemon/gateway/exec_stream.h"
 #include "daemon/gateway/file_access.h"
+#include "daemon/gateway/resolve_source_meta.h"
 #include "daemon/rpc/status.h"
 #include "daemon/rpc/unary.h"
 #include "proto/buildkit/gateway.grpc.pb.h"
@@ -54,13 +55,7 @@ void AddCaps(const std::vector<absl::string_view>& ids,
   }
 }
 
-absl::Status RefusePolicies(int count) {
-  if (count == 0) return absl::OkStatus();
-  return absl::UnimplementedError("source policies are not supported by this daemon yet");
-}
-
 absl::Status RefuseUnsupported(const pbf::SolveRequest& request) {
-  KILN_RETURN_IF_ERROR(RefusePolicies(request.sourcepolicies_size()));
   if (request.final())
     return absl::UnimplementedError("LLBBridge.Solve with Final: use LLBBridge.Return");
   return absl::OkStatus();
@@ -76,6 +71,7 @@ FrontendClient::Solve FromProto(const pbf::SolveRequest& request) {
     solve.frontend_inputs[name] = definition.SerializeAsString();
   for (const auto& entry : request.cacheimports())
     solve.cache_imports.push_back({entry.type(), {entry.attrs().begin(), entry.attrs().end()}});
+  solve.source_policies = SerializedPolicies(request.sourcepolicies());
   return solve;
 }
 
@@ -202,16 +198,8 @@ absl::StatusOr<solver::Warning> ToWarning(const pbf::WarnRequest& request) {
 }
 
 // "os/arch[/variant]"; "" for none.
-std::string PlatformText(const pb::Platform& platform) {
-  if (platform.os().empty() && platform.architecture().empty()) return "";
-  std::string text = absl::StrCat(platform.os(), "/", platform.architecture());
-  if (!platform.variant().empty()) absl::StrAppend(&text, "/", platform.variant());
-  return text;
-}
-
 absl::Status ResolveImage(BridgeClient& client, const pbf::ResolveImageConfigRequest& request,
                           pbf::ResolveImageConfigResponse* response) {
-  KILN_RETURN_IF_ERROR(RefusePolicies(request.sourcepolicies_size()));
   FrontendClient::ImageRequest wanted;
   wanted.reference = request.ref();
   wanted.platform = PlatformText(request.platform());
@@ -220,6 +208,7 @@ absl::Status ResolveImage(BridgeClient& client, const pbf::ResolveImageConfigReq
   wanted.oci_layout = request.resolvertype() == 1;
   wanted.store_id = request.storeid();
   wanted.store_session_id = request.sessionid();
+  wanted.source_policies = SerializedPolicies(request.sourcepolicies());
   KILN_ASSIGN_OR_RETURN(FrontendClient::Image image, client.ResolveImage(wanted));
   response->set_digest(image.digest.ToString());
   response->set_config(std::move(image.config));
@@ -228,60 +217,6 @@ absl::Status ResolveImage(BridgeClient& client, const pbf::ResolveImageConfigReq
 }
 
 // Sources with an image behind them are asked as images, all others by their kind.
-absl::Status ResolveSource(BridgeClient& client, const pbf::ResolveSourceMetaRequest& request,
-                           pbf::ResolveSourceMetaResponse* response) {
-  if (!request.has_source()) return absl::InvalidArgumentError("source is required");
-  KILN_RETURN_IF_ERROR(RefusePolicies(request.sourcepolicies_size()));
-  pb::SourceOp& source = *response->mutable_source();
-  source = request.source();
-  absl::string_view reference = request.source().identifier();
-  const bool oci_layout = absl::ConsumePrefix(&reference, "oci-layout://");
-  if (oci_layout || absl::ConsumePrefix(&reference, "docker-image://")) {
-    if (request.image().attestationchain() || request.image().resolveattestations_size() > 0)
-      return absl::UnimplementedError(
-          "resolving the attestations of an image is not supported by this daemon yet");
-    const auto attr = [&](const char* key) {
-      const auto found = source.attrs().find(key);
-      return found == source.attrs().end() ? std::string() : found->second;
-    };
-    FrontendClient::ImageRequest wanted;
-    wanted.reference = std::string(reference);
-    wanted.platform = PlatformText(request.platform());
-    wanted.resolve_mode = request.resolvemode();
-    wanted.log_name = request.logname();
-    wanted.oci_layout = oci_layout;
-    wanted.store_id = attr("oci.store");
-    wanted.store_session_id = attr("oci.session");
-    KILN_ASSIGN_OR_RETURN(FrontendClient::Image image, client.ResolveImage(wanted));
-    source.set_identifier(
-        absl::StrCat(oci_layout ? "oci-layout://" : "docker-image://", image.reference));
-    response->mutable_image()->set_digest(image.digest.ToString());
-    if (!request.image().noconfig()) response->mutable_image()->set_config(std::move(image.config));
-    return absl::OkStatus();
-  }
-  KILN_ASSIGN_OR_RETURN(
-      const FrontendClient::SourceFacts facts,
-      client.ResolveSource(request.source().SerializeAsString(), request.logname()));
-  source.set_identifier(facts.identifier);
-  source.clear_attrs();
-  for (const auto& [key, value] : facts.attrs) (*source.mutable_attrs())[key] = value;
-  if (absl::StartsWith(facts.identifier, "git://")) {
-    if (request.git().returnobject())
-      return absl::UnimplementedError(
-          "reading the objects of a git commit is not supported by this daemon yet");
-    response->mutable_git()->set_checksum(facts.checksum);
-    response->mutable_git()->set_ref(facts.git_ref);
-    response->mutable_git()->set_commitchecksum(facts.git_commit);
-  } else if (absl::StartsWith(facts.identifier, "http")) {
-    if (request.http().has_checksumrequest())
-      return absl::UnimplementedError(
-          "checksums of parts of a file are not supported by this daemon yet");
-    response->mutable_http()->set_checksum(facts.checksum);
-    response->mutable_http()->set_filename(facts.http_filename);
-  }
-  return absl::OkStatus();
-}
-
 class BridgeService : public pbf::LLBBridge::CallbackService {
  public:
   explicit BridgeService(BridgeServiceDeps deps) : deps_(std::move(deps)) {}
@@ -408,7 +343,7 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
                                               pbf::ResolveSourceMetaResponse* response) override {
     return Run(context, "ResolveSourceMeta",
                [request, response](BridgeClient& client) -> absl::Status {
-                 return ResolveSource(client, *request, response);
+                 return daemon::ResolveSourceMeta(client, *request, response);
                });
   }
 

@@ -79,7 +79,7 @@ TEST_F(BridgeServiceTest, PingWaitsForTheBuildAndListsCapabilities) {
   EXPECT_THAT(llb, testing::IsSupersetOf({"file.base", "exec.meta.base", "source.local", "mergeop",
                                           "diffop", "platform"}));
   EXPECT_THAT(frontend, testing::Contains("gateway.exec"));
-  EXPECT_THAT(llb, testing::Not(testing::Contains("source.policy")));
+  EXPECT_THAT(llb, testing::Not(testing::Contains("exec.meta.network.proxy")));
   EXPECT_EQ(pong.workers_size(), 1);
   EXPECT_EQ(Return("late", pbf::Result()), absl::OkStatus());
   EXPECT_EQ(solve.get().first, absl::OkStatus());
