@@ -328,8 +328,7 @@ void Driver::Finish(RequestId request, absl::StatusOr<ResultPtr> result) {
 void Driver::Do(action::Subscribe& action) {
   const auto side = jobs_.find(action.job);
   if (side == jobs_.end()) return;
-  side->second.log->Reserve(action.logs.size());
-  for (const std::shared_ptr<VertexLog>& log : action.logs) log->Subscribe(side->second.log);
+  SubscribeAll(action.logs, side->second.log);
 }
 
 void Driver::Do(action::Unsubscribe& action) {

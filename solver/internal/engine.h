@@ -11,6 +11,7 @@
 #include "solver/internal/digest_hash.h"
 #include "solver/internal/event.h"
 #include "solver/internal/execution_table.h"
+#include "solver/internal/large_table.h"
 #include "solver/internal/scheduler.h"
 #include "solver/internal/vertex.h"
 #include "solver/solved_graph.h"
@@ -163,7 +164,7 @@ class Engine {
   void UpdatePathsIfWorthwhile();
 
   absl::flat_hash_map<JobId, std::unique_ptr<JobState>> jobs_;
-  absl::flat_hash_map<Digest, std::unique_ptr<Vertex>, DigestHash> vertices_;  // by identity
+  LargeTable<Digest, std::unique_ptr<Vertex>, DigestHash> vertices_;  // by identity
   std::vector<std::unique_ptr<Execution>> executions_;
   ExecutionTable table_;
   Scheduler scheduler_;

@@ -96,7 +96,10 @@ std::vector<Vertex*> Engine::Register(LoadedGraph& graph, absl::Span<JobState* c
   std::vector<Logs> logs(jobs.size());
   vertices_.reserve(vertices_.size() + graph.vertices.size());
   table_.Reserve(graph.vertices.size());
-  for (LoadedVertex& loaded : graph.vertices) {
+  for (size_t at = 0; at < graph.vertices.size(); ++at) {
+    LoadedVertex& loaded = graph.vertices[at];
+    if (at + kPrefetchAhead < graph.vertices.size())
+      vertices_.prefetch(graph.vertices[at + kPrefetchAhead].info->digest);
     Vertex* vertex = FindOrMake(graph, loaded, placed, *jobs[0], depth);
     placed.push_back(vertex);
     bool joined = false;

@@ -50,7 +50,9 @@ void ExecutionTable::ForEachHash(const Execution& execution, F&& f) {
 
 const ExecutionTable::Bucket* ExecutionTable::Find(uint64_t hash) const {
   const auto it = buckets_.find(hash);
-  return it == buckets_.end() ? nullptr : &it->second;
+  if (it != buckets_.end()) return &it->second;
+  buckets_.prefetch(hash);  // whoever does not find an execution soon adds one
+  return nullptr;
 }
 
 void ExecutionTable::Add(Execution* execution) {

@@ -2,10 +2,10 @@
 
 #include <cstdint>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
+#include "solver/internal/large_table.h"
 #include "solver/internal/vertex.h"
 
 namespace kiln::solver {
@@ -54,7 +54,7 @@ class ExecutionTable {
   static void ForEachHash(const Execution& execution, F&& f);
   const Bucket* Find(uint64_t hash) const;
 
-  absl::flat_hash_map<uint64_t, Bucket> buckets_;
+  LargeTable<uint64_t, Bucket> buckets_;
   uint64_t forgotten_ = 0;
 };
 

@@ -108,6 +108,11 @@ void JobLog::Reserve(size_t vertices) {
   index_.reserve(index_.size() + vertices);
 }
 
+void JobLog::Prefetch(const Digest& vertex) {
+  MutexLock lock(&mu_);
+  index_.prefetch(vertex);
+}
+
 uint32_t JobLog::Announce(const std::shared_ptr<const VertexInfo>& info) {
   Wakes due;
   uint32_t vertex = 0;
@@ -304,6 +309,15 @@ void VertexLog::Log(LogChunk chunk) {
 void VertexLog::Warn(Warning warning) {
   FromOp(std::make_shared<const ProgressEvent>(
       VertexWarningUpdate{info_->digest, std::move(warning)}));
+}
+
+void SubscribeAll(const std::vector<std::shared_ptr<VertexLog>>& logs,
+                  const std::shared_ptr<JobLog>& job) {
+  job->Reserve(logs.size());
+  for (size_t i = 0; i < logs.size(); ++i) {
+    if (i + kPrefetchAhead < logs.size()) job->Prefetch(logs[i + kPrefetchAhead]->info().digest);
+    logs[i]->Subscribe(job);
+  }
 }
 
 }  // namespace kiln::solver

@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/container/inlined_vector.h"
 #include "solver/internal/digest_hash.h"
 #include "solver/internal/event.h"
+#include "solver/internal/large_table.h"
 #include "solver/op.h"
 #include "solver/progress.h"
 #include "store/base/mutex.h"
@@ -37,6 +37,8 @@ class JobLog : public ProgressLog {
 
   // So many vertices are about to be announced.
   void Reserve(size_t vertices);
+  // This one soon.
+  void Prefetch(const Digest& vertex);
   // Makes the vertex known, a second time does nothing, and gives its number for Tell. Its inputs
   // are known by then.
   uint32_t Announce(const std::shared_ptr<const VertexInfo>& info);
@@ -70,7 +72,7 @@ class JobLog : public ProgressLog {
   std::deque<Entry> entries_ ABSL_GUARDED_BY(mu_);
   std::vector<ProgressEventPtr> events_ ABSL_GUARDED_BY(mu_);  // those kept whole
   std::deque<Seen> seen_ ABSL_GUARDED_BY(mu_);                 // in the order of announcement
-  absl::flat_hash_map<Digest, uint32_t, DigestHash> index_ ABSL_GUARDED_BY(mu_);  // into seen_
+  LargeTable<Digest, uint32_t, DigestHash> index_ ABSL_GUARDED_BY(mu_);  // into seen_
   std::vector<std::pair<size_t, absl::AnyInvocable<void()>>> waiters_ ABSL_GUARDED_BY(mu_);
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
 };
@@ -125,5 +127,9 @@ class VertexLog : public ProgressSink {
   std::unique_ptr<Words> words_ ABSL_GUARDED_BY(mu_);
   int64_t started_ ABSL_GUARDED_BY(mu_) = Interval::kNever;  // the open interval, if any
 };
+
+// Has the job subscribe to all of them, in this order.
+void SubscribeAll(const std::vector<std::shared_ptr<VertexLog>>& logs,
+                  const std::shared_ptr<JobLog>& job);
 
 }  // namespace kiln::solver

@@ -204,8 +204,7 @@ class OneCore {
     } else if (auto* save = std::get_if<action::Save>(&action)) {
       events_.push_back(runner_.Run(*save));
     } else if (auto* subscribe = std::get_if<action::Subscribe>(&action)) {
-      log_->Reserve(subscribe->logs.size());
-      for (const auto& log : subscribe->logs) log->Subscribe(log_);
+      SubscribeAll(subscribe->logs, log_);
     } else if (auto* unsubscribe = std::get_if<action::Unsubscribe>(&action)) {
       for (const auto& log : unsubscribe->logs) log->Unsubscribe(log_.get());
     } else if (auto* progress = std::get_if<action::Progress>(&action)) {
