@@ -394,6 +394,7 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   control_deps.solve.entitlements.insert(config.entitlements.begin(), config.entitlements.end());
   // Which devices there are says the administrator in files; which of them a build may have, who
   // starts it.
+  control_deps.solve.devices = devices.get();
   if (devices != nullptr) control_deps.solve.entitlements.insert("device");
   control_deps.session_host = &sessions;
   control_deps.refs = refs.get();

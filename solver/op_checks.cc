@@ -139,22 +139,13 @@ bool Granted(absl::Span<const std::string> granted, absl::string_view name) {
   return std::find(granted.begin(), granted.end(), name) != granted.end();
 }
 
-// "device" grants every device; "device=device=NAME,alias=NEW" and "device=NAME" grant one.
+// "device" grants every device, "device=NAME" the one of exactly that name.
 absl::Status CheckDevices(const pb::ExecOp& exec, absl::Span<const std::string> granted) {
   if (exec.cdidevices().empty() || Granted(granted, "device")) return absl::OkStatus();
-  std::vector<std::string> allowed;
-  for (absl::string_view grant : granted) {
-    if (!absl::StartsWith(grant, "device=")) continue;
-    grant.remove_prefix(7);
-    for (absl::string_view part : absl::StrSplit(grant, ',')) {
-      if (absl::StartsWith(part, "alias=")) continue;
-      if (absl::StartsWith(part, "device=")) part.remove_prefix(7);
-      allowed.emplace_back(part);
-    }
-  }
   std::vector<std::string> forbidden;
   for (const pb::CDIDevice& device : exec.cdidevices())
-    if (!Granted(allowed, device.name())) forbidden.push_back(device.name());
+    if (!Granted(granted, absl::StrCat("device=", device.name())))
+      forbidden.push_back(device.name());
   if (forbidden.empty()) return absl::OkStatus();
   return Invalid(forbidden.size() == 1 ? "device " : "devices ", absl::StrJoin(forbidden, ", "),
                  forbidden.size() == 1 ? " is" : " are", " requested by the build but not allowed");

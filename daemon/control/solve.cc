@@ -14,6 +14,7 @@
 #include "daemon/gateway/resolve_source_meta.h"
 #include "daemon/image/platform.h"
 #include "daemon/ops/ref_result.h"
+#include "daemon/policy/grant_devices.h"
 #include "proto/buildkit/control.pb.h"
 #include "proto/buildkit/gateway.pb.h"
 #include "store/base/status_macros.h"
@@ -137,6 +138,7 @@ class SolveRun {
   absl::Status Prepare() {
     KILN_RETURN_IF_ERROR(RefuseUnsupported(request_));
     KILN_ASSIGN_OR_RETURN(auto entitlements, Entitlements(deps_, request_));
+    KILN_RETURN_IF_ERROR(TakeDevices(&entitlements));
     build_.exporters = WantedExporters(request_);
     for (const auto& [type, attrs] : build_.exporters) {
       KILN_ASSIGN_OR_RETURN(auto exporter, deps_.exporters->Create(type, attrs));
@@ -201,6 +203,19 @@ class SolveRun {
   }
 
  private:
+  // The solver lets steps have devices by their qualified names, and those that it is asked for are
+  // given these names before.
+  absl::Status TakeDevices(std::vector<std::string>* entitlements) {
+    if (deps_.devices == nullptr) return absl::OkStatus();
+    KILN_ASSIGN_OR_RETURN(const DeviceGrants grants, DeviceGrants::Parse(*entitlements));
+    KILN_ASSIGN_OR_RETURN(const std::vector<std::string> names, grants.Names(*deps_.devices));
+    for (const std::string& name : names) entitlements->push_back(absl::StrCat("device=", name));
+    grant_devices_ = [grants, registry = deps_.devices](std::string definition) {
+      return GrantDevices(std::move(definition), grants, *registry);
+    };
+    return absl::OkStatus();
+  }
+
   absl::StatusOr<std::shared_ptr<Bridge>> MakeBridge(const solver::JobOptions& job) {
     BridgeOptions options;
     options.job = build_.job;
@@ -209,6 +224,7 @@ class SolveRun {
       options.inputs[name] = definition.SerializeAsString();
     options.session_ids = job.session_ids;
     options.entitlements = job.entitlements;
+    options.grant_devices = grant_devices_;
     for (CacheRequest& import : CacheImports(request_))
       options.cache_imports.emplace(std::move(import.type), std::move(import.attrs));
     options.warn = [warnings = build_.warnings](const Digest& vertex, solver::Warning warning) {
@@ -356,6 +372,7 @@ class SolveRun {
   const SolveDeps& deps_;
   const SolveRequest& request_;
   std::vector<std::string> session_ids_;
+  std::function<absl::StatusOr<std::string>(std::string)> grant_devices_;
   std::vector<std::unique_ptr<Exporter>> exporters_;
   std::vector<std::shared_ptr<void>> holds_;  // until the history has its own
   std::unique_ptr<BuildCaches> caches_;

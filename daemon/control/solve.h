@@ -25,6 +25,8 @@ class SolveResponse;
 
 namespace kiln::daemon {
 
+class DeviceRegistry;
+
 struct SolveDeps {
   solver::Solver* solver = nullptr;
   BuildTable* builds = nullptr;
@@ -34,8 +36,9 @@ struct SolveDeps {
   const BridgeParts* bridge_parts = nullptr;
   RemoteCaches* caches = nullptr;  // null: the daemon has none
   FdLoop* timers = nullptr;
-  const SourcePins* pins = nullptr;  // for provenance; null: no pin is known
-  // What clients may be granted ("network.host", "security.insecure").
+  const SourcePins* pins = nullptr;         // for provenance; null: no pin is known
+  const DeviceRegistry* devices = nullptr;  // null: there are none
+  // What clients may be granted ("network.host", "security.insecure", "device").
   absl::flat_hash_set<std::string> entitlements;
   // How long an ended build stays readable for Status.
   absl::Duration keep_ended = absl::Seconds(10);

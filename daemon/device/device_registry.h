@@ -26,6 +26,8 @@ struct Device {
 struct DeviceRequest {
   std::string name;
   bool optional = false;
+
+  friend bool operator==(const DeviceRequest&, const DeviceRequest&) = default;
 };
 
 // The devices that files of the Container Device Interface describe. Thread-safe: it keeps nothing

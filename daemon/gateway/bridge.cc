@@ -89,17 +89,24 @@ absl::StatusOr<solver::ResultPtr> Bridge::Evaluate(absl::string_view ref_id,
     definition = ref->definition;
     judge = ref->judge;
   }
+  std::string solved = definition;
   if (judge != nullptr) {
-    KILN_ASSIGN_OR_RETURN(definition,
-                          Annotate(JudgeDefinition(definition, *judge, cancel),
+    KILN_ASSIGN_OR_RETURN(solved,
+                          Annotate(JudgeDefinition(solved, *judge, cancel),
                                    "failed to load LLB: error evaluating the source policy"));
+  }
+  if (options_.grant_devices) {
+    KILN_ASSIGN_OR_RETURN(
+        solved, Annotate(options_.grant_devices(std::move(solved)), "failed to load LLB"));
+  }
+  if (solved != definition) {
     MutexLock lock(&mu_);
     KILN_ASSIGN_OR_RETURN(Ref * ref, FindLocked(ref_id));
-    ref->solved_definition = definition;
+    ref->solved_definition = solved;
   }
   // Two callers at once share the work: the job holds each vertex once.
   KILN_ASSIGN_OR_RETURN(solver::ResultPtr result,
-                        options_.job->BuildAndWait(std::move(definition), cancel));
+                        options_.job->BuildAndWait(std::move(solved), cancel));
   MutexLock lock(&mu_);
   KILN_ASSIGN_OR_RETURN(Ref * ref, FindLocked(ref_id));
   ref->evaluated = true;

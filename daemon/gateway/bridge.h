@@ -57,6 +57,9 @@ struct BridgeOptions {
   std::set<std::pair<std::string, std::map<std::string, std::string>>> cache_imports = {};
   // Decides on every source before it is used; null: all are as the graph says.
   std::shared_ptr<const SourceJudge> judge = nullptr;
+  // Gives the steps of a serialized pb.Definition their devices (policy/grant_devices.h); null:
+  // there are none.
+  std::function<absl::StatusOr<std::string>(std::string definition)> grant_devices = nullptr;
   // Takes warnings that the frontend raises for a vertex.
   std::function<void(const Digest& vertex, solver::Warning warning)> warn;
 };

@@ -223,6 +223,11 @@ TEST(DefinitionTest, Llb6_109_Row16_Entitlements) {
   Draft draft;
   draft.Add(host, {draft.Add(Source("s://a"))});
   EXPECT_EQ(ErrorOf(draft.Bytes(), {"network.host"}), "");
+  Draft devices;
+  devices.Add(device, {devices.Add(Source("s://a"))});
+  EXPECT_EQ(ErrorOf(devices.Bytes(), {"device=gpu=0"}), "");
+  EXPECT_EQ(ErrorOf(devices.Bytes(), {"device"}), "");
+  EXPECT_NE(ErrorOf(devices.Bytes(), {"device=gpu"}), "");
 }
 
 TEST(DefinitionTest, Llb6_109_Row18_MountInput) {
