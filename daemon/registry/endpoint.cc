@@ -60,13 +60,8 @@ absl::StatusOr<Endpoint> MakeEndpoint(const RegistryHostConfig& configured, std:
   out.http = plain && !out.tls.insecure;
   out.may_fall_back = plain && out.tls.insecure;
   out.tls.ca_files = config.ca_files;
-  if (config.key_pairs.size() > 1)
-    return absl::UnimplementedError(
-        absl::StrCat("registry ", host, ": more than one client certificate is not supported"));
-  if (!config.key_pairs.empty()) {
-    out.tls.cert_file = config.key_pairs[0].cert_file;
-    out.tls.key_file = config.key_pairs[0].key_file;
-  }
+  for (const RegistryHostConfig::KeyPair& pair : config.key_pairs)
+    out.tls.key_pairs.push_back({pair.cert_file, pair.key_file});
   out.url = absl::StrCat(out.http ? "http" : "https", "://", host, "/v2/", path);
   out.host = std::move(host);
   out.path = std::move(path);

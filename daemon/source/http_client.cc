@@ -16,6 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "daemon/source/client_certificates.h"
 #include "store/base/mutex.h"
 #include "store/base/status_macros.h"
 
@@ -220,11 +221,7 @@ class HttpExchange {
       curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 0L);
       curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 0L);
     }
-    if (!tls.cert_file.empty()) {
-      curl_easy_setopt(e, CURLOPT_SSLCERT, tls.cert_file.c_str());
-      curl_easy_setopt(e, CURLOPT_SSLKEY, tls.key_file.c_str());
-    }
-    if (!tls.ca_files.empty()) {
+    if (!tls.ca_files.empty() || !tls.key_pairs.empty()) {
       curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, &HttpExchange::OnSslContext);
       curl_easy_setopt(e, CURLOPT_SSL_CTX_DATA, this);
     }
@@ -330,7 +327,9 @@ class HttpExchange {
           absl::StrCat("certificate authority ", file, ": not a readable PEM file"));
       return CURLE_SSL_CACERT_BADFILE;
     }
-    return CURLE_OK;
+    exchange->failed_ =
+        UseClientCertificates(static_cast<SSL_CTX*>(context), exchange->request_.tls.key_pairs);
+    return exchange->failed_.ok() ? CURLE_OK : CURLE_SSL_CERTPROBLEM;
   }
   static curl_socket_t OnOpenSocket(void*, curlsocktype, curl_sockaddr* address) {
     if (IsLocalAddress(&address->addr)) {

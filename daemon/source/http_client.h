@@ -20,8 +20,11 @@ namespace kiln::daemon {
 // How a server proves who it is, and we to it. The system's authorities always count.
 struct HttpTls {
   std::vector<std::string> ca_files = {};  // more authorities, PEM
-  std::string cert_file = {}, key_file = {};
-  bool insecure = false;  // any certificate will do
+  struct KeyPair {
+    std::string cert_file, key_file;  // PEM
+  };
+  std::vector<KeyPair> key_pairs = {};  // one is shown to a server that asks: which is its choice
+  bool insecure = false;                // any certificate will do
 };
 
 // What a request sends. `read` fills up to `size` bytes and returns how many; 0 is the end, which

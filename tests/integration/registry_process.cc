@@ -53,6 +53,8 @@ RegistryProcess::RegistryProcess(const Options& options)
   if (options.tls)
     absl::StrAppend(&config, "  tls:\n    certificate: ", dir_.path(),
                     "/server.crt\n    key: ", dir_.path(), "/server.key\n");
+  if (options.client_certificates)
+    absl::StrAppend(&config, "    clientcas:\n      - ", ca_file(), "\n");
   if (!options.user.empty())
     absl::StrAppend(&config, "auth:\n  htpasswd:\n    realm: test\n    path: ", dir_.path(),
                     "/htpasswd\n");
@@ -63,8 +65,8 @@ absl::Status RegistryProcess::WriteCertificates() const {
   const std::string& dir = dir_.path();
   KILN_RETURN_IF_ERROR(
       Command({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-               "-nodes", "-days", "2", "-subj", "/CN=test authority", "-keyout", dir + "/ca.key",
-               "-out", ca_file()}));
+               "-nodes", "-days", "2", "-subj", "/CN=authority of " + host_, "-keyout",
+               dir + "/ca.key", "-out", ca_file()}));
   KILN_RETURN_IF_ERROR(Command({"openssl", "req", "-newkey", "ec", "-pkeyopt",
                                 "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=registry",
                                 "-keyout", dir + "/server.key", "-out", dir + "/server.csr"}));

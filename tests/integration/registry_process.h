@@ -15,7 +15,8 @@ namespace kiln::integration {
 class RegistryProcess {
  public:
   struct Options {
-    bool tls = false;  // with a certificate of an authority of its own
+    bool tls = false;                  // with a certificate of an authority of its own
+    bool client_certificates = false;  // asks for one of the same authority
     std::string user = "", password = "";
   };
   RegistryProcess() : RegistryProcess(Options{}) {}
@@ -28,6 +29,9 @@ class RegistryProcess {
 
   const std::string& host() const { return host_; }  // "127.0.0.1:PORT"
   std::string ca_file() const { return dir_.path() + "/ca.crt"; }
+  // The server's own files; they will do for a client of the authority, too.
+  std::string cert_file() const { return dir_.path() + "/server.crt"; }
+  std::string key_file() const { return dir_.path() + "/server.key"; }
 
   // The requests so far, 'METHOD path HTTP/1.1" status …', that hold all of these texts. The log
   // may be behind what a client has seen.

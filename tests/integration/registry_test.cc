@@ -190,5 +190,34 @@ TEST_F(ClosedRegistryTest, AnUnknownAuthorityIsRefused) {
               AllOf(HasSubstr(closed_.host()), HasSubstr("certificate")));
 }
 
+TEST_F(RegistryTest, OfSeveralClientCertificatesTheRightOneIsShown) {
+  RegistryProcess stranger({.tls = true}), strict({.tls = true, .client_certificates = true});
+  ASSERT_TRUE(stranger.Start().ok());
+  ASSERT_TRUE(strict.Start().ok());
+  std::string config =
+      absl::StrCat("[registry.\"", strict.host(), "\"]\nca = [\"", strict.ca_file(), "\"]\n");
+  for (const RegistryProcess* each : {&stranger, &strict})
+    absl::StrAppend(&config, "[[registry.\"", strict.host(), "\".keypair]]\nkey = \"",
+                    each->key_file(), "\"\ncert = \"", each->cert_file(), "\"\n");
+  auto daemon = KilndProcess::Start({.config = config});
+  ASSERT_TRUE(daemon.ok()) << daemon.status();
+  std::swap(daemon_, *daemon);
+  const auto done =
+      Solve({.state = ThreeLayers(), .outputs = {ToRegistry(strict.host() + "/app")}});
+  EXPECT_TRUE(done.ok()) << done.status();
+}
+
+TEST_F(RegistryTest, AttestationsAreListedAsReferrers) {
+  const auto done = Solve({.state = ThreeLayers(),
+                           .outputs = {ToRegistry(In("referrers"), {{"oci-artifact", "true"}})},
+                           .frontend_attrs = {{"attest:provenance", "mode=max"}}});
+  ASSERT_TRUE(done.ok()) << done.status();
+  const Json index = Manifest("referrers", "latest");
+  const std::string image = index.at("manifests")[0].at("digest");
+  const Json list = Manifest("referrers", "sha256-" + image.substr(7));
+  ASSERT_EQ(list.at("manifests").size(), 1u);
+  EXPECT_EQ(list.at("manifests")[0].at("digest"), index.at("manifests")[1].at("digest"));
+}
+
 }  // namespace
 }  // namespace kiln::integration

@@ -90,7 +90,7 @@ TEST(EndpointTest, TlsFolder) {
   EXPECT_EQ(endpoint.url, "https://localhost:1/v2/x") << "a loopback host with TLS set up";
   EXPECT_THAT(endpoint.tls.ca_files,
               testing::ElementsAre(dir.path() + "/a.crt", dir.path() + "/b.crt"));
-  EXPECT_EQ(endpoint.tls.key_file, dir.path() + "/client.key");
+  EXPECT_EQ(endpoint.tls.key_pairs.at(0).key_file, dir.path() + "/client.key");
 
   std::ofstream(dir.path() + "/other.cert") << "x";
   const auto broken =

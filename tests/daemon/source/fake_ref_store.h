@@ -105,6 +105,12 @@ class FakeRefStore : public store::RefStore {
     it->second->committed = false;
     return std::unique_ptr<store::MutableRef>(new FakeMutable(this, it->second.get()));
   }
+  // What is not held is gone.
+  void Prune() {
+    MutexLock lock(&mu_);
+    for (auto it = records_.begin(); it != records_.end();)
+      it = !it->second->open && it->second->sealed.expired() ? records_.erase(it) : std::next(it);
+  }
   absl::StatusOr<std::vector<std::string>> Search(absl::string_view key) override {
     MutexLock lock(&mu_);
     std::vector<std::string> out;

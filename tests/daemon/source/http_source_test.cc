@@ -122,6 +122,23 @@ TEST_F(HttpSourceTest, Llb6_58_PinnedDigestAsksNothingForTheKey) {
   EXPECT_THAT(server.requests(), IsEmpty());
 }
 
+TEST_F(HttpSourceTest, Llb6_60_APrunedBodyIsFetchedAgainAndVerified) {
+  std::string body = "one";
+  Server server([&](const TestHttpRequest&) { return Server::Answer("200 OK", {}, body); });
+  auto job = NewJob();
+  ASSERT_TRUE(Make(server.Url("/f"))->Key(*job, 0).ok());
+  refs_.Prune();
+  ASSERT_EQ(refs_.live(), 0u);
+  auto again = Make(server.Url("/f"))->Snapshot(*job);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(FakeRefStore::Read(*again, "f"), "one");
+  EXPECT_EQ(server.requests().size(), 2u);
+  again->reset();
+  refs_.Prune();
+  body = "two";  // the job has seen what is there
+  EXPECT_EQ(Make(server.Url("/f"))->Snapshot(*job).status().code(), absl::StatusCode::kDataLoss);
+}
+
 TEST_F(HttpSourceTest, WrongDigestIsRefusedAndNotKept) {
   Server server([](const TestHttpRequest&) { return Server::Answer("200 OK", {}, "evil"); });
   const std::string want = Digest::Of("good").ToString();
