@@ -17,6 +17,7 @@ namespace {
 constexpr int kMaxTries = 5;
 constexpr absl::Duration kMaxRetryAfter = absl::Minutes(1);
 constexpr absl::Duration kThrottledWait = absl::Seconds(1);
+constexpr size_t kMaxDistrusted = 1000;
 constexpr absl::Duration kTransferWait = absl::Milliseconds(50);
 
 bool IsThrottled(int status) { return status == 408 || status == 429; }
@@ -37,6 +38,17 @@ bool RegistryShared::IsPlain(const std::string& host) {
 void RegistryShared::SetPlain(const std::string& host) {
   MutexLock lock(&mu_);
   plain_.insert(host);
+}
+
+bool RegistryShared::IsDistrusted(const std::string& mirror, const Digest& blob) {
+  MutexLock lock(&mu_);
+  return distrusted_.count({mirror, blob}) != 0;
+}
+
+void RegistryShared::Distrust(const std::string& mirror, const Digest& blob) {
+  MutexLock lock(&mu_);
+  if (distrusted_.size() >= kMaxDistrusted) distrusted_.clear();
+  distrusted_.emplace(mirror, blob);
 }
 
 absl::Duration RetryAfter(const HttpResponse& response, absl::Time now) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,7 +15,9 @@
 #include "daemon/registry/host_slots.h"
 #include "daemon/registry/registry.h"
 #include "daemon/source/http_client.h"
+#include "proto/digest.h"
 #include "store/base/mutex.h"
+#include "store/base/named_locks.h"
 
 namespace kiln::daemon {
 
@@ -32,13 +35,19 @@ struct RegistryShared {
   HttpConnections connections;
   Authorizer authorizer;
   HostSlots slots;
+  NamedLocks referrers;  // lists of referrers that are being changed
 
   // Hosts that were found to speak plain http only, though https was to be tried first.
   bool IsPlain(const std::string& host);
   void SetPlain(const std::string& host);
 
+  // Mirrors that sent wrong bytes for a blob: they are not asked for it again.
+  bool IsDistrusted(const std::string& mirror, const Digest& blob);
+  void Distrust(const std::string& mirror, const Digest& blob);
+
  private:
   Mutex mu_;
+  std::set<std::pair<std::string, Digest>> distrusted_ ABSL_GUARDED_BY(mu_);  // bounded
   std::set<std::string> plain_ ABSL_GUARDED_BY(mu_);
 };
 
@@ -64,6 +73,7 @@ class EndpointClient {
                  const RegistryCall& call, bool is_last);
 
   const Endpoint& endpoint() const { return endpoint_; }
+  bool is_last() const { return is_last_; }
 
   // The answer, whatever its status. Nothing is tried again once `begin` was called. An error is
   // what kept an answer from coming, or from `begin` and `sink`.

@@ -1,11 +1,13 @@
 // What reads from registries: names, small objects, blobs.
 #include <algorithm>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "daemon/image/media_types.h"
 #include "daemon/registry/endpoint_client.h"
@@ -264,6 +266,7 @@ absl::Status HttpRegistry::FetchBlob(const Reference& repository,
   Transfer transfer{descriptor, sink, offset};
   if (offset == 0) transfer.hash.emplace();
   const auto stop = [&] { return !transfer.sink_status.ok(); };
+  std::set<std::string> mirrors;  // that some of the bytes came from
   const auto fetch = [&]() -> absl::Status {
     for (const std::string& url : descriptor.urls) {
       if (!absl::StartsWith(url, "https://") && !absl::StartsWith(url, "http://")) continue;
@@ -276,8 +279,14 @@ absl::Status HttpRegistry::FetchBlob(const Reference& repository,
     }
     return OnAnyEndpoint(
         repository, call,
-        [&](EndpointClient& client) {
-          return FetchAt(client, TargetOf(descriptor), transfer, call.cancel);
+        [&](EndpointClient& client) -> absl::Status {
+          const std::string host = client.endpoint().host;
+          if (!client.is_last() && shared_->IsDistrusted(host, descriptor.digest))
+            return absl::UnavailableError(absl::StrCat(host, " has other bytes"));
+          const int64_t before = transfer.offset;
+          absl::Status status = FetchAt(client, TargetOf(descriptor), transfer, call.cancel);
+          if (!client.is_last() && transfer.offset > before) mirrors.insert(host);
+          return status;
         },
         stop);
   };
@@ -294,8 +303,12 @@ absl::Status HttpRegistry::FetchBlob(const Reference& repository,
   if (!transfer.hash.has_value()) return absl::OkStatus();
   const Digest got = transfer.hash->Finish();
   if (got == descriptor.digest) return absl::OkStatus();
-  return absl::DataLossError(
-      absl::StrCat("fetch ", name, ": digest mismatch: the bytes are ", got.ToString()));
+  const std::string what =
+      absl::StrCat("fetch ", name, ": digest mismatch: the bytes are ", got.ToString());
+  if (mirrors.empty()) return absl::DataLossError(what);
+  for (const std::string& mirror : mirrors) shared_->Distrust(mirror, descriptor.digest);
+  return absl::AbortedError(
+      absl::StrCat(what, "; not asked for them again: ", absl::StrJoin(mirrors, ", ")));
 }
 
 absl::StatusOr<bool> HttpRegistry::HasBlob(const Reference& repository,

@@ -1,12 +1,15 @@
 // What writes to registries: blobs and manifests.
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/image/media_types.h"
 #include "daemon/registry/endpoint_client.h"
 #include "daemon/registry/http_registry.h"
+#include "daemon/registry/referrers.h"
 #include "daemon/registry/response_error.h"
 #include "store/base/status_macros.h"
 
@@ -16,6 +19,7 @@ namespace {
 
 constexpr int64_t kChunkBytes = 16 << 20;
 constexpr size_t kMaxWarning = 4096;
+constexpr size_t kMaxReferrers = 4 << 20;
 // A registry may take long over the end of a large blob.
 constexpr absl::Duration kCommitTimeout = absl::Minutes(10);
 constexpr char kBinary[] = "application/octet-stream";
@@ -173,6 +177,40 @@ class Upload {
   int64_t min_chunk_ = 0;
 };
 
+// Keeps the list of what speaks of a manifest where the registry does not: a tag of its own. Others
+// may do so at the same time, and the last one wins: the specification has nothing better.
+absl::Status AddReferrer(EndpointClient& client, const Referrer& referrer) {
+  EndpointRequest request;
+  request.target = absl::StrCat("/manifests/", ReferrersTag(referrer.subject));
+  request.headers = {{"Accept", kOciIndex}};
+  request.json = true;
+  std::string index;
+  request.begin = [&](const HttpResponse&) {
+    index.clear();
+    return absl::OkStatus();
+  };
+  request.sink = [&](absl::string_view data) -> absl::Status {
+    if (index.size() + data.size() > kMaxReferrers)
+      return absl::ResourceExhaustedError(
+          absl::StrCat("it is larger than ", kMaxReferrers, " bytes"));
+    index.append(data.data(), data.size());
+    return absl::OkStatus();
+  };
+  KILN_ASSIGN_OR_RETURN(HttpResponse response, client.Do(request));
+  if (response.status != 200 && response.status != 404)
+    return ResponseError("GET", client.UrlOf(request), response);
+  KILN_ASSIGN_OR_RETURN(const std::string updated, WithReferrer(index, referrer));
+  if (updated == index) return absl::OkStatus();
+  request.method = "PUT";
+  request.headers = {{"Content-Type", kOciIndex}};
+  request.begin = nullptr;
+  request.sink = nullptr;
+  request.body = [&]() -> absl::StatusOr<HttpBody> { return TextBody(updated); };
+  KILN_ASSIGN_OR_RETURN(response, client.Do(request));
+  if (response.status >= 200 && response.status < 300) return absl::OkStatus();
+  return ResponseError("PUT", client.UrlOf(request), response);
+}
+
 bool IsRefusal(const absl::Status& status) {
   return absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status);
 }
@@ -247,7 +285,14 @@ absl::Status HttpRegistry::PushManifest(const Reference& reference,
       if (response.status != 201 && response.status != 200 && response.status != 202)
         return ResponseError("PUT", client.UrlOf(request), response);
       TellWarnings(response, call);
-      return CheckDigest(response, descriptor.digest);
+      KILN_RETURN_IF_ERROR(CheckDigest(response, descriptor.digest));
+      const std::optional<Referrer> referrer = ReferrerOf(descriptor, bytes);
+      if (!referrer.has_value() || !response.Header("oci-subject").empty()) return absl::OkStatus();
+      const std::string list =
+          absl::StrCat(reference.Repository(), ":", ReferrersTag(referrer->subject));
+      KILN_ASSIGN_OR_RETURN(const NamedLocks::Hold turn,
+                            shared_->referrers.Acquire(list, call.cancel));
+      return Annotate(AddReferrer(client, *referrer), absl::StrCat("list of referrers ", list));
     });
   });
   return Outcome(call, status, doing);

@@ -45,7 +45,8 @@ class Registry {
 
   // The bytes of a blob from `offset` on, in order; resumes and retries by itself. A size that is
   // not known is what the server says. With an offset only the length is verified here: the digest
-  // needs what came before.
+  // needs what came before. kAborted: the bytes were wrong and from a mirror, which is not asked
+  // again: fetched anew they may be right.
   virtual absl::Status FetchBlob(const Reference& repository, const store::Descriptor& descriptor,
                                  int64_t offset, const RegistryCall& call,
                                  const std::function<absl::Status(absl::string_view)>& sink) = 0;

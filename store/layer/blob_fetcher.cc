@@ -10,6 +10,7 @@ namespace kiln::store {
 namespace {
 
 constexpr int kMaxIdleAttempts = 4;  // in a row without a byte
+constexpr int kMaxRestarts = 4;      // because what came was wrong
 constexpr absl::Duration kFirstPause = absl::Milliseconds(200);
 
 }  // namespace
@@ -29,7 +30,12 @@ absl::Status BlobFetcher::Ensure(const LayerBlob& blob, absl::Span<const std::st
     if (origin.empty() || fetcher_ == nullptr) continue;
     LayerBlob from = blob;
     from.origin = origin;
-    const absl::Status fetched = FetchFrom(from, lease, cancel);
+    absl::Status fetched = FetchFrom(from, lease, cancel);
+    for (int again = 0; absl::IsAborted(fetched) && again < kMaxRestarts; ++again) {
+      KILN_RETURN_IF_ERROR(cancel.status());
+      spdlog::warn("fetch layer {}: {}; once more", digest.ToString(), fetched.ToString());
+      fetched = FetchFrom(from, lease, cancel);
+    }
     if (fetched.ok()) return fetched;
     KILN_RETURN_IF_ERROR(cancel.status());
     if (absl::IsResourceExhausted(fetched)) return fetched;

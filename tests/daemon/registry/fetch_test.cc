@@ -415,6 +415,25 @@ TEST_F(FetchTest, AMirrorThatBreaksOffIsContinuedUpstream) {
   EXPECT_EQ(registry_.server().requests()[0].Header("range"), "bytes=4000-");
 }
 
+TEST_F(FetchTest, AMirrorThatSendsOtherBytesIsNotAskedAgain) {
+  FakeRegistry mirror;
+  config_[registry_.host()].mirrors = {mirror.host()};
+  const auto blob = registry_.AddBlob("a", bytes_);
+  mirror.fault = [&](const TestHttpRequest& request) -> std::optional<std::string> {
+    return CutAnswer(std::string(bytes_.size(), 'x'), StartOf(request), bytes_.size());
+  };
+  const absl::Status wrong = Fetch(Ref("a"), blob).status();
+  EXPECT_TRUE(absl::IsAborted(wrong)) << wrong;
+  EXPECT_THAT(std::string(wrong.message()),
+              AllOf(HasSubstr("digest mismatch"), HasSubstr(mirror.host())));
+  EXPECT_EQ(Fetch(Ref("a"), blob).value(), bytes_);
+  EXPECT_EQ(mirror.Seen().size(), 1u);
+  // Other blobs are still asked for there.
+  const auto other = registry_.AddBlob("a", "other");
+  Fetch(Ref("a"), other).status().IgnoreError();
+  EXPECT_EQ(mirror.Seen().size(), 2u);
+}
+
 // ---- hosts ----
 
 TEST_F(FetchTest, P17_NoPlainHttpBeyondLoopbackUnlessConfigured) {

@@ -146,6 +146,84 @@ TEST_F(PushTest, ManifestsByTagAndByDigest) {
   EXPECT_TRUE(absl::IsDataLoss(client().PushManifest(Ref("a:v"), manifest, "{}", false, Call())));
 }
 
+TEST_F(PushTest, WhatSpeaksOfAnotherIsListedWhereTheRegistryDoesNot) {
+  const Digest subject = Digest::Of("subject");
+  const std::string tag = "sha256-" + subject.hex();
+  const auto push = [&](const std::string& type, const std::string& more = "") {
+    const std::string bytes = absl::StrCat(
+        R"({"schemaVersion":2,"artifactType":")", type, R"(","annotations":{"k":"v"},"subject":)",
+        R"({"digest":")", subject.ToString(), R"(","size":1})", more, "}");
+    store::Descriptor manifest = Of(bytes);
+    manifest.media_type = kOciManifest;
+    EXPECT_TRUE(client().PushManifest(Ref("a"), manifest, bytes, true, Call()).ok());
+    return absl::StrCat(R"({"mediaType":")", kOciManifest, R"(","digest":")",
+                        manifest.digest.ToString(), R"(","size":)", bytes.size(),
+                        R"(,"annotations":{"k":"v"},"artifactType":")", type, R"("})");
+  };
+  const std::string begin =
+      absl::StrCat(R"({"schemaVersion":2,"mediaType":")", kOciIndex, R"(","manifests":[)");
+  const std::string one = push("t/one");
+  EXPECT_EQ(registry_.Manifest("a", tag), absl::StrCat(begin, one, "]}"));
+  const std::string two = push("t/two");
+  EXPECT_EQ(registry_.Manifest("a", tag), absl::StrCat(begin, one, ",", two, "]}"));
+  // A registry that keeps the list says so.
+  registry_.fault = [&](const TestHttpRequest& request) -> std::optional<std::string> {
+    if (request.method != "PUT") return std::nullopt;
+    return TestHttpServer::Answer("201 Created", {"OCI-Subject: " + subject.ToString()});
+  };
+  push("t/three");
+  EXPECT_EQ(registry_.Manifest("a", tag), absl::StrCat(begin, one, ",", two, "]}"));
+}
+
+TEST_F(PushTest, AThrottledPushWaitsAsLongAsItIsTold) {
+  std::atomic<int> left = 3;
+  registry_.fault = [&](const TestHttpRequest& request) -> std::optional<std::string> {
+    if (request.method == "HEAD" || left-- <= 0) return std::nullopt;
+    return FakeRegistry::Error("429 Too Many Requests", "TOOMANYREQUESTS", "slow down",
+                               {"Retry-After: 7"});
+  };
+  EXPECT_EQ(Push("a", "layer").value(), Outcome::kUploaded);
+  EXPECT_THAT(waits_, ElementsAre(absl::Seconds(7), absl::Seconds(7), absl::Seconds(7)));
+  EXPECT_EQ(registry_.Blob("a", Digest::Of("layer")), "layer");
+}
+
+TEST_F(PushTest, ServerErrorsAreTriedAgainAndThenTold) {
+  std::atomic<int> left = 2;
+  registry_.fault = [&](const TestHttpRequest& request) -> std::optional<std::string> {
+    if (request.method != "PUT" || left-- <= 0) return std::nullopt;
+    return FakeRegistry::Error("503 Service Unavailable", "UNAVAILABLE", "storage is away");
+  };
+  store::Descriptor manifest = Of("{}");
+  EXPECT_TRUE(client().PushManifest(Ref("a:v"), manifest, "{}", false, Call()).ok());
+  EXPECT_EQ(registry_.Manifest("a", "v"), "{}");
+  left = 1000;
+  const absl::Status status = client().PushManifest(Ref("a:w"), manifest, "{}", false, Call());
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_THAT(std::string(status.message()),
+              testing::AllOf(HasSubstr(registry_.host() + "/a:w"), HasSubstr("storage is away")));
+}
+
+TEST_F(PushTest, ASlowRegistryIsLeftAtOnce) {
+  registry_.fault = [&](const TestHttpRequest& request) -> std::optional<std::string> {
+    if (request.method != "PUT") return std::nullopt;
+    cancel_.Cancel(absl::CancelledError("enough"));
+    return "";
+  };
+  EXPECT_EQ(Push("a", "layer").status(), absl::CancelledError("enough"));
+}
+
+TEST_F(PushTest, AListOfReferrersThatIsNoneStaysAsItIs) {
+  const Digest subject = Digest::Of("subject");
+  registry_.AddManifest("a", "sha256-" + subject.hex(), "{\"config\":{}}", kOciManifest);
+  const std::string bytes = absl::StrCat(R"({"subject":{"digest":")", subject.ToString(), R"("}})");
+  store::Descriptor manifest = Of(bytes);
+  manifest.media_type = kOciManifest;
+  const absl::Status status = client().PushManifest(Ref("a"), manifest, bytes, true, Call());
+  EXPECT_THAT(std::string(status.message()),
+              testing::AllOf(HasSubstr("list of referrers"), HasSubstr("no index")));
+  EXPECT_EQ(registry_.Manifest("a", "sha256-" + subject.hex()), "{\"config\":{}}");
+}
+
 TEST_F(PushTest, WarningsOfTheRegistryAreTold) {
   registry_.fault = [&](const TestHttpRequest& request) -> std::optional<std::string> {
     if (request.method != "PUT") return std::nullopt;

@@ -45,6 +45,7 @@ class FakeFetcher final : public LayerFetcher {
       auto it = blobs_.find(blob.origin + "@" + blob.descriptor.digest.ToString());
       if (it == blobs_.end()) return absl::NotFoundError("no such blob in " + blob.origin);
       bytes = it->second;
+      if (wrong_ > 0) bytes.assign(bytes.size(), 'x');
     }
     for (auto at = static_cast<size_t>(offset); at < bytes.size(); at += 1000) {
       if (cancel.Cancelled()) return cancel.status();
@@ -58,7 +59,10 @@ class FakeFetcher final : public LayerFetcher {
       const absl::Status taken = sink(absl::string_view(bytes).substr(at, 1000));
       if (!taken.ok()) return taken;
     }
-    return absl::OkStatus();
+    MutexLock lock(&mu_);
+    if (wrong_ == 0) return absl::OkStatus();
+    --wrong_;
+    return absl::AbortedError("those were other bytes");
   }
 
   void Put(const std::string& origin, const Digest& digest, const std::string& bytes) {
@@ -69,6 +73,11 @@ class FakeFetcher final : public LayerFetcher {
   void CutNext(int transfers) {
     MutexLock lock(&mu_);
     cut_ = transfers;
+  }
+  // The next transfers bring other bytes and say so at their end.
+  void SendWrongNext(int transfers) {
+    MutexLock lock(&mu_);
+    wrong_ = transfers;
   }
   int fetches() {
     MutexLock lock(&mu_);
@@ -84,6 +93,7 @@ class FakeFetcher final : public LayerFetcher {
   std::map<std::string, std::string> blobs_ ABSL_GUARDED_BY(mu_);
   int fetches_ ABSL_GUARDED_BY(mu_) = 0;
   int cut_ ABSL_GUARDED_BY(mu_) = 0;
+  int wrong_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<int64_t> offsets_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -70,6 +70,13 @@ TEST_P(LayerStoreTest, ABrokenTransferGoesOnWhereItWas) {
   EXPECT_THAT(fetcher_.offsets(), ElementsAre(0, 2000, 4000));
 }
 
+TEST_P(LayerStoreTest, WhatMayBeRightAnotherTimeIsFetchedAnew) {
+  const RefPtr ref = Pull(nullptr, Remote(TarOf("a", std::string(5000, 'a'))));
+  fetcher_.SendWrongNext(2);
+  EXPECT_EQ(Show(ref), "a=" + std::string(5000, 'a') + " ");
+  EXPECT_THAT(fetcher_.offsets(), ElementsAre(0, 0, 0));
+}
+
 TEST_P(LayerStoreTest, WrongBytesAreNotKept) {
   LayerBlob blob = Remote(TarOf("a", "1"));
   fetcher_.Put(blob.origin, blob.descriptor.digest,
