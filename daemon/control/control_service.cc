@@ -132,8 +132,8 @@ class ControlService : public pbc::Control::CallbackService {
 
   grpc::ServerWriteReactor<pbc::StatusResponse>* Status(
       Context* context, const pbc::StatusRequest* request) override {
-    return OpenStatusStream(context, deps_.solve.builds, deps_.solve.history, deps_.calls,
-                            request->ref());
+    return OpenStatusStream(context, deps_.solve.builds, deps_.solve.history, deps_.solve.timers,
+                            deps_.calls, request->ref());
   }
 
   grpc::ServerBidiReactor<pbc::BytesMessage, pbc::BytesMessage>* Session(

@@ -17,16 +17,23 @@ namespace {
 
 namespace pbc = moby::buildkit::v1;
 
-// Reads the build's logs whenever they grow and the last message is out; so what piles up while a
-// slow client reads goes out in one message, and nothing is kept per client. A build that is only
-// in the history is read from there.
+// What small messages keep between them: each costs both sides more than what is in it, and builds
+// tell of thousands of short steps. Nobody sees the difference.
+constexpr absl::Duration kPause = absl::Milliseconds(5);
+constexpr size_t kSmallBytes = 64 << 10;
+
+// Reads the build's logs when they have grown and the last message is out, and the pause after it
+// is over or the build is; so what piles up goes out in one message, and nothing is kept per
+// client. A build that is only in the history is read from there.
 //
 // Wake-ups come from any thread and hold the object weakly; it holds itself until OnDone.
 class StatusStream : public grpc::ServerWriteReactor<pbc::StatusResponse> {
  public:
-  static StatusStream* Open(BuildTable* builds, BuildHistory* history, ThreadPool* pool,
-                            std::string ref) {
-    auto stream = std::make_shared<StatusStream>();
+  explicit StatusStream(FdLoop* timers) : timers_(timers) {}
+
+  static StatusStream* Open(BuildTable* builds, BuildHistory* history, FdLoop* timers,
+                            ThreadPool* pool, std::string ref) {
+    auto stream = std::make_shared<StatusStream>(timers);
     StatusStream* raw = stream.get();
     raw->self_ = stream;
     raw->StartSendInitialMetadata();
@@ -40,8 +47,10 @@ class StatusStream : public grpc::ServerWriteReactor<pbc::StatusResponse> {
       if (*found == nullptr) found = builds->Find(ref, stream->cancel_.token());
       MutexLock lock(&stream->mu_);
       if (!found.ok()) return stream->FinishLocked(found.status());
-      stream->reader_.emplace(*std::move(found));
+      build = *std::move(found);
+      stream->reader_.emplace(build);
       stream->PumpLocked();
+      stream->AwaitEndLocked(build);
     });
     return raw;
   }
@@ -58,6 +67,8 @@ class StatusStream : public grpc::ServerWriteReactor<pbc::StatusResponse> {
     MutexLock lock(&mu_);
     writing_ = false;
     if (!ok) return FinishLocked(absl::CancelledError("client is gone"));
+    if (replay_ == nullptr && !over_ && response_.ByteSizeLong() < kSmallBytes)
+      return PauseLocked();
     PumpLocked();
   }
 
@@ -75,8 +86,33 @@ class StatusStream : public grpc::ServerWriteReactor<pbc::StatusResponse> {
     PumpLocked();
   }
 
+  void PauseLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    paused_ = true;
+    timers_->PostAfter(kPause, [weak = std::weak_ptr<StatusStream>(self_)] {
+      const auto self = weak.lock();
+      if (self == nullptr) return;
+      MutexLock lock(&self->mu_);
+      self->paused_ = false;
+      self->PumpLocked();
+    });
+  }
+
+  // The end is told without a pause.
+  void AwaitEndLocked(const BuildPtr& build) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    const std::weak_ptr<StatusStream> weak = self_;
+    mu_.Unlock();
+    build->job->progress().NotifyAt(SIZE_MAX, [weak] {
+      const auto self = weak.lock();
+      if (self == nullptr) return;
+      MutexLock lock(&self->mu_);
+      self->over_ = true;
+      self->PumpLocked();
+    });
+    mu_.Lock();
+  }
+
   void PumpLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    if (finished_ || writing_) return;
+    if (finished_ || writing_ || (paused_ && !over_)) return;
     bool ended = false;
     if (replay_ != nullptr ? replay_->Next(&response_) : reader_->Next(&response_, &ended)) {
       writing_ = true;
@@ -114,6 +150,7 @@ class StatusStream : public grpc::ServerWriteReactor<pbc::StatusResponse> {
     Finish(ToGrpc(status));
   }
 
+  FdLoop* const timers_;
   std::shared_ptr<StatusStream> self_;
   CancelSource cancel_;
   Mutex mu_;
@@ -122,7 +159,9 @@ class StatusStream : public grpc::ServerWriteReactor<pbc::StatusResponse> {
   bool awaiting_progress_ ABSL_GUARDED_BY(mu_) = false;
   bool awaiting_warnings_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false, finished_ ABSL_GUARDED_BY(mu_) = false;
-  pbc::StatusResponse response_;  // gRPC's while writing_
+  bool paused_ ABSL_GUARDED_BY(mu_) = false;
+  bool over_ ABSL_GUARDED_BY(mu_) = false;  // the build has ended
+  pbc::StatusResponse response_;            // gRPC's while writing_
 };
 
 }  // namespace
@@ -132,10 +171,10 @@ std::string FormatTimestamp(absl::Time time) {
 }
 
 grpc::ServerWriteReactor<pbc::StatusResponse>* OpenStatusStream(
-    grpc::CallbackServerContext* context, BuildTable* builds, BuildHistory* history,
+    grpc::CallbackServerContext* context, BuildTable* builds, BuildHistory* history, FdLoop* timers,
     ThreadPool* pool, std::string ref) {
   context->AddInitialMetadata(kTimestampHeader, FormatTimestamp(absl::Now()));
-  return StatusStream::Open(builds, history, pool, std::move(ref));
+  return StatusStream::Open(builds, history, timers, pool, std::move(ref));
 }
 
 }  // namespace kiln::daemon

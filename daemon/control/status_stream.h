@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "daemon/control/build.h"
 #include "daemon/control/history.h"
+#include "daemon/rpc/fd_loop.h"
 #include "store/base/thread_pool.h"
 
 namespace moby::buildkit::v1 {
@@ -23,9 +24,10 @@ namespace kiln::daemon {
 
 // Control.Status (wire.md 5): everything the build told so far, then what it tells, then the end
 // with OK, whatever became of the build. One that has ended is read from the history, which may be
-// null. `pool` waits for a build that does not exist yet.
+// null. `pool` waits for a build that does not exist yet, `timers` spaces small messages; both
+// outlive the stream.
 grpc::ServerWriteReactor<moby::buildkit::v1::StatusResponse>* OpenStatusStream(
-    grpc::CallbackServerContext* context, BuildTable* builds, BuildHistory* history,
+    grpc::CallbackServerContext* context, BuildTable* builds, BuildHistory* history, FdLoop* timers,
     ThreadPool* pool, std::string ref);
 
 // Control.ListenBuildHistory (wire.md 7.1): running builds, then records, then what begins, ends

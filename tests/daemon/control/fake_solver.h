@@ -22,7 +22,13 @@ class FakeProgress : public solver::ProgressLog, public solver::ProgressSink {
       MutexLock lock(&mu_);
       if (ended_) return;
       events_.push_back(std::make_shared<const solver::ProgressEvent>(std::move(event)));
-      woken.swap(waiting_);
+      for (auto& [offset, wake] : std::exchange(waiting_, {})) {
+        if (offset < events_.size()) {
+          woken.push_back(std::move(wake));
+        } else {
+          waiting_.emplace_back(offset, std::move(wake));
+        }
+      }
     }
     for (auto& wake : woken) wake();
   }
@@ -38,20 +44,20 @@ class FakeProgress : public solver::ProgressLog, public solver::ProgressSink {
     {
       MutexLock lock(&mu_);
       if (offset >= events_.size() && !ended_) {
-        waiting_.push_back(std::move(wake));
+        waiting_.emplace_back(offset, std::move(wake));
         return;
       }
     }
     wake();
   }
   void End() override {
-    std::vector<absl::AnyInvocable<void()>> woken;
+    std::vector<std::pair<size_t, absl::AnyInvocable<void()>>> woken;
     {
       MutexLock lock(&mu_);
       ended_ = true;
       woken.swap(waiting_);
     }
-    for (auto& wake : woken) wake();
+    for (auto& [offset, wake] : woken) wake();
   }
   void Status(solver::StatusUpdate) override {}
   void Log(solver::LogChunk) override {}
@@ -60,7 +66,7 @@ class FakeProgress : public solver::ProgressLog, public solver::ProgressSink {
  private:
   Mutex mu_;
   std::vector<solver::ProgressEventPtr> events_ ABSL_GUARDED_BY(mu_);
-  std::vector<absl::AnyInvocable<void()>> waiting_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::pair<size_t, absl::AnyInvocable<void()>>> waiting_ ABSL_GUARDED_BY(mu_);
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
 };
 

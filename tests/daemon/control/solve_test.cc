@@ -204,6 +204,30 @@ TEST_F(SolveTest, Llb6_70_StatusRepliesFromTheStartAndEndsWithTheBuild) {
   }
 }
 
+TEST_F(SolveTest, ManySmallEventsAreFewMessages) {
+  const absl::Time begin = absl::Now();
+  auto solve = StartSolve(Request("b1"));
+  auto reading = std::async(std::launch::async, [this] { return ReadStatus("b1"); });
+  AddRef("b1", "op");  // the build is there
+  constexpr int kEvents = 20000;
+  solver::VertexUpdate vertex;
+  for (int i = 0; i < kEvents; ++i) {
+    vertex.digest = Digest::Of(std::to_string(i));
+    solver_.Fake("b1")->log().Add(vertex);
+  }
+  EXPECT_EQ(Return("b1", pbf::Result()), absl::OkStatus());
+  EXPECT_EQ(solve.get().first, absl::OkStatus());
+  const Told told = reading.get();
+  int events = 0, small = 0;
+  for (const auto& message : told.messages) {
+    events += message.vertexes_size();
+    if (message.ByteSizeLong() < (64 << 10)) ++small;
+  }
+  EXPECT_EQ(events, kEvents);
+  // One at the begin, one at the end, and one for each pause of 5 ms.
+  EXPECT_LE(small, 2 + (absl::Now() - begin) / absl::Milliseconds(5));
+}
+
 TEST_F(SolveTest, StatusOfAnUnknownBuild) {
   const Told told = ReadStatus("nobody");
   EXPECT_EQ(told.status, absl::NotFoundError("no such job nobody"));
