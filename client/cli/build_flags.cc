@@ -5,7 +5,9 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <algorithm>
 #include <cstdlib>
+#include <iostream>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -14,6 +16,7 @@
 #include "client/cli/source_policy.h"
 #include "client/csv.h"
 #include "client/session/exports.h"
+#include "client/session/oci_index.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::client {
@@ -57,13 +60,29 @@ absl::StatusOr<std::vector<CacheEntry>> ParseCaches(const std::vector<std::strin
     if (entry.type.empty()) {
       return absl::InvalidArgumentError(absl::StrCat(flag, " ", text, " needs type="));
     }
-    if (entry.type == "local") {
-      return absl::UnimplementedError(absl::StrCat(
-          flag, " ", text, ": type=local (a content store on the client) is not implemented"));
-    }
     entries.push_back(std::move(entry));
   }
   return entries;
+}
+
+// A cache of the client that is not there yet is no mistake: the first build writes it.
+void DropMissingCaches(std::vector<CacheEntry>* imports) {
+  const auto missing = [](CacheEntry& entry) {
+    const auto src = entry.attrs.find("src");
+    if (entry.type != "local" || src == entry.attrs.end() || entry.attrs.count("digest") != 0)
+      return false;
+    const auto tag = entry.attrs.find("tag");
+    const absl::StatusOr<std::string> digest =
+        OciIndex(src->second).Find(tag == entry.attrs.end() ? "latest" : tag->second);
+    if (digest.ok()) {
+      entry.attrs["digest"] = *digest;
+      return false;
+    }
+    std::cerr << "note: local cache import at " << src->second
+              << " skipped: " << digest.status().message() << "\n";
+    return true;
+  };
+  imports->erase(std::remove_if(imports->begin(), imports->end(), missing), imports->end());
 }
 
 // "[TYPE[PLATFORM]:]KEY=VALUE" as an attribute of an exporter: annotation-TYPE[PLATFORM].KEY.
@@ -154,6 +173,7 @@ absl::Status FillBuildOptions(const BuildFlags& flags, bool stdout_is_terminal,
   KILN_ASSIGN_OR_RETURN(options->local_dirs, ParsePairs(flags.locals, "--local"));
   KILN_ASSIGN_OR_RETURN(options->cache_imports, ParseCaches(flags.cache_from, "--cache-from"));
   KILN_ASSIGN_OR_RETURN(options->cache_exports, ParseCaches(flags.cache_to, "--cache-to"));
+  DropMissingCaches(&options->cache_imports);
   options->no_cache = flags.no_cache;
   options->frontend = flags.frontend;
   options->entitlements = flags.allow;

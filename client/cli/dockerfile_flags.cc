@@ -16,6 +16,9 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "client/csv.h"
+#include "client/random_id.h"
+#include "client/session/oci_index.h"
+#include "proto/digest.h"
 #include "store/base/fd.h"
 #include "store/base/status_macros.h"
 
@@ -24,6 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr char kOciLayout[] = "oci-layout://";
 constexpr size_t kMaxDockerfileBytes = 16 << 20;
 
 bool IsRemote(absl::string_view text) {
@@ -62,20 +66,53 @@ absl::Status AddPairs(const std::vector<std::string>& texts, const char* flag, c
   return absl::OkStatus();
 }
 
+// "oci-layout://FOLDER[:TAG][@DIGEST]" as the frontend wants it: the name of the store in the
+// session, and the digest.
+absl::StatusOr<std::string> AddLayout(const std::string& address, SolveOptions* options) {
+  std::string folder = address.substr(sizeof(kOciLayout) - 1);
+  std::string digest;
+  if (const size_t at = folder.rfind('@'); at != std::string::npos) {
+    digest = folder.substr(at + 1);
+    folder.resize(at);
+    KILN_RETURN_IF_ERROR(Digest::Parse(digest).status());
+  }
+  std::string tag;
+  const size_t colon = folder.rfind(':');
+  if (!IsDirectory(folder) && colon != std::string::npos) {
+    tag = folder.substr(colon + 1);
+    folder.resize(colon);
+  }
+  if (!IsDirectory(folder))
+    return absl::InvalidArgumentError(absl::StrCat(folder, ": no such directory"));
+  if (digest.empty()) {
+    const OciIndex index(folder);
+    KILN_ASSIGN_OR_RETURN(digest, tag.empty() ? index.FindDefault() : index.Find(tag));
+  }
+  const std::string store = NewId();
+  options->oci_layouts[store] = folder;
+  return absl::StrCat(kOciLayout, store, "@", digest);
+}
+
 absl::Status AddContexts(const std::vector<std::string>& texts, SolveOptions* options) {
   for (const std::string& text : texts) {
     KILN_ASSIGN_OR_RETURN(const auto pair, SplitPair(text, '=', "--build-context"));
     const auto& [name, value] = pair;
     std::string source = value;
-    if (absl::StartsWith(value, "oci-layout://"))
-      return absl::UnimplementedError(absl::StrCat(
-          "--build-context ", text, ": an OCI layout of the client is not implemented"));
+    if (absl::StartsWith(value, kOciLayout)) {
+      KILN_ASSIGN_OR_RETURN(
+          options->frontend_attrs[absl::StrCat("context:", name)],
+          Annotate(AddLayout(value, options), absl::StrCat("--build-context ", text)));
+      continue;
+    }
     if (!IsRemote(value) && !absl::StartsWith(value, "docker-image://")) {
       if (!IsDirectory(value))
         return absl::InvalidArgumentError(
             absl::StrCat("--build-context ", text, ": no such directory"));
-      source = absl::StrCat("local:", name);
-      options->local_dirs[name] = value;
+      // The main context and the Dockerfile's folder have names of their own.
+      const bool taken = name == "context" || name == "dockerfile";
+      const std::string directory = absl::StrCat(taken ? "_" : "", name);
+      source = absl::StrCat("local:", directory);
+      options->local_dirs[directory] = value;
     }
     options->frontend_attrs[absl::StrCat("context:", name)] = source;
   }

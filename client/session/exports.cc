@@ -79,8 +79,11 @@ absl::StatusOr<ExportRequest> ParseOutput(absl::string_view text, bool stdout_is
   } else if (out.type == "tar" || out.type == "oci" || out.type == "docker") {
     const auto tar = out.attrs.find("tar");
     if (out.type != "tar" && tar != out.attrs.end() && tar->second == "false") {
-      return absl::UnimplementedError(absl::StrCat(
-          "--output ", text, ": tar=false (a content store on the client) is not implemented"));
+      if (out.target.path.empty() || out.target.path == "-")
+        return absl::InvalidArgumentError(
+            absl::StrCat("--output ", text, ": tar=false needs dest=DIRECTORY"));
+      out.target.kind = ExportTarget::Kind::kLayout;
+      return out;
     }
     KILN_RETURN_IF_ERROR(TargetForFile(text, stdout_is_terminal, &out));
   } else if (!out.target.path.empty()) {

@@ -16,6 +16,7 @@ struct ExportTarget {
     kNone,       // the daemon keeps it (image, registry)
     kDirectory,  // files are written below `path`
     kFile,       // one stream of bytes; path "-" is standard output
+    kLayout,     // an OCI layout in the folder `path`, through the content store
   };
   Kind kind = Kind::kNone;
   std::string path;

@@ -124,7 +124,8 @@ class FileSendService : public RawService {
     size_t id = 0;  // also when absent: older daemons have one exporter
     const std::string text = First(*context, "buildkit-attachable-exporter-id");
     if (!absl::SimpleAtoi(text, &id)) id = 0;
-    if (id >= options_.exports.size() || options_.exports[id].kind == ExportTarget::Kind::kNone) {
+    if (id >= options_.exports.size() || options_.exports[id].kind == ExportTarget::Kind::kNone ||
+        options_.exports[id].kind == ExportTarget::Kind::kLayout) {
       return absl::NotFoundError(absl::StrCat("exporter ", text, " not found"));
     }
     const ExportTarget& target = options_.exports[id];

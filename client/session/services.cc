@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "client/grpc_status.h"
+#include "client/session/content_service.h"
 #include "client/session/docker_auth.h"
 #include "client/session/file_services.h"
 #include "proto/buildkit/auth.grpc.pb.h"
@@ -111,10 +112,12 @@ std::vector<SessionService> MakeSessionServices(const SessionOptions& options) {
                        "/moby.filesync.v1.Auth/VerifyTokenAuthority"}});
   if (!options.local_dirs.empty()) services.push_back(MakeFileSync(options));
   for (const ExportTarget& target : options.exports) {
-    if (target.kind == ExportTarget::Kind::kNone) continue;
+    if (target.kind == ExportTarget::Kind::kNone || target.kind == ExportTarget::Kind::kLayout)
+      continue;
     services.push_back(MakeFileSend(options));
     break;
   }
+  if (!options.content.empty()) services.push_back(MakeContentService(options));
   if (!options.secrets.empty()) {
     services.push_back({std::make_unique<SecretsService>(options),
                         {"/moby.buildkit.secrets.v1.Secrets/GetSecret"}});

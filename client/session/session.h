@@ -14,11 +14,18 @@
 
 namespace kiln::client {
 
+// An OCI layout that the daemon may use.
+struct ContentFolder {
+  std::string folder;
+  bool writable = false;
+};
+
 // What a client offers to the daemon while a build runs.
 struct SessionOptions {
   std::string id;                                 // "": a new one
   std::map<std::string, std::string> local_dirs;  // name in the graph → directory
   std::vector<ExportTarget> exports;              // index = number of the exporter in the request
+  std::map<std::string, ContentFolder> content;   // by the name that the daemon uses
   SecretStore secrets;
   SshAgents ssh;
   std::string docker_config_dir;  // "": $DOCKER_CONFIG or ~/.docker

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/grpc_status.h"
 #include "client/random_id.h"
+#include "client/solve/local_content.h"
 #include "client/solve/status_stream.h"
 #include "proto/buildkit/control.grpc.pb.h"
 #include "proto/buildkit/gateway.grpc.pb.h"
@@ -295,13 +296,16 @@ class Build {
 
 }  // namespace
 
-absl::StatusOr<SolveResult> Solve(const Connection& connection, const SolveOptions& options,
+absl::StatusOr<SolveResult> Solve(const Connection& connection, const SolveOptions& given,
                                   ProgressSink* sink) {
+  SolveOptions options = given;
+  KILN_ASSIGN_OR_RETURN(const LocalContent content, LocalContent::Prepare(&options));
   Build build(connection, options);
   KILN_RETURN_IF_ERROR(options.cancel.status());
   KILN_RETURN_IF_ERROR(build.CheckDaemon());
   SessionOptions session_options;
   session_options.local_dirs = options.local_dirs;
+  session_options.content = content.stores();
   session_options.secrets = options.secrets;
   session_options.ssh = options.ssh;
   for (const ExportRequest& output : options.outputs) {
@@ -327,6 +331,7 @@ absl::StatusOr<SolveResult> Solve(const Connection& connection, const SolveOptio
   }
   if (options.cancel.Cancelled() && !status.ok()) return options.cancel.status();
   KILN_RETURN_IF_ERROR(status);
+  KILN_RETURN_IF_ERROR(content.Finish(build.ExporterResponse()));
   return SolveResult{build.ref(), build.ExporterResponse(), build.metadata()};
 }
 

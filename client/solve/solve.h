@@ -16,7 +16,8 @@
 
 namespace kiln::client {
 
-// One cache to read from or write to: "type=local,src=…" with its attributes.
+// One cache to read from or write to: "type=local,src=…" with its attributes. A local one that is
+// read must be there: its digest is looked up in its index unless it is given.
 struct CacheEntry {
   std::string type;
   std::map<std::string, std::string> attrs;
@@ -46,6 +47,8 @@ struct SolveOptions {
   std::vector<std::string> entitlements;  // "network.host", "security.insecure"
   std::string source_policy;              // a serialized sourcepolicy.Policy; "": none
   std::map<std::string, std::string> local_dirs;
+  // OCI layouts that the graph may name as sources: name → folder.
+  std::map<std::string, std::string> oci_layouts;
   SecretStore secrets;
   SshAgents ssh;
   bool no_cache = false;  // every step runs, whatever is known

@@ -66,6 +66,63 @@ expect_code 1 "${docker[@]}"
 grep -q '>>> RUN false' "$work/out.log" || fail "the failing line is not shown"
 expect_code 1 "$kiln" build "$work/no-such-context" --check
 
+
+# OCI layouts and caches of the client: written, read back, found again after the daemon forgot.
+cat >"$work/context/Dockerfile" <<'DOCKERFILE'
+FROM base
+RUN echo layer > /layer
+DOCKERFILE
+expect_code 0 "${docker[@]}" -o "type=oci,tar=false,dest=$work/layout" -t base:1
+[ -f "$work/layout/oci-layout" ] && grep -q 'docker.io/library/base:1' "$work/layout/index.json" ||
+  fail "no OCI layout"
+for blob in "$work/layout/blobs/sha256"/*; do
+  [ "$(sha256sum "$blob" | cut -d' ' -f1)" = "${blob##*/}" ] || fail "blob $blob is not its name"
+done
+[ -z "$(ls "$work/layout/ingest")" ] || fail "an ingest is left"
+printf 'FROM base\nRUN date +%%s%%N > /time\n' >"$work/context/Dockerfile"
+layout=("$kiln" build "$work/context" --build-context "base=oci-layout://$work/layout:1"
+  --progress plain)
+expect_code 0 "${layout[@]}" --cache-from "type=local,src=$work/cache" \
+  --cache-to "type=local,dest=$work/cache,mode=max" -o "$work/first"
+grep -q 'local cache import .* skipped' "$work/out.log" || fail "no word of the missing cache"
+[ "$(cat "$work/first/layer")" = layer ] || fail "the layout is not the base"
+expect_code 0 "$kiln" prune --all
+expect_code 0 "${layout[@]}" --cache-from "type=local,src=$work/cache" -o "$work/second"
+cmp "$work/first/time" "$work/second/time" || fail "the local cache was not used"
+
+# Targets of a bake file: a shared one runs once, for both that build on it.
+cat >"$work/docker-bake.hcl" <<'HCL'
+variable "DEST" {}
+group "default" { targets = ["copies"] }
+target "shared" {
+  contexts = { base = "oci-layout://${DEST}/layout:1" }
+  dockerfile-inline = <<-EOT
+    FROM base
+    RUN date +%s%N > /shared
+  EOT
+}
+target "copies" {
+  matrix = { n = ["a", "b"] }
+  name = "copy-${n}"
+  contexts = { shared = "target:shared" }
+  dockerfile-inline = <<-EOT
+    FROM scratch
+    COPY --from=shared /shared /${n}
+  EOT
+  output = ["type=local,dest=${DEST}/baked"]
+}
+HCL
+bake=("$kiln" bake -f "$work/docker-bake.hcl" --progress plain)
+export DEST=$work
+expect_code 0 "${bake[@]}" --print
+expect_code 0 "${bake[@]}" --metadata-file "$work/bake.json"
+cmp "$work/baked/a" "$work/baked/b" || fail "the shared target did not run once"
+grep -q 'copy-a.*COPY' "$work/out.log" || fail "steps don't carry the target's name"
+grep -q '"copy-b"' "$work/bake.json" || fail "no metadata of the targets"
+expect_code 1 "${bake[@]}" --set 'copy-a.contexts.shared=target:nothing'
+expect_code 1 "${bake[@]}" --set 'shared.dockerfile-inline=NONSENSE'
+grep -q 'target shared' "$work/out.log" || fail "the failing target is not named"
+
 expect_code 0 "$kiln" du -v
 expect_code 0 "$kiln" stats
 kill "$daemon"; wait "$daemon" || true

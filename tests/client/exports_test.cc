@@ -48,8 +48,10 @@ TEST(ParseOutputTest, RefusalsSayWhatToDo) {
   EXPECT_THAT(ParseOutput("type=tar,dest=/", false).status().message(), HasSubstr("directory"));
   EXPECT_THAT(ParseOutput("type=local,dest=-", false).status().message(), HasSubstr("standard"));
   EXPECT_THAT(ParseOutput("type=local,oops", false).status().message(), HasSubstr("oops"));
-  EXPECT_EQ(ParseOutput("type=oci,tar=false,dest=x", false).status().code(),
-            absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(ParseOutput("type=oci,tar=false", false).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ParseOutput("type=oci,tar=false,dest=x", false)->target.kind,
+            ExportTarget::Kind::kLayout);
 }
 
 }  // namespace
