@@ -3,6 +3,7 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -44,14 +45,16 @@ Platform HostPlatform() {
   return NormalizePlatform(std::move(platform));
 }
 
-void OpMetadata::Merge(const OpMetadata& other) {
+void OpMetadata::Merge(OpMetadata other) {
   if (other.ignore_cache) ignore_cache = true;
-  for (const auto& [key, value] : other.description) description[key] = value;
+  other.description.merge(description);  // what is in both stays the other's
+  description = std::move(other.description);
   if (other.export_cache) export_cache = other.export_cache;
-  caps.insert(other.caps.begin(), other.caps.end());
-  if (other.progress_group) progress_group = other.progress_group;
-  if (other.linux_resources) linux_resources = other.linux_resources;
-  locations.insert(locations.end(), other.locations.begin(), other.locations.end());
+  caps.merge(other.caps);
+  if (other.progress_group) progress_group = std::move(other.progress_group);
+  if (other.linux_resources) linux_resources = std::move(other.linux_resources);
+  locations.insert(locations.end(), std::make_move_iterator(other.locations.begin()),
+                   std::make_move_iterator(other.locations.end()));
 }
 
 Constraints Named(std::string name) {

@@ -74,7 +74,7 @@ struct OpMetadata {
   std::vector<SourceLocation> locations;  // where the op was written
 
   // Takes over what `other` sets.
-  void Merge(const OpMetadata& other);
+  void Merge(OpMetadata other);
 };
 
 // Settings of one op, or the defaults for every op of a graph.

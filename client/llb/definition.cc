@@ -1,24 +1,59 @@
 #include "client/llb/definition.h"
 
-#include <google/protobuf/arena.h>
+#include <cstdint>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
 #include "proto/buildkit/ops.pb.h"
 
 namespace kiln::client::llb {
 namespace {
 
-void FillMetadata(const OpMetadata& from, pb::OpMetadata* to) {
-  to->set_ignore_cache(from.ignore_cache);
-  for (const auto& [key, value] : from.description) (*to->mutable_description())[key] = value;
-  if (from.export_cache) to->mutable_export_cache()->set_value(*from.export_cache);
-  for (const std::string& cap : from.caps) (*to->mutable_caps())[cap] = true;
+// Fields of a message in protobuf's wire format. Written by hand because a graph has tens of
+// thousands of small messages: making them objects first takes longer than making the graph.
+class Fields {
+ public:
+  // As proto3 has it, nothing for 0.
+  Fields& Number(int field, int64_t value) {
+    if (value == 0) return *this;
+    Varint(static_cast<uint64_t>(field) << 3);
+    Varint(static_cast<uint64_t>(value));
+    return *this;
+  }
+  // A string, bytes or a message; also when empty.
+  Fields& Bytes(int field, absl::string_view bytes) {
+    Varint(static_cast<uint64_t>(field) << 3 | 2);
+    Varint(bytes.size());
+    text_.append(bytes.data(), bytes.size());
+    return *this;
+  }
+  Fields& Append(absl::string_view fields) {
+    text_.append(fields.data(), fields.size());
+    return *this;
+  }
+  void Clear() { text_.clear(); }
+  const std::string& text() const { return text_; }
+
+ private:
+  void Varint(uint64_t value) {
+    for (; value >= 0x80; value >>= 7) text_.push_back(static_cast<char>(value | 0x80));
+    text_.push_back(static_cast<char>(value));
+  }
+
+  std::string text_;
+};
+
+// What few ops have.
+std::string RareMetadata(const OpMetadata& from) {
+  pb::OpMetadata to;
+  if (from.export_cache) to.mutable_export_cache()->set_value(*from.export_cache);
   if (from.progress_group) {
-    to->mutable_progress_group()->set_id(from.progress_group->id);
-    to->mutable_progress_group()->set_name(from.progress_group->name);
-    to->mutable_progress_group()->set_weak(from.progress_group->weak);
+    to.mutable_progress_group()->set_id(from.progress_group->id);
+    to.mutable_progress_group()->set_name(from.progress_group->name);
+    to.mutable_progress_group()->set_weak(from.progress_group->weak);
   }
   if (from.linux_resources) {
-    pb::LinuxResources* out = to->mutable_linux_resources();
+    pb::LinuxResources* out = to.mutable_linux_resources();
     out->set_memory(from.linux_resources->memory);
     out->set_memoryswap(from.linux_resources->memory_swap);
     out->set_cpushares(from.linux_resources->cpu_shares);
@@ -27,59 +62,84 @@ void FillMetadata(const OpMetadata& from, pb::OpMetadata* to) {
     out->set_cpusetcpus(from.linux_resources->cpuset_cpus);
     out->set_cpusetmems(from.linux_resources->cpuset_mems);
   }
+  return to.SerializeAsString();
 }
 
-// Collects the texts that ops were written in, each once.
-class SourceWriter {
+// pb.Definition, part by part.
+class DefinitionWriter {
  public:
-  explicit SourceWriter(pb::Definition* definition) : definition_(definition) {}
+  void AddOp(const std::string& bytes) { definition_.Bytes(1, bytes); }
 
-  void Add(const std::string& digest, const std::vector<SourceLocation>& locations) {
-    for (const SourceLocation& location : locations) {
-      if (location.text == nullptr) continue;
-      pb::Source* source = definition_->mutable_source();
-      pb::Location* out = (*source->mutable_locations())[digest].add_locations();
-      out->set_sourceindex(Index(*location.text, source));
-      for (const LineRange& range : location.ranges) {
-        pb::Range* to = out->add_ranges();
-        to->mutable_start()->set_line(range.start_line);
-        to->mutable_start()->set_character(range.start_character);
-        to->mutable_end()->set_line(range.end_line);
-        to->mutable_end()->set_character(range.end_character);
-      }
+  void AddMetadata(const std::string& digest, const OpMetadata& from) {
+    metadata_.Clear();
+    metadata_.Number(1, from.ignore_cache ? 1 : 0);
+    for (const auto& [key, value] : from.description) {
+      entry_.Clear();
+      metadata_.Bytes(2, entry_.Bytes(1, key).Bytes(2, value).text());
     }
+    for (const std::string& cap : from.caps) {
+      entry_.Clear();
+      metadata_.Bytes(5, entry_.Bytes(1, cap).Number(2, 1).text());
+    }
+    if (from.export_cache || from.progress_group || from.linux_resources)
+      metadata_.Append(RareMetadata(from));
+    entry_.Clear();
+    definition_.Bytes(2, entry_.Bytes(1, digest).Bytes(2, metadata_.text()).text());
+    AddLocations(digest, from.locations);
+  }
+
+  std::string Finish() {
+    if (!source_.text().empty()) definition_.Bytes(3, source_.text());
+    return definition_.text();
   }
 
  private:
-  int Index(const SourceText& text, pb::Source* source) {
-    const auto [known, added] = indexes_.emplace(&text, source->infos_size());
+  void AddLocations(const std::string& digest, const std::vector<SourceLocation>& locations) {
+    Fields& all = metadata_;  // is done
+    all.Clear();
+    for (const SourceLocation& location : locations) {
+      if (location.text == nullptr) continue;
+      location_.Clear();
+      location_.Number(1, Index(*location.text));
+      for (const LineRange& range : location.ranges) {
+        start_.Clear();
+        end_.Clear();
+        entry_.Clear();
+        entry_.Bytes(1, start_.Number(1, range.start_line).Number(2, range.start_character).text());
+        entry_.Bytes(2, end_.Number(1, range.end_line).Number(2, range.end_character).text());
+        location_.Bytes(2, entry_.text());
+      }
+      all.Bytes(1, location_.text());
+    }
+    if (all.text().empty()) return;
+    entry_.Clear();
+    source_.Bytes(1, entry_.Bytes(1, digest).Bytes(2, all.text()).text());
+  }
+
+  // Texts that ops were written in are told once each.
+  int Index(const SourceText& text) {
+    const auto [known, added] = indexes_.emplace(&text, static_cast<int>(indexes_.size()));
     if (added) {
-      pb::SourceInfo* info = source->add_infos();
-      info->set_filename(text.filename);
-      info->set_language(text.language);
-      info->set_data(text.data);
-      if (!text.definition.empty()) info->mutable_definition()->ParseFromString(text.definition);
+      entry_.Clear();
+      entry_.Bytes(1, text.filename).Bytes(2, text.data).Bytes(4, text.language);
+      if (!text.definition.empty()) entry_.Bytes(3, text.definition);
+      source_.Bytes(2, entry_.text());
     }
     return known->second;
   }
 
-  pb::Definition* const definition_;
-  std::map<const SourceText*, int> indexes_;
+  Fields definition_, source_;
+  Fields metadata_, location_, entry_, start_, end_;  // reused
+  absl::flat_hash_map<const SourceText*, int> indexes_;
 };
 
 }  // namespace
 
 std::string Definition::Serialize() const {
-  google::protobuf::Arena arena;  // thousands of small messages at once
-  pb::Definition& definition = *google::protobuf::Arena::CreateMessage<pb::Definition>(&arena);
-  for (const Op& op : ops) definition.add_def(op.bytes);
-  SourceWriter source(&definition);
-  for (const auto& [digest, data] : metadata) {
-    const std::string key = digest.ToString();
-    FillMetadata(data, &(*definition.mutable_metadata())[key]);
-    source.Add(key, data.locations);
-  }
-  return definition.SerializeAsString();
+  DefinitionWriter writer;
+  for (const Op& op : ops) writer.AddOp(op.bytes);
+  for (const auto& [digest, beside] : metadata) writer.AddMetadata(digest.ToString(), beside);
+  return writer.Finish();
 }
 
 }  // namespace kiln::client::llb

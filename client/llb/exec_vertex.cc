@@ -257,7 +257,7 @@ absl::StatusOr<MarshalledOp> ExecVertex::Marshal(const MarshalContext& context) 
     out->set_name(device.name);
     out->set_optional(device.optional);
   }
-  OpMetadata metadata = FillConstraints(context, constraints, &op);
+  OpMetadata metadata = FillConstraints(context, std::move(constraints), &op);
   KILN_RETURN_IF_ERROR(FillMounts(context, &op, exec));
   FillSecrets(exec);
   return FinishOp(std::move(op), std::move(metadata));

@@ -220,7 +220,7 @@ absl::StatusOr<MarshalledOp> FileVertex::Marshal(const MarshalContext& context) 
       }
     }
   }
-  metadata = FillConstraints(context, constraints, &draft.op);
+  metadata = FillConstraints(context, std::move(constraints), &draft.op);
   draft.op.clear_platform();  // file ops are not platform specific
   return FinishOp(std::move(draft.op), std::move(metadata));
 }

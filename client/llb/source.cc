@@ -43,7 +43,7 @@ class SourceVertex : public Vertex {
                                                        : constraints.local_unique_id;
       constraints.metadata.caps.insert("source.local.unique");
     }
-    OpMetadata metadata = FillConstraints(context, constraints, &op);
+    OpMetadata metadata = FillConstraints(context, std::move(constraints), &op);
     if (!absl::StartsWith(identifier_, "docker-image://") &&
         !absl::StartsWith(identifier_, "oci-layout://")) {
       op.clear_platform();

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "absl/container/flat_hash_set.h"
 #include "client/llb/exec.h"
 #include "client/llb/exec_vertex.h"
 #include "client/llb/file_action.h"
@@ -32,11 +31,18 @@ void State::AdoptPlatform() {
 }
 
 State State::AddEnv(absl::string_view key, absl::string_view value) const {
+  return AddEnvs({{std::string(key), std::string(value)}});
+}
+
+State State::AddEnvs(const std::vector<std::pair<std::string, std::string>>& variables) const {
+  if (variables.empty()) return *this;
   State changed = *this;
   auto& env = changed.MutableSettings().env;
-  env.erase(std::remove_if(env.begin(), env.end(), [&](const auto& e) { return e.first == key; }),
-            env.end());
-  env.emplace_back(key, value);
+  for (const auto& [key, value] : variables) {
+    const auto same = [&name = key](const auto& e) { return e.first == name; };
+    env.erase(std::remove_if(env.begin(), env.end(), same), env.end());
+    env.emplace_back(key, value);
+  }
   return changed;
 }
 
@@ -122,7 +128,6 @@ absl::Status MarshalGraph(const Output& root, MarshalContext& context, Definitio
     std::vector<Output> inputs;
     size_t next = 0;
   };
-  absl::flat_hash_set<Digest> written;
   std::vector<Frame> stack;
   stack.push_back({root.vertex, root.vertex->Inputs()});
   while (!stack.empty()) {
@@ -135,9 +140,10 @@ absl::Status MarshalGraph(const Output& root, MarshalContext& context, Definitio
       continue;
     }
     KILN_ASSIGN_OR_RETURN(MarshalledOp op, top.vertex->Marshal(context));
-    definition->metadata[op.digest].Merge(op.metadata);
-    if (written.insert(op.digest).second) definition->ops.push_back({op.digest, op.bytes});
-    context.Add(top.vertex.get(), std::move(op));
+    context.Add(top.vertex.get(), op.digest);
+    const auto [beside, added] = definition->metadata.try_emplace(op.digest);
+    beside->second.Merge(std::move(op.metadata));
+    if (added) definition->ops.push_back({op.digest, std::move(op.bytes)});
     stack.pop_back();
   }
   return absl::OkStatus();
@@ -159,9 +165,9 @@ absl::StatusOr<Definition> State::Marshal(const Constraints& defaults) const {
     if (!op.description.empty()) metadata.caps.insert("meta.description");
     if (op.export_cache) metadata.caps.insert("meta.exportcache");
   }
-  const MarshalledOp done = FinishOp(std::move(last), std::move(metadata));
-  definition.ops.push_back({done.digest, done.bytes});
-  definition.metadata[done.digest] = done.metadata;
+  MarshalledOp done = FinishOp(std::move(last), std::move(metadata));
+  definition.metadata[done.digest] = std::move(done.metadata);
+  definition.ops.push_back({done.digest, std::move(done.bytes)});
   return definition;
 }
 

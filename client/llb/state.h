@@ -46,6 +46,8 @@ class State {
   explicit State(Output output) : output_(std::move(output)) { AdoptPlatform(); }
 
   State AddEnv(absl::string_view key, absl::string_view value) const;
+  // All of them in order, with one copy of what is set.
+  State AddEnvs(const std::vector<std::pair<std::string, std::string>>& variables) const;
   // Relative to the current directory unless absolute.
   State Dir(absl::string_view path) const;
   State User(absl::string_view user) const;

@@ -9,16 +9,16 @@
 
 namespace kiln::client::llb {
 
-const MarshalledOp* MarshalContext::Find(const Vertex* vertex) const {
+const Digest* MarshalContext::Find(const Vertex* vertex) const {
   auto found = done_.find(vertex);
   return found == done_.end() ? nullptr : &found->second;
 }
 
 absl::Status MarshalContext::FillInput(const Output& output, pb::Input* input) const {
-  const MarshalledOp* op = Find(output.vertex.get());
-  KILN_CHECK(op != nullptr);
+  const Digest* digest = Find(output.vertex.get());
+  KILN_CHECK(digest != nullptr);
   KILN_ASSIGN_OR_RETURN(const int64_t index, output.vertex->OutputIndex(output.slot));
-  input->set_digest(op->digest.ToString());
+  input->set_digest(digest->ToString());
   input->set_index(index);
   return absl::OkStatus();
 }
@@ -54,7 +54,7 @@ void Vertex::Release(std::vector<Output> inputs) {
   pending = nullptr;
 }
 
-OpMetadata FillConstraints(const MarshalContext& context, const Constraints& own, pb::Op* op) {
+OpMetadata FillConstraints(const MarshalContext& context, Constraints own, pb::Op* op) {
   const Constraints& defaults = context.defaults();
   const Platform platform = own.platform        ? *own.platform
                             : defaults.platform ? *defaults.platform
@@ -69,7 +69,7 @@ OpMetadata FillConstraints(const MarshalContext& context, const Constraints& own
   for (const std::string& filter : defaults.worker_filters) workers->add_filter(filter);
   for (const std::string& filter : own.worker_filters) workers->add_filter(filter);
   OpMetadata metadata = defaults.metadata;
-  metadata.Merge(own.metadata);
+  metadata.Merge(std::move(own.metadata));
   return metadata;
 }
 

@@ -43,8 +43,9 @@ class MarshalContext {
   explicit MarshalContext(Constraints defaults) : defaults_(std::move(defaults)) {}
 
   const Constraints& defaults() const { return defaults_; }
-  const MarshalledOp* Find(const Vertex* vertex) const;
-  void Add(const Vertex* vertex, MarshalledOp op) { done_.emplace(vertex, std::move(op)); }
+  // Null when it is not written yet.
+  const Digest* Find(const Vertex* vertex) const;
+  void Add(const Vertex* vertex, const Digest& digest) { done_.emplace(vertex, digest); }
 
   // The wire form of a reference to `output`, whose vertex must have been added.
   absl::Status FillInput(const Output& output, pb::Input* input) const;
@@ -53,7 +54,7 @@ class MarshalContext {
 
  private:
   const Constraints defaults_;
-  absl::flat_hash_map<const Vertex*, MarshalledOp> done_;
+  absl::flat_hash_map<const Vertex*, Digest> done_;
 };
 
 // An op of a graph under construction. Immutable once a State refers to it, but for an exec's
@@ -79,7 +80,7 @@ class Vertex {
 
 // Platform and worker constraints of `own` over those of the defaults, written into `op`; the
 // merged metadata is returned.
-OpMetadata FillConstraints(const MarshalContext& context, const Constraints& own, pb::Op* op);
+OpMetadata FillConstraints(const MarshalContext& context, Constraints own, pb::Op* op);
 
 // Canonical bytes and digest of a complete op.
 MarshalledOp FinishOp(pb::Op op, OpMetadata metadata);

@@ -46,6 +46,7 @@ absl::Status StageDispatcher::Run() {
   stage_.dispatched = true;
   if (!stage_.platform) stage_.platform = scope_.target_platform;
   KILN_RETURN_IF_ERROR(WithLocation(Start(), stage_.lines));
+  stage_.history.reserve(stage_.commands.size());
   for (const StageCommand& command : stage_.commands) {
     KILN_RETURN_IF_ERROR(WithLocation(Apply(command), command.instruction->text.lines));
   }
@@ -70,11 +71,13 @@ absl::Status StageDispatcher::Start() {
   if (os() != "windows" && !stage_.image.HasEnv("PATH")) {
     stage_.image.env.push_back(absl::StrCat("PATH=", kDefaultPath));
   }
+  EnvList of_image;
   for (const std::string& entry : stage_.image.env) {
     const size_t equals = entry.find('=');
-    stage_.state = stage_.state.AddEnv(entry.substr(0, equals),
-                                       equals == std::string::npos ? "" : entry.substr(equals + 1));
+    of_image.emplace_back(entry.substr(0, equals),
+                          equals == std::string::npos ? "" : entry.substr(equals + 1));
   }
+  stage_.state = stage_.state.AddEnvs(of_image);
   if (!scope_.options->hostname.empty()) {
     stage_.state = stage_.state.Hostname(scope_.options->hostname);
   }
