@@ -45,6 +45,10 @@ absl::Duration TimeBuild(const std::string& address, SolveOptions options,
   const auto definition = state.Marshal();
   if (!definition.ok()) Die(definition.status(), "graph");
   options.definition = definition->Serialize();
+  return TimeBuild(address, options);
+}
+
+absl::Duration TimeBuild(const std::string& address, const SolveOptions& options) {
   const absl::Time begin = absl::Now();
   const auto connection = Connect(address);
   const auto result = Solve(*connection, options, nullptr);

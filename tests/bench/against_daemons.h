@@ -21,6 +21,8 @@ namespace kiln::client {
 // One build as a client of its own, of `options` completed by `state`; returns how long it took:
 // connect, session, build, end of progress. Dies when it fails.
 absl::Duration TimeBuild(const std::string& address, SolveOptions options, const llb::State& state);
+// The same of options that say what to build.
+absl::Duration TimeBuild(const std::string& address, const SolveOptions& options);
 
 // Removes everything that the daemon at `address` keeps and no build uses.
 void PruneAll(const std::string& address);

@@ -1,5 +1,5 @@
-// Runs the same LLB builds against any daemons that speak BuildKit's API, in turn (A B A B), and
-// prints each one's median and the ratio to the first:
+// Runs the same builds, of LLB and of Dockerfiles, against any daemons that speak BuildKit's API,
+// in turn (A B A B), and prints each one's median and the ratio to the first:
 //
 //   wire_bench --rounds 3 kilnd=unix:///run/kilnd.sock buildkitd=unix:///run/buildkitd.sock
 //
@@ -36,6 +36,8 @@ constexpr int kFilesPerDir = 100;
 constexpr int kSameClients = 20;
 constexpr int kOwnClients = 40;
 constexpr int kCachedSteps = 30;
+constexpr int kRuns = 40;
+constexpr int kRunStages = 60;
 
 // The folders that builds read.
 class Folders {
@@ -45,11 +47,22 @@ class Folders {
     root_ = mkdtemp(pattern.data());
     MakeBase();
     MakeContext();
+    mkdir((root_ + "/dockerfile").c_str(), 0755);
   }
   ~Folders() { std::system(("rm -rf " + root_).c_str()); }
 
   std::map<std::string, std::string> dirs() const {
     return {{"base", root_ + "/base"}, {"context", root_ + "/context"}};
+  }
+
+  // A build of this Dockerfile with the base as its context. The file stays until the next call.
+  SolveOptions DockerfileBuild(const std::string& dockerfile) {
+    Write(root_ + "/dockerfile/Dockerfile", dockerfile);
+    SolveOptions options;
+    options.frontend = "dockerfile.v0";
+    options.frontend_attrs["filename"] = "Dockerfile";
+    options.local_dirs = {{"context", root_ + "/base"}, {"dockerfile", root_ + "/dockerfile"}};
+    return options;
   }
 
   void ChangeOneFile() { Write(root_ + "/context/d7/f7", absl::StrCat("changed ", NewId(), "\n")); }
@@ -148,6 +161,66 @@ llb::State Context(const std::string& hint) {
   return llb::State().File(llb::Copy(llb::Local("context", info), "/", "/", Contents()));
 }
 
+// From the context and not from a registry, so that any two daemons can be compared.
+constexpr char kDockerfileBase[] = "FROM scratch AS base\nCOPY . /\nFROM base AS main\n";
+
+std::string ThirtySteps(const std::string& salt) {
+  std::string file = absl::StrCat(kDockerfileBase, "ENV SALT=", salt, "\n");
+  for (int i = 0; i < kCachedSteps; i += 3) {
+    absl::StrAppend(&file, "RUN echo ", i, " > /file", i, "\nWORKDIR /dir", i, "\nCOPY <<E /own", i,
+                    "\n$SALT\nE\n");
+  }
+  return file;
+}
+
+std::string SequentialRuns(const std::string& salt) {
+  std::string file = absl::StrCat(kDockerfileBase, "ENV SALT=", salt, "\n");
+  for (int i = 0; i < kRuns; ++i) absl::StrAppend(&file, "RUN : ", i, "\n");
+  return file;
+}
+
+std::string IndependentRuns(const std::string& salt) {
+  std::string file = absl::StrCat(kDockerfileBase, "ENV SALT=", salt, "\n");
+  std::string last = "FROM scratch\n";
+  for (int i = 0; i < kRunStages; ++i) {
+    absl::StrAppend(&file, "FROM main AS s", i, "\nRUN echo > /f", i, "\n");
+    absl::StrAppend(&last, "COPY --from=s", i, " /f", i, " /\n");
+  }
+  return file + last;
+}
+
+std::string GatheredStages(const std::string& salt) {
+  std::string file, last = "FROM scratch\n";
+  for (int i = 0; i < kStages; ++i) {
+    absl::StrAppend(&file, "FROM scratch AS s", i, "\nCOPY <<E /f", i, "\n", salt, "\nE\n");
+    absl::StrAppend(&last, "COPY --from=s", i, " /f", i, " /\n");
+  }
+  return file + last;
+}
+
+// Whole builds of Dockerfiles; `make` gives the file for a salt.
+std::vector<Scenario> DockerfileScenarios(Folders& folders) {
+  const auto cold = [&folders](auto make) {
+    return [make, &folders](const std::string& address) {
+      return TimeBuild(address, folders.DockerfileBuild(make(NewId())));
+    };
+  };
+  const auto again = [&folders](auto make) {
+    return [make, &folders](const std::string& address) {
+      const SolveOptions options = folders.DockerfileBuild(make(NewId()));
+      TimeBuild(address, options);
+      return TimeBuild(address, options);
+    };
+  };
+  return {
+      {"Dockerfile of 30 steps, everything cached", again(ThirtySteps)},
+      {"Dockerfile of 40 sequential RUN, cold", cold(SequentialRuns)},
+      {"Dockerfile of 60 independent stages, cold", cold(IndependentRuns)},
+      {"Dockerfile of 400 gathered stages, cold", cold(GatheredStages)},
+      {"Dockerfile of 400 gathered stages, cached", again(GatheredStages)},
+  };
+}
+
 std::vector<Scenario> Scenarios(Folders& folders) {
   const auto again = [&folders](auto make) {
     return [make, &folders](const std::string& address) {
@@ -196,7 +269,9 @@ int Main(int argc, char** argv) {
   Folders folders;
   for (const auto& [name, address] : arguments.daemons)
     Build(address, folders, Execs("warm-up", 1));
-  RunAndPrint(arguments, Scenarios(folders));
+  std::vector<Scenario> scenarios = Scenarios(folders);
+  for (Scenario& scenario : DockerfileScenarios(folders)) scenarios.push_back(std::move(scenario));
+  RunAndPrint(arguments, scenarios);
   return 0;
 }
 
