@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "daemon/frontend/gateway/socket_holders.h"
 #include "store/base/process.h"
 #include "store/base/status_macros.h"
 
@@ -18,10 +20,12 @@ namespace kiln::daemon {
 namespace {
 
 constexpr size_t kLastWords = 4 << 10;
-// How long a process may live on without its connection. That it closed its end itself is not seen
-// at once, as the OCI runtime has it, too: the server's keepalive finds out.
+// How long a process may live on without its connection.
 constexpr absl::Duration kGrace = absl::Seconds(5);
 constexpr absl::Duration kCallGrace = absl::Seconds(1);
+// How often it is looked whether the process has closed its end: the kernel does not tell, as the
+// OCI runtime has it, too.
+constexpr absl::Duration kLook = absl::Milliseconds(500);
 
 }  // namespace
 
@@ -34,6 +38,9 @@ absl::StatusOr<std::unique_ptr<FrontendProcess>> FrontendProcess::Start(BuildCon
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
     return ErrnoStatus(errno, "connect a frontend");
   Fd ours(pair[0]), theirs(pair[1]);
+  struct stat end;
+  if (fstat(theirs.get(), &end) != 0) return ErrnoStatus(errno, "connect a frontend");
+  made->socket_ = end.st_ino;
   made->connection_ = Fd(fcntl(ours.get(), F_DUPFD_CLOEXEC, 0));
   if (!made->connection_.valid()) return ErrnoStatus(errno, "connect a frontend");
   KILN_ASSIGN_OR_RETURN(Pipe errors, MakePipe());
@@ -64,6 +71,12 @@ bool FrontendProcess::TakeOutput(solver::ProgressSink& sink) {
   return true;
 }
 
+bool FrontendProcess::LetGo() {
+  // Once may be between two programs.
+  const bool now = DescendantHolds(process_->pidfd(), socket_) == std::optional<bool>(false);
+  return std::exchange(let_go_before_, now) && now;
+}
+
 absl::StatusOr<FrontendProcess::Stop> FrontendProcess::Watch(solver::ProgressSink* sink,
                                                              const CancelToken& cancel) {
   KILN_ASSIGN_OR_RETURN(const CancelFd cancelled, CancelFd::Make(cancel));
@@ -74,15 +87,20 @@ absl::StatusOr<FrontendProcess::Stop> FrontendProcess::Watch(solver::ProgressSin
                         {cancelled.get(), POLLIN, 0},
                         {errors_.get(), POLLIN, 0},
                         {connected ? connection_.get() : -1, POLLRDHUP, 0}};
-    const absl::Duration left = deadline - absl::Now();
-    const int timeout =
-        deadline == absl::InfiniteFuture()
-            ? -1
-            : static_cast<int>(std::max<int64_t>(0, absl::ToInt64Milliseconds(left)));
-    const int ready = poll(watched, 4, timeout);
+    const absl::Duration wait = connected ? kLook : deadline - absl::Now();
+    const int ready =
+        poll(watched, 4, static_cast<int>(std::max<int64_t>(0, absl::ToInt64Milliseconds(wait))));
     if (ready < 0 && errno == EINTR) continue;
     if (ready < 0) return ErrnoStatus(errno, "wait for a frontend");
-    if (ready == 0) return absl::UnknownError("frontend grpc server closed unexpectedly");
+    if (ready == 0 && !connected)
+      return absl::UnknownError("frontend grpc server closed unexpectedly");
+    if (ready == 0) {
+      if (LetGo()) {
+        connected = false;
+        deadline = absl::Now() + kGrace;
+      }
+      continue;
+    }
     if (watched[1].revents != 0) return cancel.status();
     if (watched[2].revents != 0) {
       if ((watched[2].revents & POLLIN) != 0 && sink == nullptr) return Stop::kOutput;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <memory>
 #include <string>
 
@@ -46,14 +48,18 @@ class FrontendProcess {
   enum class Stop { kEnded, kOutput };
   // Until it ends; or, without a sink, until there is output to show.
   absl::StatusOr<Stop> Watch(solver::ProgressSink* sink, const CancelToken& cancel);
+  // Whether the process has closed its end, which the OCI runtime still has. Looks twice.
+  bool LetGo();
   // False at the end.
   bool TakeOutput(solver::ProgressSink& sink);
 
   std::unique_ptr<ContainerProcess> process_;
   std::unique_ptr<RpcServer> server_;
-  Fd connection_;  // a copy of the server's, to see when it is gone
+  Fd connection_;     // a copy of the server's, to see when it is gone
+  ino_t socket_ = 0;  // the process's end of it
   Fd errors_;
   std::string last_words_;
+  bool let_go_before_ = false;
 };
 
 }  // namespace kiln::daemon

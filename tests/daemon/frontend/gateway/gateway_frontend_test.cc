@@ -206,12 +206,15 @@ TEST_F(GatewayFrontendTest, FailuresAreTold) {
            {"fail", absl::StatusCode::kNotFound, "line 7 is wrong"},
            {"silent", absl::StatusCode::kUnknown, "no result for incomplete build"},
            {"crash", absl::StatusCode::kUnknown, "exit code: 7: some\nlast words"},
-           {"garbage", absl::StatusCode::kUnknown, "frontend grpc server closed unexpectedly"}}) {
+           {"garbage", absl::StatusCode::kUnknown, "frontend grpc server closed unexpectedly"},
+           {"closed", absl::StatusCode::kUnknown, "frontend grpc server closed unexpectedly"}}) {
+    const absl::Time begin = absl::Now();
     pbc::SolveRequest request = Request(c.mode);
     request.set_ref("b" + std::to_string(++number));
     const absl::Status status = Solve(request).first;
     EXPECT_EQ(status.code(), c.code) << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr(c.want));
+    EXPECT_LT(absl::Now() - begin, absl::Seconds(40)) << c.mode << ": not by a keepalive";
     EXPECT_THAT(Details(status),
                 testing::Contains(testing::Field(&StatusDetail::value,
                                                  R"({"name":"gateway.v0","source":"fe"})")));

@@ -163,6 +163,11 @@ int main() {
     fflush(stdout);
     pause();
   }
+  if (mode == "closed") {
+    close(0);
+    close(1);
+    pause();
+  }
   grpc_init();
   const auto stub = Connect();
   grpc::ClientContext context;
