@@ -1,6 +1,7 @@
 #include "client/llb/definition.h"
 
 #include <cstdint>
+#include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
@@ -32,7 +33,9 @@ class Fields {
     return *this;
   }
   void Clear() { text_.clear(); }
+  void Reserve(size_t bytes) { text_.reserve(bytes); }
   const std::string& text() const { return text_; }
+  std::string Take() { return std::move(text_); }
 
  private:
   void Varint(uint64_t value) {
@@ -68,6 +71,9 @@ std::string RareMetadata(const OpMetadata& from) {
 // pb.Definition, part by part.
 class DefinitionWriter {
  public:
+  // `bytes`: about how long it will be.
+  explicit DefinitionWriter(size_t bytes) { definition_.Reserve(bytes); }
+
   void AddOp(const std::string& bytes) { definition_.Bytes(1, bytes); }
 
   void AddMetadata(const std::string& digest, const OpMetadata& from) {
@@ -90,7 +96,7 @@ class DefinitionWriter {
 
   std::string Finish() {
     if (!source_.text().empty()) definition_.Bytes(3, source_.text());
-    return definition_.text();
+    return definition_.Take();
   }
 
  private:
@@ -136,7 +142,10 @@ class DefinitionWriter {
 }  // namespace
 
 std::string Definition::Serialize() const {
-  DefinitionWriter writer;
+  constexpr size_t kBeside = 768;  // metadata and lines of a usual op
+  size_t bytes = 0;
+  for (const Op& op : ops) bytes += op.bytes.size() + kBeside;
+  DefinitionWriter writer(bytes);
   for (const Op& op : ops) writer.AddOp(op.bytes);
   for (const auto& [digest, beside] : metadata) writer.AddMetadata(digest.ToString(), beside);
   return writer.Finish();

@@ -236,6 +236,19 @@ TEST_F(GraphTest, S95LimitsTravelBesideTheOp) {
   EXPECT_TRUE(told);
 }
 
+TEST_F(GraphTest, S95OptionsReachEveryStep) {
+  client_.options["cgroup-parent"] = "group";
+  client_.options["hostname"] = "host";
+  client_.options["add-hosts"] = "Some=1.2.3.4";
+  ASSERT_TRUE(Build("FROM busybox\nRUN a\nRUN b\n").ok());
+  for (const pb::Op& exec : Execs()) {
+    EXPECT_EQ(exec.exec().meta().cgroupparent(), "group");
+    EXPECT_EQ(exec.exec().meta().hostname(), "host");
+    ASSERT_EQ(exec.exec().meta().extrahosts_size(), 1);
+    EXPECT_EQ(exec.exec().meta().extrahosts(0).host(), "some");
+  }
+}
+
 TEST_F(GraphTest, S97And98PortsAreListed) {
   const auto result = Build(
       "FROM busybox\nARG PORTS=\"3000 4000/udp\"\nEXPOSE $PORTS\nEXPOSE 127.0.0.1:80:80 "
