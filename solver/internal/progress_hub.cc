@@ -177,7 +177,7 @@ void JobLog::Append(ProgressEventPtr event) {
 
 void JobLog::MarkInputsCached(const Seen& starter, int64_t when) {
   absl::InlinedVector<uint32_t, 4> stack;
-  const auto push_inputs = [&](const Seen& of) {
+  const auto push_inputs = [&](const Seen& of) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     for (auto input = of.inputs.rbegin(); input != of.inputs.rend(); ++input) {
       Seen& seen = seen_[*input];
       if (seen.shown != Shown::kAnnounced && seen.shown != Shown::kKeysDone) continue;
