@@ -15,7 +15,7 @@ namespace {
 
 constexpr char kZeroTime[] = "0001-01-01T00:00:00Z";
 
-void WriteAnnotations(const CacheConfig::LayerAnnotations& annotations, GoJson* json) {
+void WriteAnnotations(const LayerAnnotations& annotations, GoJson* json) {
   json->BeginObject().OptString("mediaType", annotations.media_type);
   if (annotations.diff_id.has_value()) json->Key("diffID").String(annotations.diff_id->ToString());
   json->OptInt("size", annotations.size_bytes);

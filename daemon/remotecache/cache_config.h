@@ -15,16 +15,17 @@ namespace kiln::daemon {
 
 inline constexpr char kCacheConfigMediaType[] = "application/vnd.buildkit.cacheconfig.v0";
 
+// Only caches without a manifest (s3, gha) say this of a layer here.
+struct LayerAnnotations {
+  std::string media_type;
+  std::optional<Digest> diff_id;
+  int64_t size_bytes = 0;
+  absl::Time created_at = absl::InfinitePast();  // InfinitePast: Go's zero time
+};
+
 // What a remote cache knows: keys, how they lead to each other, and the layers of results
 // (images-and-cache.md 4.2). A plain value; indexes are into `layers` and `records`.
 struct CacheConfig {
-  // Only caches without a manifest (s3, gha) say this here.
-  struct LayerAnnotations {
-    std::string media_type;
-    std::optional<Digest> diff_id;
-    int64_t size_bytes = 0;
-    absl::Time created_at = absl::InfinitePast();  // InfinitePast: Go's zero time
-  };
   struct Layer {
     Digest blob;
     int parent = -1;  // -1: none
