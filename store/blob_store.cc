@@ -362,7 +362,7 @@ absl::StatusOr<int64_t> BlobStore::SweepFiles() {
 BlobWriter::BlobWriter(BlobStore* store, BlobWant want, std::string lease, std::string path,
                        Fd file)
     : store_(store),
-      want_(std::move(want)),
+      want_(want),
       lease_(std::move(lease)),
       path_(std::move(path)),
       file_(std::move(file)) {}
