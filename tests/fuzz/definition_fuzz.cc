@@ -1,4 +1,6 @@
 // Any bytes as a definition: an error or a graph in order, never anything else.
+#include <google/protobuf/stubs/logging.h>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -7,6 +9,9 @@
 #include "store/base/check.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  // It would complain of each string that is not UTF-8.
+  static const auto quiet = google::protobuf::SetLogHandler(nullptr);
+  static_cast<void>(quiet);
   const absl::string_view bytes(reinterpret_cast<const char*>(data), size);
   const auto graph = kiln::solver::LoadDefinition(bytes, {});
   if (!graph.ok()) {

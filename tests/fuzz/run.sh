@@ -1,17 +1,25 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for the given number of seconds (10) from its seeds, and fails when one
-# finds something. What it finds is left in build/fuzz.
+# Runs every fuzz target for the given number of seconds (10) from its seeds, one on each CPU, and
+# fails when one finds something. What it finds is left in build/fuzz, with the target's output.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-seconds=${1:-10}
+export seconds=${1:-10}
 cmake --preset fuzz >/dev/null
 cmake --build --preset fuzz --target kiln_fuzzers
-for target in build/fuzz/tests/fuzz/fuzz_*; do
-  [ -x "$target" ] && [ -f "$target" ] || continue
-  name=${target##*/fuzz_}
-  echo "--- $name, $seconds s"
+
+one() { # name
+  local log=build/fuzz/$1.log
   grown=$(mktemp -d)
-  "$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=0 \
-    -verbosity=0 -artifact_prefix="build/fuzz/$name-" "$grown" "tests/fuzz/corpus/$name"
-  rm -rf "$grown"
-done
+  trap 'rm -rf "$grown"' EXIT
+  if "build/fuzz/tests/fuzz/fuzz_$1" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 \
+    -artifact_prefix="build/fuzz/$1-" "$grown" "tests/fuzz/corpus/$1" >"$log" 2>&1; then
+    echo "$1: $(tail -n 1 "$log")"
+  else
+    tail -n 100 "$log"
+    echo "$1: FAILED"
+    return 1
+  fi
+}
+export -f one
+find build/fuzz/tests/fuzz -maxdepth 1 -type f -executable -name 'fuzz_*' -printf '%f\n' | sort |
+  sed 's/^fuzz_//' | xargs -P "$(nproc)" -I{} bash -euc 'one {}'
