@@ -4,6 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/session/oci_index.h"
@@ -36,8 +37,12 @@ std::string Attr(const std::map<std::string, std::string>& attrs, const std::str
 
 absl::StatusOr<LocalContent> LocalContent::Prepare(SolveOptions* options) {
   LocalContent content;
-  for (CacheEntry& entry : options->cache_exports)
-    if (entry.type == "local") KILN_RETURN_IF_ERROR(content.AddCacheExport(&entry));
+  int number = 0;
+  for (CacheEntry& entry : options->cache_exports) {
+    if (entry.type == "inline") continue;  // it has no answer of its own
+    if (entry.type == "local") KILN_RETURN_IF_ERROR(content.AddCacheExport(number, &entry));
+    ++number;
+  }
   for (CacheEntry& entry : options->cache_imports)
     if (entry.type == "local") KILN_RETURN_IF_ERROR(content.AddCacheImport(&entry));
   for (const ExportRequest& output : options->outputs)
@@ -48,10 +53,11 @@ absl::StatusOr<LocalContent> LocalContent::Prepare(SolveOptions* options) {
   return content;
 }
 
-absl::Status LocalContent::AddCacheExport(CacheEntry* entry) {
+absl::Status LocalContent::AddCacheExport(int number, CacheEntry* entry) {
   const std::string folder = Attr(entry->attrs, "dest");
   if (folder.empty()) return absl::InvalidArgumentError("local cache exporter requires dest");
-  CacheTarget target{folder, Attr(entry->attrs, "tag"), Attr(entry->attrs, "reset") == "true"};
+  CacheTarget target{folder, Attr(entry->attrs, "tag"), Attr(entry->attrs, "reset") == "true",
+                     absl::StrCat("cache.manifest.", number)};
   if (target.tag.empty()) target.tag = "latest";
   caches_.push_back(std::move(target));
   entry->attrs["dest"] = StoreName(folder);
@@ -83,9 +89,13 @@ absl::Status LocalContent::AddExport(const ExportRequest& output) {
 
 absl::Status LocalContent::Finish(
     const std::map<std::string, std::string>& exporter_response) const {
-  const std::string cache = Attr(exporter_response, "cache.manifest");
+  // buildkitd answers with one descriptor however many caches there are.
+  const auto numbered = exporter_response.lower_bound("cache.manifest.");
+  const bool one_each =
+      numbered != exporter_response.end() && absl::StartsWith(numbered->first, "cache.manifest.");
   for (const CacheTarget& target : caches_) {
-    if (cache.empty()) break;  // nothing was exported
+    const std::string cache = Attr(exporter_response, one_each ? target.answer : "cache.manifest");
+    if (cache.empty()) continue;  // nothing was exported
     const OciIndex index(target.folder);
     KILN_RETURN_IF_ERROR(
         Annotate(index.Put(cache, {{target.tag, true}}), absl::StrCat("cache ", target.folder)));

@@ -27,8 +27,9 @@ class LocalContent {
   struct CacheTarget {
     std::string folder, tag;
     bool reset = false;  // what the new cache has no use for is deleted
+    std::string answer;  // where kilnd says what it wrote, of several caches
   };
-  absl::Status AddCacheExport(CacheEntry* entry);
+  absl::Status AddCacheExport(int number, CacheEntry* entry);
   absl::Status AddCacheImport(CacheEntry* entry);
   absl::Status AddExport(const ExportRequest& output);
 

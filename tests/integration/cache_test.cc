@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <utime.h>
 
+#include <filesystem>
 #include <set>
 
 #include "absl/strings/match.h"
@@ -33,6 +34,14 @@ class CacheTest : public ImageBuildTest {
   }
   static Json CacheOf(const std::string& repository) {
     return Blob(repository, Manifest(repository, "latest").at("config").at("digest"));
+  }
+  // Of a client's folder.
+  static std::string FolderBlob(const std::string& folder, const std::string& digest) {
+    return Slurp(absl::StrCat(folder, "/blobs/sha256/", digest.substr(sizeof("sha256:") - 1)));
+  }
+  static Json FolderManifest(const std::string& folder) {
+    const Json index = Json::parse(Slurp(folder + "/index.json"));
+    return Json::parse(FolderBlob(folder, index.at("manifests").at(0).at("digest")));
   }
 };
 
@@ -228,6 +237,90 @@ TEST_F(CacheTest, TheActionsCacheKeepsWhatARegistryWould) {
   SeenProgress seen;
   EXPECT_EQ(Content({.state = RandomFile(), .from = {actions}}, "random", &seen), first);
   EXPECT_FALSE(Ran(seen, "random"));
+}
+
+TEST_F(CacheTest, C03_ClientFoldersInAllForms) {
+  const auto in_folder = [&](const std::string& name, const Attrs& more) {
+    client::CacheEntry cache{"local", more};
+    cache.attrs["dest"] = cache.attrs["src"] = dir_.path() + "/" + name;
+    cache.attrs["mode"] = "max";
+    return cache;
+  };
+  const std::vector<std::pair<std::string, Attrs>> forms = {
+      {"gzip", {}},
+      {"zstd", {{"compression", "zstd"}, {"force-compression", "true"}}},
+      {"plain", {{"compression", "uncompressed"}, {"force-compression", "true"}}},
+      {"index",
+       {{"image-manifest", "false"}, {"compression", "zstd"}, {"force-compression", "true"}}}};
+  for (const auto& [name, form] : forms) {
+    SCOPED_TRACE(name);
+    const client::CacheEntry cache = in_folder(name, form);
+    const std::string first = Content({.state = RandomFile(), .to = {cache}}, "random");
+    Prune();
+    SeenProgress seen;
+    EXPECT_EQ(Content({.state = RandomFile(), .from = {cache}}, "random", &seen), first);
+    EXPECT_FALSE(Ran(seen, "random"));
+    Prune();
+  }
+  const std::string folder = dir_.path() + "/index";
+  const Json entries = FolderManifest(folder).at("manifests");
+  ASSERT_GE(entries.size(), 2u);
+  EXPECT_EQ(entries.back().at("mediaType"), kCacheConfig);
+  const Json& layer = entries.at(entries.size() - 2);
+  EXPECT_EQ(layer.at("mediaType"), "application/vnd.oci.image.layer.v1.tar+zstd");
+  EXPECT_THAT(FolderBlob(folder, layer.at("digest")), StartsWith("\x28\xb5\x2f\xfd"));
+}
+
+TEST_F(CacheTest, C09_TheSameOfAClientFolder) {
+  for (const bool ignored : {false, true}) {
+    const auto done =
+        Solve({.state = RandomStep(),
+               .to = {{"local",
+                       {{"dest", "/proc/cache"}, {"ignore-error", ignored ? "true" : "false"}}}}});
+    EXPECT_EQ(done.ok(), ignored) << done.status();
+    if (ignored) continue;
+    EXPECT_THAT(std::string(done.status().message()), HasSubstr("/proc/cache"));
+  }
+}
+
+TEST_F(CacheTest, C10_ResetLeavesTheLatestCacheOnly) {
+  const std::string folder = dir_.path() + "/cache";
+  const client::CacheEntry cache = {"local",
+                                    {{"dest", folder}, {"mode", "max"}, {"reset", "true"}}};
+  const auto step = [](const std::string& nonce) {
+    return BaseImage().Run(Step("random", absl::StrCat(kRandom, " # ", nonce))).Root();
+  };
+  ASSERT_TRUE(Solve({.state = step("one"), .to = {cache}}).ok());
+  ASSERT_TRUE(Solve({.state = step("two"), .to = {cache}}).ok());
+  const Json index = Json::parse(Slurp(folder + "/index.json"));
+  ASSERT_EQ(index.at("manifests").size(), 1u);
+  const Json manifest = FolderManifest(folder);
+  std::set<std::string> named = {index.at("manifests")[0].at("digest"),
+                                 manifest.at("config").at("digest")};
+  for (const Json& layer : manifest.at("layers")) named.insert(layer.at("digest"));
+  std::set<std::string> there;
+  for (const auto& file : std::filesystem::directory_iterator(folder + "/blobs/sha256"))
+    there.insert("sha256:" + file.path().filename().string());
+  EXPECT_EQ(there, named);
+}
+
+TEST_F(CacheTest, C11_SeveralCachesOfOneBuild) {
+  const std::string one = dir_.path() + "/one", other = dir_.path() + "/other";
+  const client::CacheEntry inside = {"inline", {}};
+  const auto first = Solve({.state = RandomStep(),
+                            .outputs = {ToRegistry(In("c11"))},
+                            .to = {{"local", {{"dest", one}}},
+                                   {"local", {{"dest", other}, {"image-manifest", "false"}}},
+                                   RegistryCache(In("c11-cache")),
+                                   inside}});
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_TRUE(FolderManifest(one).contains("config")) << "each names its own";
+  EXPECT_TRUE(FolderManifest(other).contains("manifests"));
+  EXPECT_TRUE(HasManifest("c11-cache", "latest"));
+  const auto second =
+      Solve({.state = RandomStep(), .outputs = {ToRegistry(In("c11"))}, .to = {inside}});
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(first->at("containerimage.digest"), second->at("containerimage.digest"));
 }
 
 TEST_F(CacheTest, C12_NothingIsLeftOfAnImport) {
