@@ -36,7 +36,8 @@ std::string DefinitionEdit::Finish() {
   for (size_t i = 0; i < entries_.size(); ++i)
     if (entries_[i].changed) *definition_->mutable_def(static_cast<int>(i)) = entries_[i].bytes;
   Move(definition_->mutable_metadata());
-  Move(definition_->mutable_source()->mutable_locations());
+  // A definition without sources stays one: its bytes tell the difference.
+  if (definition_->has_source()) Move(definition_->mutable_source()->mutable_locations());
   return CanonicalBytes(*definition_);
 }
 
