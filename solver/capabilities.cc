@@ -6,12 +6,15 @@ namespace kiln::solver {
 namespace {
 
 // Sorted. Ids of features that are refused when they are used are left out, as clients branch on
-// their presence: CDI devices, git bundles and signatures, caches in object stores.
+// their presence: git bundles and signatures, caches in Azure blobs.
 constexpr absl::string_view kIds[] = {
+    "cache.gha",
+    "cache.s3",
     "constraints",
     "diffop",
     "exec.cgroup",
     "exec.meta.base",
+    "exec.meta.cdi",
     "exec.meta.cgroup.parent",
     "exec.meta.linux.resources",
     "exec.meta.network",

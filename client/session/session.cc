@@ -80,9 +80,10 @@ struct Session::Impl {
 
   void StreamToSocket() {
     moby::buildkit::v1::BytesMessage message;
-    while (stream->Read(&message)) {
-      if (!SendAll(pump.get(), message.data())) break;
-    }
+    // Read to the end even when nobody takes it any more: the end of a call is not told before what
+    // was sent is read, and Finish waits for it.
+    bool taken = true;
+    while (stream->Read(&message)) taken = taken && SendAll(pump.get(), message.data());
     shutdown(pump.get(), SHUT_RDWR);
     ended.Cancel();
   }

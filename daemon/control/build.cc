@@ -7,6 +7,11 @@
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
+namespace {
+
+constexpr size_t kMaxRefused = 256;
+
+}  // namespace
 
 void WarningLog::Add(solver::VertexWarningUpdate warning) {
   std::vector<absl::AnyInvocable<void()>> woken;
@@ -40,10 +45,18 @@ absl::Status BuildTable::Add(BuildPtr build) {
   if (!draining_.ok()) return draining_;
   const auto [entry, added] = builds_.try_emplace(build->ref, Entry{build, true});
   if (!added) return absl::AlreadyExistsError(absl::StrCat("job ID ", build->ref, " exists"));
+  refused_.erase(std::remove(refused_.begin(), refused_.end(), build->ref), refused_.end());
   ++total_;
   changed_.SignalAll();
   for (const auto& [id, listener] : listeners_) listener(build, nullptr);
   return absl::OkStatus();
+}
+
+void BuildTable::Refused(const std::string& ref) {
+  MutexLock lock(&mu_);
+  refused_.push_back(ref);
+  if (refused_.size() > kMaxRefused) refused_.pop_front();
+  changed_.SignalAll();
 }
 
 void BuildTable::End(const BuildPtr& build, const BuildEnd& end) {
@@ -79,6 +92,11 @@ absl::StatusOr<BuildPtr> BuildTable::Wait(absl::string_view ref, absl::Duration 
       const Entry& entry = found->second;
       if (!with_bridge) return entry.build;
       if (entry.running && entry.build->bridge != nullptr) return entry.build;
+    }
+    if (found == builds_.end() &&
+        std::find(refused_.begin(), refused_.end(), ref) != refused_.end()) {
+      if (!with_bridge) return nullptr;
+      return absl::NotFoundError(absl::StrCat("no such job ", ref));
     }
     if (cancel.Cancelled()) return cancel.status();
     const auto left = deadline - std::chrono::steady_clock::now();

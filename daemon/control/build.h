@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -75,7 +76,12 @@ class BuildTable : public BridgeFinder {
   void End(const BuildPtr& build, const BuildEnd& end);
   void Remove(const BuildPtr& build);
 
-  // For Status: running or just ended. kNotFound "no such job X" after the wait. Blocks.
+  // A build of that ref was refused before it began, so who waits for it need not: for Status it
+  // ended, having nothing to show. Forgotten when a build of the ref begins, and in time.
+  void Refused(const std::string& ref);
+
+  // For Status: running or just ended; null for one that was refused. kNotFound "no such job X"
+  // after the wait. Blocks.
   absl::StatusOr<BuildPtr> Find(absl::string_view ref, const CancelToken& cancel);
   absl::StatusOr<std::shared_ptr<Bridge>> FindBridge(absl::string_view build_id,
                                                      const CancelToken& cancel) override;
@@ -112,6 +118,7 @@ class BuildTable : public BridgeFinder {
   mutable Mutex mu_;
   CondVar changed_;
   absl::flat_hash_map<std::string, Entry> builds_ ABSL_GUARDED_BY(mu_);
+  std::deque<std::string> refused_ ABSL_GUARDED_BY(mu_);  // the last ones
   absl::Status draining_ ABSL_GUARDED_BY(mu_);
   int64_t total_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t next_listener_ ABSL_GUARDED_BY(mu_) = 1;

@@ -45,8 +45,10 @@ pbc::BuildHistoryRecord Begun(const Build& build) {
   pbc::BuildHistoryRecord record;
   record.set_ref(build.ref);
   record.set_frontend(build.frontend);
-  for (const auto& [key, value] : build.frontend_attrs)
-    (*record.mutable_frontendattrs())[key] = value;
+  for (const auto& [key, value] : build.frontend_attrs) {
+    // It may hold keys of object stores, and the history is there for every client.
+    if (key != "cache-imports") (*record.mutable_frontendattrs())[key] = value;
+  }
   for (const auto& [type, attrs] : build.exporters) {
     auto* exporter = record.add_exporters();
     exporter->set_type(type);

@@ -384,9 +384,16 @@ class SolveRun {
 absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const CancelToken& cancel,
                    SolveResponse* response) {
   SolveRun run(deps, request);
-  KILN_RETURN_IF_ERROR(run.Prepare());
-  const auto build = std::make_shared<const Build>(run.build());
-  KILN_RETURN_IF_ERROR(deps.builds->Add(build));
+  BuildPtr build;
+  absl::Status begun = run.Prepare();
+  if (begun.ok()) {
+    build = std::make_shared<const Build>(run.build());
+    begun = deps.builds->Add(build);
+  }
+  if (!begun.ok()) {
+    deps.builds->Refused(request.ref());
+    return begun;
+  }
   deps.history->Started(build);
 
   // Two may end it: the client's cancel and the daemon's own.

@@ -46,7 +46,7 @@ class StatusStream : public grpc::ServerWriteReactor<pbc::StatusResponse> {
       absl::StatusOr<BuildPtr> found = std::move(build);
       if (*found == nullptr) found = builds->Find(ref, stream->cancel_.token());
       MutexLock lock(&stream->mu_);
-      if (!found.ok()) return stream->FinishLocked(found.status());
+      if (!found.ok() || *found == nullptr) return stream->FinishLocked(found.status());
       build = *std::move(found);
       stream->reader_.emplace(build);
       stream->PumpLocked();

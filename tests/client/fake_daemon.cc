@@ -129,6 +129,9 @@ struct FakeDaemon::State {
       changed.SignalAll();
     }
     Pump(stream, pump.get());
+    control::BytesMessage late;
+    late.set_data(std::string(32 << 10, 'x'));
+    for (int i = 0; i < script.late_session_messages; ++i) stream->Write(late);
     MutexLock lock(&mu);
     owner->session_ended = true;
     changed.SignalAll();

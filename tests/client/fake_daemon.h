@@ -27,6 +27,7 @@ class FakeDaemon {
     std::vector<std::string> caps = {"exec.meta.base"};
     std::map<std::string, std::string> exporter_response;
     std::vector<moby::buildkit::v1::StatusResponse> progress;
+    int late_session_messages = 0;  // sent after the client has closed its half of the session
   };
 
   explicit FakeDaemon(Script script);

@@ -247,6 +247,14 @@ TEST_F(SolveTest, ProgressReachesTheSinkInOrder) {
   EXPECT_THAT(sink.seen, testing::ElementsAre("one", "line"));
 }
 
+// The end of the session's call is behind them.
+TEST_F(SolveTest, WhatTheDaemonSendsOnAClosedSessionHoldsNobodyUp) {
+  FakeDaemon::Script script;
+  script.late_session_messages = 20;
+  EXPECT_TRUE(Run(script, SolveOptions()).ok());
+  EXPECT_TRUE(daemon_->session_ended);
+}
+
 TEST_F(SolveTest, TheSessionAnswersHealthChecks) {
   FakeDaemon::Script script;
   script.build = [](const Channel& session) {

@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 
+#include <thread>
+
 #include "daemon/control/status_stream.h"
 #include "proto/status_details.h"
 #include "tests/daemon/control/control_fixture.h"
@@ -331,6 +333,35 @@ INSTANTIATE_TEST_SUITE_P(
     }),
     [](const auto& test) { return std::string(test.param.name); });
 
+TEST(BuildTableTest, NobodyWaitsForABuildThatWasRefused) {
+  BuildTable builds({absl::InfiniteDuration(), absl::InfiniteDuration()});
+  auto status = std::async(std::launch::async, [&] { return builds.Find("b1", CancelToken()); });
+  auto bridge =
+      std::async(std::launch::async, [&] { return builds.FindBridge("b1", CancelToken()); });
+  builds.Refused("b1");
+  const auto found = status.get();
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(*found, nullptr);
+  EXPECT_TRUE(absl::IsNotFound(bridge.get().status()));
+}
+
+TEST_F(SolveTest, ARefusedBuildHasNothingToTell) {
+  pbc::SolveRequest request = Request("b1");
+  request.add_entitlements("security.insecure");
+  EXPECT_TRUE(absl::IsPermissionDenied(StartSolve(request).get().first));
+  const Told told = ReadStatus("b1");
+  EXPECT_EQ(told.status, absl::OkStatus());
+  EXPECT_THAT(told.messages, testing::IsEmpty());
+  pbf::PongResponse pong;
+  EXPECT_TRUE(absl::IsNotFound(Call(&pbf::LLBBridge::Stub::Ping, "b1", {}, &pong)));
+  // The ref is not used up.
+  auto solve = StartSolve(Request("b1"));
+  while (builds_.Peek("b1") == nullptr) std::this_thread::yield();
+  AddRef("b1", "op");
+  EXPECT_EQ(Return("b1", pbf::Result()), absl::OkStatus());
+  EXPECT_EQ(solve.get().first, absl::OkStatus());
+}
+
 TEST_F(SolveTest, GrantedEntitlementsReachTheJob) {
   pbc::SolveRequest request = Request("b1");
   request.add_entitlements("network.host");
@@ -377,11 +408,16 @@ TEST_F(SolveTest, HistoryFollowsABuild) {
   grpc::ClientContext context;
   auto reader = control_stub_->ListenBuildHistory(&context, {});
   reader->WaitForInitialMetadata();
-  auto solve = StartSolve(Request("b1"));
+  pbc::SolveRequest request = Request("b1");
+  request.mutable_frontendattrs()->insert({"target", "x"});
+  request.mutable_frontendattrs()->insert({"cache-imports", R"([{"secret_access_key": "s"}])"});
+  auto solve = StartSolve(request);
   pbc::BuildHistoryEvent event;
   ASSERT_TRUE(reader->Read(&event));
   EXPECT_EQ(event.type(), pbc::STARTED);
   EXPECT_EQ(event.record().ref(), "b1");
+  EXPECT_EQ(event.record().frontendattrs().at("target"), "x");
+  EXPECT_FALSE(event.record().frontendattrs().contains("cache-imports"));
   EXPECT_FALSE(event.record().has_completedat());
   EXPECT_EQ(Return("b1", pbf::Result()), absl::OkStatus());
   ASSERT_TRUE(reader->Read(&event));
