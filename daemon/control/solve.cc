@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/attest/build_facts.h"
 #include "daemon/attest/provenance.h"
@@ -15,6 +16,7 @@
 #include "daemon/image/platform.h"
 #include "daemon/ops/ref_result.h"
 #include "daemon/policy/grant_devices.h"
+#include "daemon/session/session_exporter.h"
 #include "proto/buildkit/control.pb.h"
 #include "proto/buildkit/gateway.pb.h"
 #include "store/base/status_macros.h"
@@ -48,7 +50,6 @@ absl::Status RefuseUnsupported(const SolveRequest& request) {
   if (request.ref().empty()) return absl::InvalidArgumentError("solve without a ref");
   if (!request.frontend().empty() && request.definition().def_size() > 0)
     return absl::InvalidArgumentError("cannot solve with both Definition and Frontend specified");
-  if (request.enablesessionexporter()) return refuse("a session exporter");
   if (request.proxynetwork()) return refuse("proxy network mode");
   const int64_t version = request.compatibilityversion();
   if (version != 0 && version != 10 && version != 20 && version != 30)
@@ -77,7 +78,10 @@ std::vector<std::pair<std::string, Attrs>> WantedExporters(const SolveRequest& r
   if (wanted.empty() && !request.exporterdeprecated().empty())
     wanted.emplace_back(request.exporterdeprecated(), ToMap(request.exporterattrsdeprecated()));
   const auto epoch = request.frontendattrs().find(kEpochOption);
-  if (epoch != request.frontendattrs().end()) {
+  int64_t seconds = 0;
+  // What is no number is for the frontend, whose result then says the time.
+  if (epoch != request.frontendattrs().end() &&
+      (epoch->second.empty() || absl::SimpleAtoi(epoch->second, &seconds))) {
     for (auto& [type, attrs] : wanted) attrs.try_emplace(kEpochAttr, epoch->second);
   }
   return wanted;
@@ -176,6 +180,7 @@ class SolveRun {
     KILN_RETURN_IF_ERROR(AddSbom(cancel, &result));
     KILN_ASSIGN_OR_RETURN(ExportSource source, Evaluate(result, cancel));
     KILN_RETURN_IF_ERROR(AddProvenance(result, &source));
+    KILN_RETURN_IF_ERROR(AddSessionExporters(source, cancel));
     end->result_metadata = result.metadata;
     for (const auto& [key, value] : result.metadata)
       if (absl::StartsWith(key, "frontend.")) end->exporter_response[key] = value;
@@ -199,7 +204,10 @@ class SolveRun {
     KILN_ASSIGN_OR_RETURN(const Attrs cached,
                           caches_->Export(*build_.job, definitions, session_ids_, cancel));
     end->exporter_response.insert(cached.begin(), cached.end());
-    return absl::OkStatus();
+    if (!request_.enablesessionexporter()) return absl::OkStatus();
+    KILN_ASSIGN_OR_RETURN(const SessionPtr session,
+                          deps_.sessions->Get(request_.session(), cancel));
+    return FinalizeSessionExport(*session, end->exporter_response, cancel);
   }
 
  private:
@@ -307,6 +315,24 @@ class SolveRun {
     for (const ExportSource::Platform& platform : platforms) ids.push_back(platform.id);
     BridgeClient client(deps_.bridge_parts, build_.bridge, cancel);
     return AttachSbom(client, build_.frontend_attrs, ids, result);
+  }
+
+  // The client chooses further exporters when it knows what was built.
+  absl::Status AddSessionExporters(const ExportSource& source, const CancelToken& cancel) {
+    if (!request_.enablesessionexporter()) return absl::OkStatus();
+    KILN_ASSIGN_OR_RETURN(const SessionPtr session,
+                          deps_.sessions->Get(request_.session(), cancel));
+    std::vector<std::string> refs;
+    if (source.ref != nullptr) refs.push_back(source.ref->id());
+    for (const auto& [platform, ref] : source.refs)
+      if (ref != nullptr) refs.push_back(ref->id());
+    KILN_ASSIGN_OR_RETURN(const std::vector<SessionExporter> wanted,
+                          FindSessionExporters(*session, source.metadata, refs, cancel));
+    for (const SessionExporter& each : wanted) {
+      KILN_ASSIGN_OR_RETURN(auto exporter, deps_.exporters->Create(each.type, each.attrs));
+      exporters_.push_back(std::move(exporter));
+    }
+    return absl::OkStatus();
   }
 
   absl::StatusOr<ExportSource> Evaluate(const BridgeResult& result, const CancelToken& cancel) {

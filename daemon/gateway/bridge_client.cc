@@ -203,7 +203,6 @@ absl::StatusOr<FrontendClient::Image> BridgeClient::FetchImage(const ImageReques
 
 absl::StatusOr<FrontendClient::SourceFacts> BridgeClient::ResolveSource(
     absl::string_view source, const std::string& log_name) {
-  if (bridge_->options().judge == nullptr) return FetchSource(source, log_name);
   pb::SourceOp op;
   if (!op.ParseFromArray(source.data(), static_cast<int>(source.size())))
     return absl::InvalidArgumentError("malformed source");
@@ -212,14 +211,17 @@ absl::StatusOr<FrontendClient::SourceFacts> BridgeClient::ResolveSource(
   op.set_identifier(judged.identifier);
   op.clear_attrs();
   for (const auto& [key, value] : judged.attrs) (*op.mutable_attrs())[key] = value;
-  return FetchSource(op.SerializeAsString(), log_name);
+  KILN_ASSIGN_OR_RETURN(ResolvedSource resolved,
+                        FetchSource(op.SerializeAsString(), log_name, /*objects=*/true));
+  return std::move(resolved.facts);
 }
 
-absl::StatusOr<FrontendClient::SourceFacts> BridgeClient::FetchSource(absl::string_view source,
-                                                                      const std::string& log_name) {
-  const auto resolve = [&] { return parts_->resolve_source(*bridge_, source, cancel_); };
+absl::StatusOr<ResolvedSource> BridgeClient::FetchSource(absl::string_view source,
+                                                         const std::string& log_name,
+                                                         bool objects) {
+  const auto resolve = [&] { return parts_->resolve_source(*bridge_, source, objects, cancel_); };
   if (log_name.empty()) return resolve();
-  absl::StatusOr<SourceFacts> facts = absl::InternalError("not resolved");
+  absl::StatusOr<ResolvedSource> facts = absl::InternalError("not resolved");
   KILN_RETURN_IF_ERROR(bridge_->options().job->RunStep(absl::StrCat(log_name, "\n", source),
                                                        log_name, [&](solver::ProgressSink&) {
                                                          facts = resolve();

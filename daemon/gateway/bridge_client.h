@@ -60,7 +60,8 @@ class BridgeClient final : public FrontendClient {
   absl::Status JudgeSource(SourceRef* source, absl::string_view platform,
                            const std::vector<std::string>& policies);
   absl::StatusOr<Image> FetchImage(const ImageRequest& request);
-  absl::StatusOr<SourceFacts> FetchSource(absl::string_view source, const std::string& log_name);
+  absl::StatusOr<ResolvedSource> FetchSource(absl::string_view source, const std::string& log_name,
+                                             bool objects);
   // What NewContainer makes (wire.md 4.5). `request` is a serialized
   // moby.buildkit.v1.frontend.NewContainerRequest.
   absl::Status NewContainer(absl::string_view request);

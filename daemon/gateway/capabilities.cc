@@ -40,9 +40,7 @@ std::vector<absl::string_view> LlbCapabilitiesOffered() {
   const auto all = solver::LlbCapabilities();
   std::vector<absl::string_view> offered(all.begin(), all.end());
   // Accepted in definitions, but the control service has no part of its own for them yet.
-  const auto missing = [](absl::string_view id) {
-    return id == "exporter.session" || id == "exec.meta.network.proxy";
-  };
+  const auto missing = [](absl::string_view id) { return id == "exec.meta.network.proxy"; };
   offered.erase(std::remove_if(offered.begin(), offered.end(), missing), offered.end());
   // Nothing that a definition could ask for.
   offered.push_back("history.filter");

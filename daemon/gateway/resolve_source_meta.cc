@@ -64,24 +64,27 @@ absl::Status ResolveSourceMeta(BridgeClient& client, const pbf::ResolveSourceMet
     if (!request.image().noconfig()) response->mutable_image()->set_config(std::move(image.config));
     return absl::OkStatus();
   }
-  KILN_ASSIGN_OR_RETURN(const FrontendClient::SourceFacts facts,
-                        client.FetchSource(source.SerializeAsString(), request.logname()));
+  KILN_ASSIGN_OR_RETURN(const ResolvedSource resolved,
+                        client.FetchSource(source.SerializeAsString(), request.logname(),
+                                           request.git().returnobject()));
+  const FrontendClient::SourceFacts& facts = resolved.facts;
   source.set_identifier(facts.identifier);
   source.clear_attrs();
   for (const auto& [key, value] : facts.attrs) (*source.mutable_attrs())[key] = value;
   if (absl::StartsWith(facts.identifier, "git://")) {
-    if (request.git().returnobject())
-      return absl::UnimplementedError(
-          "reading the objects of a git commit is not supported by this daemon yet");
     response->mutable_git()->set_checksum(facts.checksum);
     response->mutable_git()->set_ref(facts.git_ref);
     response->mutable_git()->set_commitchecksum(facts.git_commit);
+    response->mutable_git()->set_commitobject(resolved.git_commit_object);
+    response->mutable_git()->set_tagobject(resolved.git_tag_object);
   } else if (absl::StartsWith(facts.identifier, "http")) {
     if (request.http().has_checksumrequest())
       return absl::UnimplementedError(
           "checksums of parts of a file are not supported by this daemon yet");
     response->mutable_http()->set_checksum(facts.checksum);
     response->mutable_http()->set_filename(facts.http_filename);
+    if (facts.changed_unix_seconds)
+      response->mutable_http()->mutable_lastmodified()->set_seconds(*facts.changed_unix_seconds);
   }
   return absl::OkStatus();
 }

@@ -10,27 +10,35 @@
 namespace kiln::daemon {
 
 SourceResolver MakeSourceResolver(std::vector<Source*> sources) {
-  using Facts = FrontendClient::SourceFacts;
-  return [sources = std::move(sources)](const Bridge& bridge, absl::string_view bytes,
-                                        const CancelToken& cancel) -> absl::StatusOr<Facts> {
+  return [sources = std::move(sources)](
+             const Bridge& bridge, absl::string_view bytes, bool objects,
+             const CancelToken& cancel) -> absl::StatusOr<ResolvedSource> {
     pb::SourceOp op;
     if (!op.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
       return absl::InvalidArgumentError("malformed source");
-    Facts facts;
+    ResolvedSource resolved;
+    FrontendClient::SourceFacts& facts = resolved.facts;
     facts.identifier = op.identifier();
     facts.attrs.insert(op.attrs().begin(), op.attrs().end());
     const size_t end = facts.identifier.find("://");
     if (end == std::string::npos)
       return absl::InvalidArgumentError(absl::StrCat("invalid source \"", facts.identifier, "\""));
     const absl::string_view scheme = absl::string_view(facts.identifier).substr(0, end);
-    if (scheme == "local") return facts;
+    if (scheme == "local") return resolved;
     for (Source* source : sources) {
       if (!source->Handles(scheme)) continue;
       KILN_ASSIGN_OR_RETURN(const auto instance, source->Resolve({facts.identifier, facts.attrs}));
       BridgeContext context(bridge, cancel);
       KILN_ASSIGN_OR_RETURN(const SourceKey key, instance->Key(context, 0));
       facts.checksum = key.pin;
-      return facts;
+      KILN_ASSIGN_OR_RETURN(SourceDetails details, instance->Details(context, objects));
+      facts.git_ref = std::move(details.git_ref);
+      facts.git_commit = std::move(details.git_commit);
+      facts.http_filename = std::move(details.filename);
+      if (details.changed) facts.changed_unix_seconds = absl::ToUnixSeconds(*details.changed);
+      resolved.git_commit_object = std::move(details.git_commit_object);
+      resolved.git_tag_object = std::move(details.git_tag_object);
+      return resolved;
     }
     return absl::UnimplementedError(
         absl::StrCat("resolving ", scheme, " sources is not supported by this daemon yet"));

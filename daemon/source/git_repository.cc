@@ -316,4 +316,25 @@ absl::Status CheckOutGit(const GitCommand& git, const GitSpec& spec, const GitRe
   return SetAllTimes(dir, seconds);
 }
 
+absl::StatusOr<std::string> ReadGitObject(const GitCommand& git, absl::string_view type,
+                                          const std::string& sha) {
+  return git.Run({"cat-file", std::string(type), sha});
+}
+
+// "committer NAME <MAIL> SECONDS ZONE", one of the lines before the first empty one.
+std::optional<absl::Time> CommitTime(absl::string_view commit_object) {
+  for (absl::string_view line : absl::StrSplit(commit_object, '\n')) {
+    if (line.empty()) break;
+    if (!absl::ConsumePrefix(&line, "committer ")) continue;
+    const size_t mail_end = line.rfind('>');
+    if (mail_end == absl::string_view::npos) break;
+    const std::vector<absl::string_view> words =
+        absl::StrSplit(line.substr(mail_end + 1), ' ', absl::SkipEmpty());
+    int64_t seconds = 0;
+    if (words.empty() || !absl::SimpleAtoi(words[0], &seconds)) break;
+    return absl::FromUnixSeconds(seconds);
+  }
+  return std::nullopt;
+}
+
 }  // namespace kiln::daemon

@@ -1,10 +1,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "daemon/source/git_command.h"
 #include "daemon/source/git_spec.h"
 #include "store/ref_store.h"
@@ -28,6 +31,13 @@ absl::StatusOr<GitResolved> ResolveGitRef(const GitCommand& git, const GitSpec& 
 // the name that checkouts use. kAborted when only a fresh repository can help: a tag was moved, or
 // a branch took the name of a folder of branches.
 absl::Status FetchGit(const GitCommand& git, const GitSpec& spec, const GitResolved& resolved);
+
+// A commit or tag as git keeps it (git-cat-file), out of the repository. kNotFound.
+absl::StatusOr<std::string> ReadGitObject(const GitCommand& git, absl::string_view type,
+                                          const std::string& sha);
+
+// When the commit was made, by its object; nullopt when that does not say.
+std::optional<absl::Time> CommitTime(absl::string_view commit_object);
 
 // Fills the empty directory `dir` from the repository.
 absl::Status CheckOutGit(const GitCommand& git, const GitSpec& spec, const GitResolved& resolved,

@@ -72,6 +72,7 @@ class GitInstance : public SourceInstance {
 
   absl::StatusOr<SourceKey> Key(solver::OpContext& context, int index) override;
   absl::StatusOr<store::RefPtr> Snapshot(solver::OpContext& context) override;
+  absl::StatusOr<SourceDetails> Details(solver::OpContext& context, bool objects) override;
 
  private:
   absl::StatusOr<GitResolved> ResolveOnce(solver::OpContext& context);
@@ -155,6 +156,26 @@ absl::StatusOr<SourceKey> GitInstance::Key(solver::OpContext& context, int /*ind
   key.key = KeyOf(resolved);
   key.pin = resolved.object;
   return key;
+}
+
+absl::StatusOr<SourceDetails> GitInstance::Details(solver::OpContext& context, bool objects) {
+  KILN_ASSIGN_OR_RETURN(const GitResolved resolved, ResolveOnce(context));
+  SourceDetails details;
+  details.git_ref = resolved.ref;
+  details.git_commit = resolved.commit();
+  if (!objects) return details;
+  KILN_ASSIGN_OR_RETURN(const auto remote_lock,
+                        locks_->Acquire(absl::StrCat("remote ", spec_.remote), context.cancel()));
+  KILN_ASSIGN_OR_RETURN(PreparedGit git, Prepare(context));
+  KILN_ASSIGN_OR_RETURN(const auto repository, Fetch(git.command, resolved));
+  KILN_ASSIGN_OR_RETURN(details.git_commit_object,
+                        ReadGitObject(git.command, "commit", resolved.commit()));
+  if (!resolved.peeled.empty()) {
+    KILN_ASSIGN_OR_RETURN(details.git_tag_object,
+                          ReadGitObject(git.command, "tag", resolved.object));
+  }
+  details.changed = CommitTime(details.git_commit_object);
+  return details;
 }
 
 // ---- what git needs ----

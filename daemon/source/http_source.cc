@@ -138,6 +138,7 @@ class HttpInstance : public SourceInstance {
 
   absl::StatusOr<SourceKey> Key(solver::OpContext& context, int index) override;
   absl::StatusOr<store::RefPtr> Snapshot(solver::OpContext& context) override;
+  absl::StatusOr<SourceDetails> Details(solver::OpContext& context, bool objects) override;
 
  private:
   // An earlier download that is still there.
@@ -178,6 +179,14 @@ class HttpInstance : public SourceInstance {
   std::optional<Resolved> resolved_ ABSL_GUARDED_BY(mu_);
   store::RefPtr ref_ ABSL_GUARDED_BY(mu_);  // keeps the download until it is used
 };
+
+absl::StatusOr<SourceDetails> HttpInstance::Details(solver::OpContext& context, bool /*objects*/) {
+  KILN_ASSIGN_OR_RETURN(const Resolved resolved, ResolveOnce(context));
+  SourceDetails details;
+  details.filename = resolved.filename;
+  details.changed = ParseHttpDate(resolved.last_modified);
+  return details;
+}
 
 // ---- key ----
 

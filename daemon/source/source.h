@@ -2,10 +2,12 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "daemon/image/platform.h"
 #include "solver/op.h"
 #include "store/ref_store.h"
@@ -30,6 +32,15 @@ struct SourceKey {
   bool done = true;
 };
 
+// What can be told of a source beside its key, without delivering it. Empty: not known, or not of
+// this kind of source.
+struct SourceDetails {
+  std::string git_ref, git_commit;                     // the full name; the commit it leads to
+  std::string git_commit_object, git_tag_object = {};  // as git keeps them, when asked for
+  std::string filename = {};                           // http
+  std::optional<absl::Time> changed = {};              // time of the commit, or Last-Modified
+};
+
 // One source of one vertex. What Key() resolved is remembered, so that Snapshot() delivers exactly
 // that content even if the remote moved meanwhile. Thread-safe; blocking; honours
 // context.cancel() at every wait.
@@ -39,6 +50,10 @@ class SourceInstance {
   virtual absl::StatusOr<SourceKey> Key(solver::OpContext& context, int index) = 0;
   // May be called without Key() when the solver found the key by other means.
   virtual absl::StatusOr<store::RefPtr> Snapshot(solver::OpContext& context) = 0;
+  // `objects`: those of git, too, and the time of the commit; they may have to be fetched.
+  virtual absl::StatusOr<SourceDetails> Details(solver::OpContext& /*context*/, bool /*objects*/) {
+    return SourceDetails();
+  }
   // True when the session that is asked decides what it is (solver::Op::PerSession).
   virtual bool PerSession() const { return false; }
 };

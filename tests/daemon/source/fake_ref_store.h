@@ -179,6 +179,15 @@ class FakeRefStore : public store::RefStore {
     auto data = ReadFileToString(absl::StrCat(Dir(ref), "/", path));
     return data.ok() ? *data : data.status().ToString();
   }
+  // As a prune of what nobody holds.
+  void DropAll() {
+    MutexLock lock(&mu_);
+    for (auto record = records_.begin(); record != records_.end();) {
+      const bool held = record->second->open || !record->second->sealed.expired();
+      if (!held) (void)fsutil::RemoveTree(AT_FDCWD, record->second->dir);
+      record = held ? std::next(record) : records_.erase(record);
+    }
+  }
   size_t live() {
     MutexLock lock(&mu_);
     return records_.size();

@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/source/git_command.h"
+#include "daemon/source/git_repository.h"
 #include "daemon/source/git_spec.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -136,6 +137,43 @@ TEST_F(GitSourceTest, BranchTagAnnotatedTagAndCommit) {
   EXPECT_EQ(instance->Key(job_, 0)->key, first);
   EXPECT_EQ(server_.connections(), before);  // a commit needs no question
   EXPECT_EQ(FakeRefStore::Read(*instance->Snapshot(job_), "f"), "one");
+}
+
+TEST_F(GitSourceTest, DetailsTellTheCommitAndItsTime) {
+  const std::string sha = Commit("f", "one");
+  Git("repo", {"tag", "-a", "heavy", "-m", "t"});
+  auto plain = Make()->Details(job_, /*objects=*/false);
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ(plain->git_ref, "refs/heads/main");
+  EXPECT_EQ(plain->git_commit, sha);
+  EXPECT_EQ(plain->git_commit_object, "");
+  EXPECT_FALSE(plain->changed.has_value());
+  auto tagged = Make("#heavy");
+  auto whole = tagged->Details(job_, /*objects=*/true);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_EQ(whole->git_ref, "refs/tags/heavy");
+  EXPECT_EQ(whole->git_commit, sha);
+  EXPECT_EQ(whole->changed, absl::FromUnixSeconds(1600000000));
+  EXPECT_THAT(whole->git_commit_object, HasSubstr("committer c <c@d> 1600000000 +0000\n"));
+  EXPECT_THAT(whole->git_tag_object, HasSubstr("tag heavy\n"));
+  auto by_commit = Make("#" + sha)->Details(job_, /*objects=*/true);
+  ASSERT_TRUE(by_commit.ok()) << by_commit.status();
+  EXPECT_EQ(by_commit->changed, whole->changed);
+  EXPECT_EQ(by_commit->git_tag_object, "");
+  EXPECT_TRUE(tagged->Snapshot(job_).ok());
+}
+
+TEST(GitCommitTimeTest, IsThatOfTheCommitter) {
+  const std::vector<std::pair<const char*, std::optional<absl::Time>>> cases = {
+      {"tree x\nauthor a <b> 5 +0000\ncommitter c > <d> 7 -0300\n\ntext", absl::FromUnixSeconds(7)},
+      {"committer c <d> -7 +0000", absl::FromUnixSeconds(-7)},
+      {"tree x\n\ncommitter c <d> 7 +0000", std::nullopt},
+      {"committer c <d>", std::nullopt},
+      {"committer c <d> soon", std::nullopt},
+      {"committer 7", std::nullopt},
+      {"", std::nullopt},
+  };
+  for (const auto& [text, want] : cases) EXPECT_EQ(CommitTime(text), want) << text;
 }
 
 TEST_F(GitSourceTest, CommitThatNoNamePointsTo) {

@@ -76,6 +76,46 @@ TEST_F(HttpSourceTest, DownloadsOneFile) {
   EXPECT_EQ(server.requests()[0].headers.at("user-agent"), "kiln/test");
 }
 
+TEST_F(HttpSourceTest, DetailsTellTheNameAndTheTime) {
+  std::vector<std::string> headers = {std::string("Last-Modified: ") + kDate};
+  Server server([&](const TestHttpRequest&) { return Server::Answer("200 OK", headers, "x"); });
+  auto job = NewJob();
+  auto details = Make(server.Url("/dir/file.txt"))->Details(*job, true);
+  ASSERT_TRUE(details.ok()) << details.status();
+  EXPECT_EQ(details->filename, "file.txt");
+  EXPECT_EQ(details->changed, absl::FromUnixSeconds(784111777));
+  headers.clear();
+  details = Make(server.Url("/other"))->Details(*job, true);
+  ASSERT_TRUE(details.ok()) << details.status();
+  EXPECT_FALSE(details->changed.has_value());
+}
+
+TEST_F(HttpSourceTest, Llb6_60_ABodyThatWasPrunedIsFetchedAndVerified) {
+  std::string body = "first";
+  Server server([&](const TestHttpRequest&) { return Server::Answer("200 OK", {}, body); });
+  auto job = NewJob();
+  const auto pruned_after_key = [&] {
+    // The key of another vertex of the job, which nobody holds any more.
+    auto key = Make(server.Url("/f"))->Key(*job, 0);
+    EXPECT_TRUE(key.ok()) << key.status();
+    refs_.DropAll();
+    auto instance = Make(server.Url("/f"));
+    EXPECT_EQ(instance->Key(*job, 0)->pin, Digest::Of("first").ToString());
+    return instance;
+  };
+  auto ref = pruned_after_key()->Snapshot(*job);
+  ASSERT_TRUE(ref.ok()) << ref.status();
+  EXPECT_EQ(FakeRefStore::Read(*ref, "f"), "first");
+  EXPECT_EQ(server.requests().size(), 2u);
+  // Another body than the key's is refused.
+  ref = absl::NotFoundError("dropped");
+  auto instance = pruned_after_key();
+  body = "second";
+  EXPECT_THAT(std::string(instance->Snapshot(*job).status().message()),
+              HasSubstr(Digest::Of("second").ToString() +
+                        " (expected: " + Digest::Of("first").ToString() + ")"));
+}
+
 TEST_F(HttpSourceTest, ShapeFromAttributes) {
   Server server([](const TestHttpRequest&) { return Server::Answer("200 OK", {}, "x"); });
   auto job = NewJob();
