@@ -443,6 +443,13 @@ absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const Can
   deps.history->Ended(build, end);
   deps.builds->End(build, end);
   deps.timers->PostAfter(deps.keep_ended, [builds = deps.builds, build] { builds->Remove(build); });
+  // To a client, UNAVAILABLE means that this daemon cannot be reached, not some registry.
+  if (absl::IsUnavailable(end.status)) {
+    absl::Status told = absl::UnknownError(end.status.message());
+    end.status.ForEachPayload(
+        [&](absl::string_view url, const absl::Cord& detail) { told.SetPayload(url, detail); });
+    return told;
+  }
   KILN_RETURN_IF_ERROR(end.status);
   for (auto& [key, value] : end.exporter_response)
     (*response->mutable_exporterresponse())[key] = std::move(value);

@@ -345,6 +345,22 @@ TEST(BuildTableTest, NobodyWaitsForABuildThatWasRefused) {
   EXPECT_TRUE(absl::IsNotFound(bridge.get().status()));
 }
 
+TEST_F(SolveTest, ARegistryOutOfReachIsNotADaemonOutOfReach) {
+  solver_.build = [](const std::string&, const CancelToken&) -> absl::StatusOr<solver::ResultPtr> {
+    absl::Status status = absl::UnavailableError("registry.test: connection refused");
+    AddExitDetail(1, &status);
+    return status;
+  };
+  auto solve = StartSolve(Request("b1"));
+  pbf::Result result;
+  result.mutable_ref()->set_id(AddRef("b1", "op"));
+  EXPECT_EQ(Return("b1", result), absl::OkStatus());
+  const absl::Status status = solve.get().first;
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnknown);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("registry.test: connection refused"));
+  EXPECT_EQ(Details(status).size(), 1u) << status;
+}
+
 TEST_F(SolveTest, ARefusedBuildHasNothingToTell) {
   pbc::SolveRequest request = Request("b1");
   request.add_entitlements("security.insecure");
