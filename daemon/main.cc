@@ -1,4 +1,5 @@
 // kilnd: reads what it was told, starts the daemon, waits for a signal.
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/grpc.h>
 #include <malloc.h>
 #include <signal.h>
@@ -33,6 +34,11 @@ void SetUpLog(const Config& config) {
   if (level.empty()) level = config.debug ? "debug" : "info";
   if (level == "warn") level = "warning";
   spdlog::set_level(spdlog::level::from_str(level));
+  // It says of every text from a client that it is no UTF-8: theirs to fix, not ours to log.
+  google::protobuf::SetLogHandler(
+      [](google::protobuf::LogLevel, const char*, int, const std::string& text) {
+        spdlog::debug("protobuf: {}", text);
+      });
 }
 
 void SetUpProcess() {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -62,7 +63,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string canary = std::string(name) + "/canary";
     auto file = kiln::OpenFile(canary, 02 | 0100, 0600);
     if (!file.ok()) std::abort();
-    return std::string(name);
+    static std::string made;
+    made = name;
+    std::atexit([] { std::filesystem::remove_all(made); });
+    return made;
   }();
   const absl::string_view bytes(reinterpret_cast<const char*>(data), size);
   Unpack(bytes, base, true);
