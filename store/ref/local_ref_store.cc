@@ -147,7 +147,7 @@ absl::StatusOr<std::unique_ptr<MutableRef>> LocalRefStore::Reopen(absl::string_v
   {
     MutexLock lock(&mu_);
     for (;;) {
-      KILN_ASSIGN_OR_RETURN(node, LoadLocked(id));
+      KILN_ASSIGN_OR_RETURN(node, LoadLocked(std::string(id)));
       if (!node->record->is_mutable)
         return absl::FailedPreconditionError(absl::StrCat("ref ", id, " is immutable"));
       if (node->writer) return locked();

@@ -144,8 +144,9 @@ class LocalRefStore final : public RefStore {
   // --- The table of records (table.cc)
   // Reads a record and makes sure that its files exist; a broken one is dropped with its children.
   absl::StatusOr<RefRecord> ReadRecord(absl::string_view id);
-  // The record, in memory or loaded, with no change to its row under way. Gives up mu_ meanwhile.
-  absl::StatusOr<NodePtr> LoadLocked(absl::string_view id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The record, in memory or loaded, with no change to its row under way. Gives up mu_ meanwhile,
+  // so the id is its own: that of a twin stands in a record that may be replaced.
+  absl::StatusOr<NodePtr> LoadLocked(std::string id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<RecordPtr> Peek(absl::string_view id);
   // Changes the record, and its row when it has one; `edit` may add rows of its own.
   absl::Status Update(const NodePtr& node, const std::function<void(RefRecord&, Batch&)>& edit);

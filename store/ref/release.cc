@@ -147,7 +147,7 @@ absl::StatusOr<LocalRefStore::Removal> LocalRefStore::Remove(absl::string_view i
   {
     MutexLock lock(&mu_);
     for (;;) {
-      KILN_ASSIGN_OR_RETURN(node, LoadLocked(id));
+      KILN_ASSIGN_OR_RETURN(node, LoadLocked(std::string(id)));
       twin = nullptr;
       if (node->record->twin.empty()) break;
       absl::StatusOr<NodePtr> loaded = LoadLocked(node->record->twin);

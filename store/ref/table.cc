@@ -43,7 +43,7 @@ absl::StatusOr<LocalRefStore::RefRecord> LocalRefStore::ReadRecord(absl::string_
   return record;
 }
 
-absl::StatusOr<LocalRefStore::NodePtr> LocalRefStore::LoadLocked(absl::string_view id) {
+absl::StatusOr<LocalRefStore::NodePtr> LocalRefStore::LoadLocked(std::string id) {
   for (;;) {
     auto found = nodes_.find(id);
     if (found != nodes_.end()) {
@@ -51,7 +51,7 @@ absl::StatusOr<LocalRefStore::NodePtr> LocalRefStore::LoadLocked(absl::string_vi
       changed_.Wait(&mu_);
       continue;
     }
-    NodePtr node = std::make_shared<Node>(std::string(id));
+    NodePtr node = std::make_shared<Node>(id);
     node->busy = true;
     nodes_.emplace(node->id, node);
     mu_.Unlock();
@@ -72,7 +72,7 @@ absl::StatusOr<LocalRefStore::NodePtr> LocalRefStore::LoadLocked(absl::string_vi
 
 absl::StatusOr<LocalRefStore::RecordPtr> LocalRefStore::Peek(absl::string_view id) {
   MutexLock lock(&mu_);
-  KILN_ASSIGN_OR_RETURN(const NodePtr node, LoadLocked(id));
+  KILN_ASSIGN_OR_RETURN(const NodePtr node, LoadLocked(std::string(id)));
   return node->record;
 }
 
@@ -84,7 +84,7 @@ RefPtr LocalRefStore::HandleLocked(const NodePtr& node) {
 
 absl::StatusOr<RefPtr> LocalRefStore::Get(absl::string_view id) {
   MutexLock lock(&mu_);
-  KILN_ASSIGN_OR_RETURN(const NodePtr node, LoadLocked(id));
+  KILN_ASSIGN_OR_RETURN(const NodePtr node, LoadLocked(std::string(id)));
   if (node->record->is_mutable)
     return absl::FailedPreconditionError(absl::StrCat("ref ", id, " is mutable"));
   return HandleLocked(node);
@@ -211,7 +211,7 @@ absl::Status LocalRefStore::SetIndexKey(absl::string_view id, absl::string_view 
   NodePtr node;
   {
     MutexLock lock(&mu_);
-    KILN_ASSIGN_OR_RETURN(node, LoadLocked(id));
+    KILN_ASSIGN_OR_RETURN(node, LoadLocked(std::string(id)));
   }
   return Update(node, [&](RefRecord& record, Batch& batch) {
     auto& keys = record.index_keys;
@@ -225,7 +225,7 @@ absl::Status LocalRefStore::SetValue(absl::string_view id, const std::string& na
   NodePtr node;
   {
     MutexLock lock(&mu_);
-    KILN_ASSIGN_OR_RETURN(node, LoadLocked(id));
+    KILN_ASSIGN_OR_RETURN(node, LoadLocked(std::string(id)));
   }
   return Update(node, [&](RefRecord& record, Batch&) { record.values[name] = std::string(value); });
 }
@@ -242,7 +242,7 @@ absl::Status LocalRefStore::SetRetained(absl::string_view id) {
   NodePtr node;
   {
     MutexLock lock(&mu_);
-    KILN_ASSIGN_OR_RETURN(node, LoadLocked(id));
+    KILN_ASSIGN_OR_RETURN(node, LoadLocked(std::string(id)));
     if (node->record->retained && node->persisted) return absl::OkStatus();
   }
   return Update(node, [&](RefRecord& record, Batch& batch) {
