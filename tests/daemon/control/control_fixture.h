@@ -179,6 +179,15 @@ class ControlFixture : public testing::Test {
     return response.result().ref().id();
   }
 
+  // Every definition builds, and is kept in `built_`.
+  void RecordBuilds() {
+    solver_.build = [this](const std::string& definition, const CancelToken&) {
+      MutexLock lock(&mu_);
+      built_.push_back(definition);
+      return MakeResult(std::make_shared<FolderRef>(dir_.path()));
+    };
+  }
+
   static std::unique_ptr<store::Database> OpenDatabase(const store::Root& root) {
     store::DatabaseOptions options;
     options.path = root.index_dir();
@@ -188,6 +197,8 @@ class ControlFixture : public testing::Test {
     return database;
   }
 
+  Mutex mu_;
+  std::vector<std::string> built_ ABSL_GUARDED_BY(mu_);
   TempDir dir_;
   std::unique_ptr<store::Root> root_ = *store::Root::Open(dir_.File("root"));
   std::unique_ptr<store::Database> database_ = OpenDatabase(*root_);

@@ -20,11 +20,7 @@ std::string Definition(const std::string& op) {
 class FrontendSolveTest : public ControlFixture {
  protected:
   FrontendSolveTest() {
-    solver_.build = [this](const std::string& definition, const CancelToken&) {
-      MutexLock lock(&mu_);
-      built_.push_back(definition);
-      return MakeResult(std::make_shared<FolderRef>(dir_.path()));
-    };
+    RecordBuilds();
     AddFrontend("one", [](FrontendClient& client) -> absl::StatusOr<BridgeResult> {
       FrontendClient::Solve solve;
       solve.definition = Definition(client.opts().at("op"));
@@ -77,8 +73,6 @@ class FrontendSolveTest : public ControlFixture {
   }
 
   absl::Notification waiting_;
-  Mutex mu_;
-  std::vector<std::string> built_ ABSL_GUARDED_BY(mu_);
 };
 
 TEST_F(FrontendSolveTest, BuildsAndExportsWhatTheFrontendMade) {

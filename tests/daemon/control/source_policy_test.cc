@@ -61,11 +61,7 @@ class Verifier : public pbv::PolicyVerifier::Service {
 class SourcePolicySolveTest : public ControlFixture {
  protected:
   SourcePolicySolveTest() {
-    solver_.build = [this](const std::string& definition, const CancelToken&) {
-      MutexLock lock(&mu_);
-      built_.push_back(definition);
-      return MakeResult(std::make_shared<FolderRef>(dir_.path()));
-    };
+    RecordBuilds();
     AddFrontend("one", [](FrontendClient& client) -> absl::StatusOr<BridgeResult> {
       FrontendClient::Solve solve;
       solve.definition = ImageDefinition(client.opts().at("image"));
@@ -98,9 +94,6 @@ class SourcePolicySolveTest : public ControlFixture {
     return request;
   }
   absl::Status Run(const pbc::SolveRequest& request) { return StartSolve(request).get().first; }
-
-  Mutex mu_;
-  std::vector<std::string> built_ ABSL_GUARDED_BY(mu_);
 };
 
 TEST_F(SourcePolicySolveTest, RulesOfTheRequest) {
