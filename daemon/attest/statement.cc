@@ -10,9 +10,9 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "daemon/image/raw_json.h"
-#include "daemon/session/call_metadata.h"
 #include "proto/go_json.h"
 #include "store/base/fd.h"
+#include "store/base/query_escape.h"
 #include "store/base/status_macros.h"
 #include "store/tree.h"
 

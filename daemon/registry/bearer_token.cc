@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
-#include "daemon/session/call_metadata.h"
+#include "store/base/query_escape.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {

@@ -6,6 +6,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "store/base/query_escape.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
@@ -28,23 +29,6 @@ bool IsPlain(absl::string_view value) {
 }
 
 }  // namespace
-
-std::string QueryEscape(absl::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.' || c == '~') {
-      out.push_back(c);
-    } else if (c == ' ') {
-      out.push_back('+');
-    } else {
-      constexpr char kHex[] = "0123456789ABCDEF";
-      out.push_back('%');
-      out.push_back(kHex[static_cast<uint8_t>(c) >> 4]);
-      out.push_back(kHex[static_cast<uint8_t>(c) & 15]);
-    }
-  }
-  return out;
-}
 
 absl::Status CallMetadata::Add(absl::string_view key, absl::string_view value) {
   const std::string name = absl::AsciiStrToLower(key);

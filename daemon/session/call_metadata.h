@@ -33,7 +33,4 @@ class CallMetadata {
   size_t bytes_ = 0;  // as HTTP/2 counts a header list: names, values, 32 for each
 };
 
-// Go's url.QueryEscape: letters, digits and "-_.~" stay, a space becomes '+', the rest %XX.
-std::string QueryEscape(absl::string_view text);
-
 }  // namespace kiln::daemon

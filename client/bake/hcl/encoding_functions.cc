@@ -5,12 +5,12 @@
 #include <array>
 #include <cstdlib>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/bake/hcl/functions.h"
+#include "store/base/query_escape.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::client::hcl {
@@ -54,18 +54,7 @@ absl::StatusOr<Value> HashOf(const List& arguments) {
 
 absl::StatusOr<Value> UrlEncode(const List& arguments) {
   KILN_ASSIGN_OR_RETURN(const std::string text, arguments[0].ToString());
-  std::string out;
-  for (const char c : text) {
-    if (absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.' || c == '~') {
-      out.push_back(c);
-    } else if (c == ' ') {
-      out.push_back('+');
-    } else {
-      absl::StrAppend(&out, "%",
-                      absl::AsciiStrToUpper(absl::BytesToHexString(absl::string_view(&c, 1))));
-    }
-  }
-  return Value(std::move(out));
+  return Value(QueryEscape(text));
 }
 
 absl::StatusOr<Value> UuidV4(const List&) {
