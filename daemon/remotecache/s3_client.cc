@@ -111,14 +111,26 @@ absl::StatusOr<RetryingHttp::Answer> S3Client::Send(const Call& call, const Canc
   // Some operations answer 200 first and fail then.
   const bool failed_late = status == 200 && absl::StrContains(answer.body, "<Error>");
   if (status >= 200 && status < 300 && !failed_late) return answer;
-  const std::string& text = failed_late ? answer.body : answer.response.error_body;
-  return ServiceError(Sign({call.method, call.key}), answer.response, XmlErrorText(text));
+  return Failure(call, answer.response, failed_late ? answer.body : answer.response.error_body);
+}
+
+absl::Status S3Client::Failure(const Call& call, const HttpResponse& response,
+                               absl::string_view body) const {
+  const absl::Status status =
+      ServiceError(Sign({call.method, call.key}), response, XmlErrorText(body));
+  // That there is no place for objects is not that there is no object.
+  if (XmlText(body, "Code") == "NoSuchBucket")
+    return absl::FailedPreconditionError(status.message());
+  return status;
 }
 
 absl::StatusOr<std::optional<S3Client::Object>> S3Client::Head(const std::string& key,
                                                                const CancelToken& cancel) {
   const absl::StatusOr<RetryingHttp::Answer> answer = Send({"HEAD", key}, cancel);
   if (absl::IsNotFound(answer.status())) return std::nullopt;
+  // An answer to HEAD cannot say why; the same to GET does.
+  if (absl::IsPermissionDenied(answer.status()) || absl::IsFailedPrecondition(answer.status()))
+    KILN_RETURN_IF_ERROR(Send({"GET", key, {}, {{"Range", "bytes=0-0"}}}, cancel).status());
   KILN_RETURN_IF_ERROR(answer.status());
   Object object;
   if (!absl::SimpleAtoi(answer->response.Header("content-length"), &object.size_bytes))
@@ -139,7 +151,7 @@ absl::Status S3Client::Get(const std::string& key, const CancelToken& cancel,
                             },
                             cancel, sink));
   if (response.status == 200 || response.status == 206) return absl::OkStatus();
-  return ServiceError(Sign(call), response, XmlErrorText(response.error_body));
+  return Failure(call, response, response.error_body);
 }
 
 absl::Status S3Client::PutPart(const std::string& key, const Pairs& query,

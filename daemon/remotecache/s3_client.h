@@ -49,9 +49,10 @@ class S3Client {
     int64_t size_bytes = 0;
     absl::Time modified;
   };
-  // nullopt: there is none.
+  // nullopt: there is none, or no bucket.
   absl::StatusOr<std::optional<Object>> Head(const std::string& key, const CancelToken& cancel);
-  // The object's bytes; kNotFound. Continued where the connection breaks.
+  // The object's bytes; kNotFound, kFailedPrecondition for no bucket. Continued where the
+  // connection breaks.
   absl::Status Get(const std::string& key, const CancelToken& cancel,
                    const std::function<absl::Status(absl::string_view)>& sink);
   absl::Status Put(const std::string& key, const CacheObject& object, const CancelToken& cancel);
@@ -69,6 +70,9 @@ class S3Client {
   explicit S3Client(S3Options options);
 
   HttpRequest Sign(const Call& call, const Pairs& more_headers = {}) const;
+  // What an answer other than success means; kFailedPrecondition for a bucket that is not there.
+  absl::Status Failure(const Call& call, const HttpResponse& response,
+                       absl::string_view body) const;
   // The body of a success, else an error.
   absl::StatusOr<RetryingHttp::Answer> Send(const Call& call, const CancelToken& cancel);
   absl::Status PutPart(const std::string& key, const Pairs& query, const CacheObject& object,

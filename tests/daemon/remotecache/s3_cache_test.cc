@@ -92,6 +92,12 @@ TEST_F(S3CacheTest, ConfigsUnderAllNamesAreReadByTheFirst) {
   EXPECT_EQ(objects->GetConfigs(1, {}).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
+TEST_F(S3CacheTest, NoBucketIsNotAnEmptyOne) {
+  const absl::Status status = Open({{"bucket", "nowhere"}})->GetConfigs(100, {}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("NoSuchBucket"));
+}
+
 TEST_F(S3CacheTest, C16_NoChecksumsAndNoCopyBeforeItIsTime) {
   const auto objects = Open();
   const std::string small = "small", large(3500, 'x');
