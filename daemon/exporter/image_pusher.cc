@@ -14,7 +14,6 @@ namespace kiln::daemon {
 namespace {
 
 constexpr size_t kBlobsAtOnce = 4;  // for each registry, as its client allows
-constexpr size_t kMaxRemembered = 16384;
 
 bool HasTagOrDigest(absl::string_view name) {
   if (const size_t slash = name.rfind('/'); slash != absl::string_view::npos)
@@ -35,28 +34,25 @@ Registry::BlobReader ReaderOf(store::BlobStore* blobs, const Digest& digest) {
 
 }  // namespace
 
-std::string ImagePusher::MountFrom(const store::LayerBlob& layer, const Reference& target) {
+std::string ImagePusher::MountFrom(const store::LayerBlob& layer, const Reference& target) const {
   absl::string_view origin = layer.origin;
   if (absl::ConsumePrefix(&origin, absl::StrCat(target.domain, "/")) && origin != target.path)
     return std::string(origin);
-  MutexLock lock(&mu_);
-  const auto found = pushed_.find({layer.descriptor.digest, target.domain});
-  return found == pushed_.end() || found->second == target.path ? "" : found->second;
-}
-
-void ImagePusher::Remember(const Digest& digest, const Reference& target) {
-  MutexLock lock(&mu_);
-  if (pushed_.size() >= kMaxRemembered) pushed_.clear();
-  pushed_[{digest, target.domain}] = target.path;
+  return seen_.OtherPath(layer.descriptor.digest, target);
 }
 
 absl::Status ImagePusher::Push(const WrittenImage& image, const PushRequest& request,
                                const BlobLease& lease) {
-  return Annotate(PushAll(image, request, lease), absl::StrCat("failed to push ", request.name));
+  bool trusted = false;
+  absl::Status status = PushAll(image, request, lease, Trust::kSeen, &trusted);
+  // Registries have many ways to say that a blob is missing, or that a tag is there already.
+  if (!status.ok() && trusted && !request.call.cancel.Cancelled())
+    status = PushAll(image, request, lease, Trust::kNothing, &trusted);
+  return Annotate(status, absl::StrCat("failed to push ", request.name));
 }
 
 absl::Status ImagePusher::PushAll(const WrittenImage& image, const PushRequest& request,
-                                  const BlobLease& lease) {
+                                  const BlobLease& lease, Trust trust, bool* trusted) {
   if (request.by_digest && HasTagOrDigest(request.name))
     return absl::InvalidArgumentError(
         absl::StrCat("can't push tagged ref ", request.name, " by digest"));
@@ -78,12 +74,21 @@ absl::Status ImagePusher::PushAll(const WrittenImage& image, const PushRequest& 
     sent[i] = bytes;
     if (request.progress != nullptr) request.progress(all_sent, total);
   };
+  const auto is_there = [&](const Digest& digest) {
+    return trust == Trust::kSeen && seen_.IsFresh(digest, target);
+  };
+  std::atomic<bool> left_out = false;
   const auto push = [&](size_t i) -> absl::Status {
     const store::LayerBlob& blob = blobs[i];
     const Digest& digest = blob.descriptor.digest;
     KILN_ASSIGN_OR_RETURN(const NamedLocks::Hold turn,
                           locks_.Acquire(absl::StrCat(target.Repository(), "@", digest.ToString()),
                                          request.call.cancel));
+    if (is_there(digest)) {
+      left_out = true;
+      tell(i, blob.descriptor.size_bytes);
+      return absl::OkStatus();
+    }
     const auto open = [&]() -> absl::StatusOr<Registry::BlobReader> {
       if (!blob.origin.empty())
         KILN_RETURN_IF_ERROR(writer_->layers()->Ensure(blob, lease.name(), request.call.cancel));
@@ -94,19 +99,22 @@ absl::Status ImagePusher::PushAll(const WrittenImage& image, const PushRequest& 
                                         request.call, open,
                                         [&tell, i](int64_t bytes) { tell(i, bytes); })
                              .status());
-    Remember(digest, target);
+    seen_.Add(digest, target);
     tell(i, blob.descriptor.size_bytes);
     return absl::OkStatus();
   };
   KILN_RETURN_IF_ERROR(RunParallel(blobs.size(), kBlobsAtOnce, push));
+  *trusted = left_out;
 
+  // Those of an index go as well, known or not: only their answers say whether the blobs are there.
+  const auto put = left_out ? Registry::PutManifest::kAtOnce : Registry::PutManifest::kUnlessThere;
   for (size_t i = 0; i < image.manifests.size(); ++i) {
     const store::Descriptor& manifest = image.manifests[i];
     const bool root = i + 1 == image.manifests.size();
     KILN_ASSIGN_OR_RETURN(const std::string bytes,
                           ReadSmallBlob(*writer_->blobs(), manifest.digest));
     KILN_RETURN_IF_ERROR(registry_->PushManifest(target, manifest, bytes,
-                                                 /*by_digest=*/!root || request.by_digest,
+                                                 /*by_digest=*/!root || request.by_digest, put,
                                                  request.call));
   }
   return absl::OkStatus();

@@ -1,17 +1,13 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
+#include <functional>
 #include <string>
-#include <vector>
 
-#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
 #include "daemon/exporter/image_writer.h"
+#include "daemon/exporter/seen_blobs.h"
 #include "daemon/registry/registry.h"
-#include "proto/digest.h"
-#include "store/base/mutex.h"
 #include "store/base/named_locks.h"
 
 namespace kiln::daemon {
@@ -27,6 +23,8 @@ struct PushRequest {
 // Uploads images: blobs in parallel, then manifests, children before parents, the root last.
 // Layers that the registry has, there or in a repository they can be mounted from, are neither
 // fetched nor sent. Pushes of one blob to one repository wait for each other, so it is sent once.
+// What was seen in a repository within the last minutes is not asked for again: when the registry
+// then refuses a manifest, as it has collected a blob meanwhile, all is pushed anew with questions.
 // Thread-safe.
 class ImagePusher {
  public:
@@ -37,18 +35,18 @@ class ImagePusher {
   absl::Status Push(const WrittenImage& image, const PushRequest& request, const BlobLease& lease);
 
  private:
+  // Whether what was seen lately is taken to be there still.
+  enum class Trust { kSeen, kNothing };
+  // `trusted`: the manifests were sent with some question to the registry left out.
   absl::Status PushAll(const WrittenImage& image, const PushRequest& request,
-                       const BlobLease& lease);
-  // The repository of `domain` that surely has the blob; "": none known.
-  std::string MountFrom(const store::LayerBlob& layer, const Reference& target);
-  void Remember(const Digest& digest, const Reference& target);
+                       const BlobLease& lease, Trust trust, bool* trusted);
+  // A repository of the target's registry that surely had the blob; "": none known.
+  std::string MountFrom(const store::LayerBlob& layer, const Reference& target) const;
 
   ImageWriter* const writer_;
   Registry* const registry_;
   NamedLocks locks_;
-  Mutex mu_;
-  // (blob, domain) -> the repository it was last pushed to. Bounded; a restart forgets.
-  std::map<std::pair<Digest, std::string>, std::string> pushed_ ABSL_GUARDED_BY(mu_);
+  SeenBlobs seen_;
 };
 
 }  // namespace kiln::daemon

@@ -46,7 +46,7 @@ class HttpRegistry final : public Registry {
                                        const std::function<absl::StatusOr<BlobReader>()>& open,
                                        const std::function<void(int64_t sent)>& progress) override;
   absl::Status PushManifest(const Reference& reference, const store::Descriptor& descriptor,
-                            absl::string_view bytes, bool by_digest,
+                            absl::string_view bytes, bool by_digest, PutManifest put,
                             const RegistryCall& call) override;
 
  private:

@@ -256,7 +256,7 @@ absl::StatusOr<Registry::PushOutcome> HttpRegistry::PushBlob(
 
 absl::Status HttpRegistry::PushManifest(const Reference& reference,
                                         const store::Descriptor& descriptor,
-                                        absl::string_view bytes, bool by_digest,
+                                        absl::string_view bytes, bool by_digest, PutManifest put,
                                         const RegistryCall& call) {
   const std::string name =
       by_digest || reference.tag.empty() ? descriptor.digest.ToString() : reference.tag;
@@ -268,20 +268,22 @@ absl::Status HttpRegistry::PushManifest(const Reference& reference,
   const absl::Status status = WithRetries(call, [&] {
     return OnPushEndpoint(reference, "", call, [&](EndpointClient& client) -> absl::Status {
       EndpointRequest request;
-      request.method = "HEAD";
       request.target = absl::StrCat("/manifests/", name);
-      request.headers = {{"Accept", absl::StrCat(descriptor.media_type, ", */*")}};
       request.json = true;
-      KILN_ASSIGN_OR_RETURN(HttpResponse response, client.Do(request));
-      if (response.status == 200 &&
-          response.Header("docker-content-digest") == descriptor.digest.ToString())
-        return absl::OkStatus();
-      if (response.status != 200 && response.status != 404)
-        return ResponseError("HEAD", client.UrlOf(request), response);
+      if (put == PutManifest::kUnlessThere) {
+        request.method = "HEAD";
+        request.headers = {{"Accept", absl::StrCat(descriptor.media_type, ", */*")}};
+        KILN_ASSIGN_OR_RETURN(const HttpResponse response, client.Do(request));
+        if (response.status == 200 &&
+            response.Header("docker-content-digest") == descriptor.digest.ToString())
+          return absl::OkStatus();
+        if (response.status != 200 && response.status != 404)
+          return ResponseError("HEAD", client.UrlOf(request), response);
+      }
       request.method = "PUT";
       request.headers = {{"Content-Type", descriptor.media_type}};
       request.body = [bytes]() -> absl::StatusOr<HttpBody> { return TextBody(bytes); };
-      KILN_ASSIGN_OR_RETURN(response, client.Do(request));
+      KILN_ASSIGN_OR_RETURN(const HttpResponse response, client.Do(request));
       if (response.status != 201 && response.status != 200 && response.status != 202)
         return ResponseError("PUT", client.UrlOf(request), response);
       TellWarnings(response, call);

@@ -68,9 +68,12 @@ class Registry {
       const std::function<absl::StatusOr<BlobReader>()>& open,
       const std::function<void(int64_t sent)>& progress) = 0;
 
+  // kUnlessThere asks first whether the name has that manifest already; kAtOnce does not: right
+  // where it most likely is new, as some registries refuse to have a tag set twice.
+  enum class PutManifest { kUnlessThere, kAtOnce };
   // Puts a manifest or index under the reference's tag, or under its digest when `by_digest`.
   virtual absl::Status PushManifest(const Reference& reference, const store::Descriptor& descriptor,
-                                    absl::string_view bytes, bool by_digest,
+                                    absl::string_view bytes, bool by_digest, PutManifest put,
                                     const RegistryCall& call) = 0;
 };
 

@@ -358,6 +358,51 @@ TEST_F(ImageExporterTest, E27OneBlobOfTwoExportersIsSentOnce) {
   EXPECT_EQ(registry_.uploads, 2);  // config and layer
 }
 
+TEST_F(ImageExporterTest, WhatWasJustSeenIsNotAskedForAgain) {
+  layers_->Add("tree", "one");
+  ASSERT_TRUE(Export("image", {{"name", "r.test/a:1"}, {"push", "1"}}, Single("tree")).ok());
+  EXPECT_EQ(registry_.asked, 2);  // config and layer
+  ASSERT_TRUE(Export("image", {{"name", "r.test/a:2"}, {"push", "1"}}, Single("tree")).ok());
+  EXPECT_EQ(registry_.asked, 2);
+  EXPECT_THAT(registry_.puts,
+              ElementsAre(Registry::PutManifest::kUnlessThere, Registry::PutManifest::kAtOnce));
+  EXPECT_EQ(registry_.manifests.at("r.test/a:2"), registry_.manifests.at("r.test/a:1"));
+  // Another repository or registry is another matter.
+  ASSERT_TRUE(Export("image", {{"name", "r.test/b"}, {"push", "1"}}, Single("tree")).ok());
+  ASSERT_TRUE(Export("image", {{"name", "s.test/a"}, {"push", "1"}}, Single("tree")).ok());
+  EXPECT_EQ(registry_.asked, 6);
+}
+
+TEST_F(ImageExporterTest, WhatTheRegistryLostMeanwhileIsPushedAgain) {
+  ExportSource source = Map({"linux/amd64", "linux/arm64"});
+  layers_->Add("linux/amd64", "one");
+  layers_->Add("linux/arm64", "two");
+  const Attrs by_digest = {
+      {"name", "r.test/a"}, {"push", "1"}, {"push-by-digest", "1"}, {"name-canonical", "1"}};
+  for (const Attrs& attrs : {Attrs{{"name", "r.test/a:1"}, {"push", "1"}}, by_digest}) {
+    ASSERT_TRUE(Export("image", attrs, source).ok());
+    for (const bool all : {true, false}) {
+      if (all) registry_.manifests.clear();
+      registry_.blobs["r.test/a"].erase(registry_.blobs["r.test/a"].begin());
+      if (all) registry_.blobs.clear();
+      const auto again = Export("image", attrs, source);
+      ASSERT_TRUE(again.ok()) << again.status();
+      EXPECT_EQ(registry_.blobs["r.test/a"].size(), 4u);
+      const size_t manifests = attrs.contains("push-by-digest") ? 3 : 4;
+      EXPECT_GE(registry_.manifests.size(), manifests);
+    }
+  }
+}
+
+TEST_F(ImageExporterTest, AnotherRefusalIsToldAfterASecondTry) {
+  layers_->Add("tree", "one");
+  ASSERT_TRUE(Export("image", {{"name", "r.test/a:1"}, {"push", "1"}}, Single("tree")).ok());
+  registry_.refusal = absl::FailedPreconditionError("tag is immutable");
+  EXPECT_EQ(Error("image", {{"name", "r.test/a:2"}, {"push", "1"}}, Single("tree")),
+            "failed to push r.test/a:2: tag is immutable");
+  EXPECT_EQ(registry_.asked, 4);
+}
+
 TEST_F(ImageExporterTest, FailedPushNamesTheImage) {
   registry_.refusal = absl::PermissionDeniedError("denied by r.test");
   const auto response = Export("image", {{"name", "r.test/a"}, {"push", "1"}}, Single(""));

@@ -40,6 +40,7 @@ class MemoryRegistry : public Registry {
     {
       MutexLock lock(&mu_);
       calls.push_back(call);
+      ++asked;
       auto& own = blobs[repository.Repository()];
       if (own.contains(descriptor.digest)) return PushOutcome::kExisted;
       const auto other = blobs.find(absl::StrCat(repository.domain, "/", mount_from));
@@ -66,12 +67,14 @@ class MemoryRegistry : public Registry {
     return PushOutcome::kUploaded;
   }
   absl::Status PushManifest(const Reference& reference, const store::Descriptor& descriptor,
-                            absl::string_view bytes, bool by_digest, const RegistryCall&) override {
+                            absl::string_view bytes, bool by_digest, PutManifest put,
+                            const RegistryCall&) override {
     if (!refusal.ok()) return refusal;
     auto references = References(bytes);
     if (!references.ok()) return references.status();
     MutexLock lock(&mu_);
     const std::string repository = reference.Repository();
+    puts.push_back(put);
     for (const ManifestEntry& entry : *references) {
       if (!blobs[repository].contains(entry.descriptor.digest) &&
           !manifests.contains(absl::StrCat(repository, "@", entry.descriptor.digest.ToString())))
@@ -87,7 +90,8 @@ class MemoryRegistry : public Registry {
   std::map<std::string, std::string> manifests;                // by "repository:tag", "…@digest"
   std::vector<RegistryCall> calls;
   absl::Status refusal;  // what manifests get
-  int uploads = 0, mounts = 0;
+  std::vector<PutManifest> puts;
+  int asked = 0, uploads = 0, mounts = 0;  // blobs
 
  private:
   Mutex mu_;

@@ -10,6 +10,7 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using Outcome = Registry::PushOutcome;
+constexpr auto kUnlessThere = Registry::PutManifest::kUnlessThere;
 
 class PushTest : public RegistryFixture {
  protected:
@@ -136,14 +137,21 @@ TEST_F(PushTest, ManifestsByTagAndByDigest) {
   const std::string bytes = "{\"schemaVersion\":2}";
   store::Descriptor manifest = Of(bytes);
   manifest.media_type = kOciManifest;
-  EXPECT_TRUE(client().PushManifest(Ref("a:v"), manifest, bytes, false, Call()).ok());
+  EXPECT_TRUE(client().PushManifest(Ref("a:v"), manifest, bytes, false, kUnlessThere, Call()).ok());
   EXPECT_EQ(registry_.Manifest("a", "v"), bytes);
-  EXPECT_TRUE(client().PushManifest(Ref("a:v"), manifest, bytes, false, Call()).ok());
+  EXPECT_TRUE(client().PushManifest(Ref("a:v"), manifest, bytes, false, kUnlessThere, Call()).ok());
   EXPECT_EQ(registry_.Count("PUT "), 1u) << "it is there already";
-  EXPECT_TRUE(client().PushManifest(Ref("b:v"), manifest, bytes, true, Call()).ok());
+  EXPECT_TRUE(
+      client()
+          .PushManifest(Ref("a:w"), manifest, bytes, false, Registry::PutManifest::kAtOnce, Call())
+          .ok());
+  EXPECT_EQ(registry_.Manifest("a", "w"), bytes);
+  EXPECT_EQ(registry_.Count("HEAD "), 2u) << "not asked for the second tag";
+  EXPECT_TRUE(client().PushManifest(Ref("b:v"), manifest, bytes, true, kUnlessThere, Call()).ok());
   EXPECT_EQ(registry_.Manifest("b", "v"), "");
   EXPECT_EQ(registry_.Manifest("b", manifest.digest.ToString()), bytes);
-  EXPECT_TRUE(absl::IsDataLoss(client().PushManifest(Ref("a:v"), manifest, "{}", false, Call())));
+  EXPECT_TRUE(absl::IsDataLoss(
+      client().PushManifest(Ref("a:v"), manifest, "{}", false, kUnlessThere, Call())));
 }
 
 TEST_F(PushTest, WhatSpeaksOfAnotherIsListedWhereTheRegistryDoesNot) {
@@ -155,7 +163,7 @@ TEST_F(PushTest, WhatSpeaksOfAnotherIsListedWhereTheRegistryDoesNot) {
         R"({"digest":")", subject.ToString(), R"(","size":1})", more, "}");
     store::Descriptor manifest = Of(bytes);
     manifest.media_type = kOciManifest;
-    EXPECT_TRUE(client().PushManifest(Ref("a"), manifest, bytes, true, Call()).ok());
+    EXPECT_TRUE(client().PushManifest(Ref("a"), manifest, bytes, true, kUnlessThere, Call()).ok());
     return absl::StrCat(R"({"mediaType":")", kOciManifest, R"(","digest":")",
                         manifest.digest.ToString(), R"(","size":)", bytes.size(),
                         R"(,"annotations":{"k":"v"},"artifactType":")", type, R"("})");
@@ -194,10 +202,11 @@ TEST_F(PushTest, ServerErrorsAreTriedAgainAndThenTold) {
     return FakeRegistry::Error("503 Service Unavailable", "UNAVAILABLE", "storage is away");
   };
   store::Descriptor manifest = Of("{}");
-  EXPECT_TRUE(client().PushManifest(Ref("a:v"), manifest, "{}", false, Call()).ok());
+  EXPECT_TRUE(client().PushManifest(Ref("a:v"), manifest, "{}", false, kUnlessThere, Call()).ok());
   EXPECT_EQ(registry_.Manifest("a", "v"), "{}");
   left = 1000;
-  const absl::Status status = client().PushManifest(Ref("a:w"), manifest, "{}", false, Call());
+  const absl::Status status =
+      client().PushManifest(Ref("a:w"), manifest, "{}", false, kUnlessThere, Call());
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
   EXPECT_THAT(std::string(status.message()),
               testing::AllOf(HasSubstr(registry_.host() + "/a:w"), HasSubstr("storage is away")));
@@ -218,7 +227,8 @@ TEST_F(PushTest, AListOfReferrersThatIsNoneStaysAsItIs) {
   const std::string bytes = absl::StrCat(R"({"subject":{"digest":")", subject.ToString(), R"("}})");
   store::Descriptor manifest = Of(bytes);
   manifest.media_type = kOciManifest;
-  const absl::Status status = client().PushManifest(Ref("a"), manifest, bytes, true, Call());
+  const absl::Status status =
+      client().PushManifest(Ref("a"), manifest, bytes, true, kUnlessThere, Call());
   EXPECT_THAT(std::string(status.message()),
               testing::AllOf(HasSubstr("list of referrers"), HasSubstr("no index")));
   EXPECT_EQ(registry_.Manifest("a", "sha256-" + subject.hex()), "{\"config\":{}}");
@@ -230,7 +240,7 @@ TEST_F(PushTest, WarningsOfTheRegistryAreTold) {
     return TestHttpServer::Answer("201 Created", {"Warning: 299 - \"this tag is old\""});
   };
   store::Descriptor manifest = Of("{}");
-  EXPECT_TRUE(client().PushManifest(Ref("a:v"), manifest, "{}", false, Call()).ok());
+  EXPECT_TRUE(client().PushManifest(Ref("a:v"), manifest, "{}", false, kUnlessThere, Call()).ok());
   EXPECT_THAT(log_, ElementsAre(HasSubstr("this tag is old")));
 }
 
