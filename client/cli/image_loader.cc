@@ -1,31 +1,50 @@
 #include "client/cli/image_loader.h"
 
-#include <curl/curl.h>
+#include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "client/cli/containerd_import.h"
+#include "client/cli/engine_api.h"
+#include "client/cli/image_archive.h"
 #include "store/base/fd.h"
-#include "store/base/process.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::client {
 namespace {
 
-constexpr char kContainerd[] = "/run/containerd/containerd.sock";
-constexpr size_t kMaxAnswerBytes = 1 << 20;
+constexpr char kContainerd[] = "containerd";
+// A smaller archive is sent sooner than the engine says what it has.
+constexpr int64_t kWorthAskingBytes = 1 << 20;
 
-bool IsSocket(const std::string& path) {
-  struct stat info = {};
-  return stat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode);
+std::string EnvOr(const char* name, const char* otherwise) {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
+// Whether somebody listens there whom this user may talk to.
+absl::Status Probe(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) return ErrnoStatus(ENAMETOOLONG, path);
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  const Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return ErrnoStatus(errno, "make a socket");
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0)
+    return absl::OkStatus();
+  const int err = errno;
+  if (err == ECONNREFUSED) return absl::UnavailableError(absl::StrCat(path, ": nobody listens"));
+  if (err == ENOENT) return absl::NotFoundError(absl::StrCat(path, ": not there"));
+  return ErrnoStatus(err, path);
 }
 
 // Engines that speak Docker's API, best first.
@@ -39,63 +58,38 @@ std::vector<std::pair<std::string, std::string>> DockerSockets() {
   return sockets;
 }
 
-size_t KeepAnswer(char* data, size_t size, size_t count, void* out) {
-  auto* answer = static_cast<std::string*>(out);
-  if (answer->size() < kMaxAnswerBytes) answer->append(data, size * count);
-  return size * count;
-}
-
-int StopOnCancel(void* cancel, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  return static_cast<const CancelToken*>(cancel)->Cancelled() ? 1 : 0;
-}
-
-// What the engine reports in its stream of JSON lines; "" when all went well.
-std::string ErrorIn(const std::string& answer) {
-  for (const absl::string_view line : absl::StrSplit(answer, '\n', absl::SkipWhitespace())) {
-    const nlohmann::json json = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
-    if (!json.is_object()) continue;
-    for (const char* key : {"error", "message", "cause"}) {
-      const auto found = json.find(key);
-      if (found != json.end() && found->is_string()) return found->get<std::string>();
-    }
-  }
-  return "";
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ImageLoader>> ImageLoader::Find() {
   std::unique_ptr<ImageLoader> loader(new ImageLoader);
-  std::vector<std::string> looked_for;
   std::vector<std::pair<std::string, std::string>> sockets = DockerSockets();
-  if (const char* host = std::getenv("DOCKER_HOST"); host != nullptr && *host != '\0') {
+  const std::string containerd = EnvOr("CONTAINERD_ADDRESS", "/run/containerd/containerd.sock");
+  sockets.emplace_back(kContainerd, containerd);
+  if (const std::string host = EnvOr("DOCKER_HOST", ""); !host.empty()) {
     absl::string_view path = host;
     if (!absl::ConsumePrefix(&path, "unix://"))
       return absl::UnimplementedError(absl::StrCat("--load: DOCKER_HOST=", host,
                                                    " is no unix socket; export with --output "
                                                    "type=docker,dest=FILE and load that there"));
-    sockets = {{"docker", std::string(path)}};
+    sockets = {{"engine", std::string(path)}};
   }
+  std::vector<std::string> looked_for;
   for (const auto& [engine, socket] : sockets) {
-    looked_for.push_back(socket);
-    if (!IsSocket(socket)) continue;
+    const absl::Status found = Probe(socket);
+    if (!found.ok()) {
+      looked_for.emplace_back(found.message());
+      continue;
+    }
     loader->engine_ = absl::StrCat(engine, " (", socket, ")");
     loader->socket_ = socket;
+    loader->containerd_ = engine == kContainerd;
     break;
-  }
-  looked_for.push_back(kContainerd);
-  if (loader->socket_.empty() && IsSocket(kContainerd)) {
-    loader->engine_ = absl::StrCat("containerd (", kContainerd, ")");
-    loader->socket_ = kContainerd;
-    loader->containerd_ = true;
   }
   if (loader->socket_.empty())
     return absl::FailedPreconditionError(absl::StrCat(
-        "--load: no container engine on this machine (looked for ", absl::StrJoin(looked_for, ", "),
+        "--load: no container engine that can be used (", absl::StrJoin(looked_for, "; "),
         "); export with --output type=docker,dest=FILE instead"));
-  const char* folder = std::getenv("TMPDIR");
-  std::string pattern =
-      absl::StrCat(folder != nullptr && *folder != '\0' ? folder : "/tmp", "/kiln-load-XXXXXX");
+  std::string pattern = absl::StrCat(EnvOr("TMPDIR", "/tmp"), "/kiln-load-XXXXXX");
   const Fd made(mkstemp(pattern.data()));
   if (!made.valid()) return ErrnoStatus(errno, absl::StrCat("--load: make ", pattern));
   loader->archive_ = pattern;
@@ -116,48 +110,42 @@ ExportRequest ImageLoader::Request(const std::string& names) const {
 }
 
 absl::Status ImageLoader::Load(const CancelToken& cancel) const {
-  return Annotate(containerd_ ? Import(cancel) : Post(cancel), absl::StrCat("load into ", engine_));
+  return Annotate(Send(cancel), absl::StrCat("load into ", engine_));
 }
 
-absl::Status ImageLoader::Post(const CancelToken& cancel) const {
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(fopen(archive_.c_str(), "rbe"), &fclose);
-  if (file == nullptr) return ErrnoStatus(errno, absl::StrCat("open ", archive_));
+absl::Status ImageLoader::Send(const CancelToken& cancel) const {
+  const Fd file(open(archive_.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat info = {};
-  if (fstat(fileno(file.get()), &info) != 0) return ErrnoStatus(errno, "stat the archive");
-  const std::unique_ptr<CURL, void (*)(CURL*)> curl(curl_easy_init(), &curl_easy_cleanup);
-  const std::unique_ptr<curl_slist, void (*)(curl_slist*)> headers(
-      curl_slist_append(nullptr, "Content-Type: application/x-tar"), &curl_slist_free_all);
-  std::string answer;
-  char error[CURL_ERROR_SIZE] = {};
-  curl_easy_setopt(curl.get(), CURLOPT_UNIX_SOCKET_PATH, socket_.c_str());
-  curl_easy_setopt(curl.get(), CURLOPT_URL, "http://localhost/images/load?quiet=1");
-  curl_easy_setopt(curl.get(), CURLOPT_POST, 1L);
-  curl_easy_setopt(curl.get(), CURLOPT_HTTPHEADER, headers.get());
-  curl_easy_setopt(curl.get(), CURLOPT_READDATA, file.get());
-  curl_easy_setopt(curl.get(), CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(info.st_size));
-  curl_easy_setopt(curl.get(), CURLOPT_WRITEFUNCTION, &KeepAnswer);
-  curl_easy_setopt(curl.get(), CURLOPT_WRITEDATA, &answer);
-  curl_easy_setopt(curl.get(), CURLOPT_ERRORBUFFER, error);
-  curl_easy_setopt(curl.get(), CURLOPT_NOPROXY, "*");
-  curl_easy_setopt(curl.get(), CURLOPT_NOPROGRESS, 0L);
-  curl_easy_setopt(curl.get(), CURLOPT_XFERINFOFUNCTION, &StopOnCancel);
-  curl_easy_setopt(curl.get(), CURLOPT_XFERINFODATA, &cancel);
-  const CURLcode code = curl_easy_perform(curl.get());
-  if (cancel.Cancelled()) return cancel.status();
-  if (code != CURLE_OK)
-    return absl::UnavailableError(*error != '\0' ? error : curl_easy_strerror(code));
-  long status = 0;
-  curl_easy_getinfo(curl.get(), CURLINFO_RESPONSE_CODE, &status);
-  const std::string complaint = ErrorIn(answer);
-  if (status == 200 && complaint.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      complaint.empty() ? absl::StrCat("the engine answered with status ", status) : complaint);
-}
-
-absl::Status ImageLoader::Import(const CancelToken& cancel) const {
-  ProcessOptions options;
-  options.args = {"ctr", "--namespace", "default", "images", "import", archive_};
-  return RunCommandForOutput(options, cancel).status();
+  if (!file.valid() || fstat(file.get(), &info) != 0)
+    return ErrnoStatus(errno, absl::StrCat("open ", archive_));
+  std::unique_ptr<EngineApi> docker;
+  if (!containerd_) docker = std::make_unique<EngineApi>(socket_);
+  const auto load = [&](const std::vector<ImageArchive::Range>& ranges) {
+    return containerd_ ? ImportIntoContainerd(socket_, file.get(), ranges, cancel)
+                       : docker->Load(file.get(), ranges, cancel);
+  };
+  // What the engine lacks; empty: everything.
+  const auto lacking = [&]() -> absl::StatusOr<std::vector<ImageArchive::Range>> {
+    KILN_ASSIGN_OR_RETURN(const ImageArchive archive, ImageArchive::Read(file.get()));
+    std::set<std::string> known;
+    if (containerd_) {
+      KILN_ASSIGN_OR_RETURN(known, LayersInContainerd(socket_, archive, cancel));
+    } else {
+      KILN_ASSIGN_OR_RETURN(known, docker->KnownLayers(archive, cancel));
+    }
+    if (known.empty()) return std::vector<ImageArchive::Range>();
+    return archive.Without(known);
+  };
+  if (info.st_size >= kWorthAskingBytes) {
+    // Whatever goes wrong here, everything can be sent.
+    const absl::StatusOr<std::vector<ImageArchive::Range>> ranges = lacking();
+    if (ranges.ok() && !ranges->empty()) {
+      const absl::Status status = load(*ranges);
+      // The engine may have lost a layer meanwhile, or want it after all.
+      if (status.ok() || absl::IsUnavailable(status) || cancel.Cancelled()) return status;
+    }
+  }
+  return load({{0, info.st_size}});
 }
 
 }  // namespace kiln::client

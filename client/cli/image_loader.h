@@ -12,11 +12,12 @@
 namespace kiln::client {
 
 // Hands an image to a container engine of this machine. Found in this order: $DOCKER_HOST (a unix
-// socket), Docker's socket, Podman's sockets, containerd's with the ctr program.
+// socket), Docker's sockets, Podman's, containerd's with the ctr program ($CONTAINERD_ADDRESS,
+// $CONTAINERD_NAMESPACE). One that does not listen, or not to this user, is passed over.
 class ImageLoader {
  public:
-  // kFailedPrecondition, naming what was looked for, when there is no engine; kUnimplemented for a
-  // $DOCKER_HOST that is no unix socket.
+  // kFailedPrecondition, saying why each one cannot be used, when there is no engine;
+  // kUnimplemented for a $DOCKER_HOST that is no unix socket.
   static absl::StatusOr<std::unique_ptr<ImageLoader>> Find();
   // Removes the archive.
   ~ImageLoader();
@@ -25,7 +26,8 @@ class ImageLoader {
 
   // The export that writes what Load hands over. `names` in commas; may be empty.
   ExportRequest Request(const std::string& names) const;
-  // Hands the archive over; to be called when the build is done. The error says what the engine
+  // Hands the archive over, without the layers that the engine has; to be called when the build is
+  // done. The error says what the engine
   // said. Blocks.
   absl::Status Load(const CancelToken& cancel) const;
 
@@ -33,8 +35,7 @@ class ImageLoader {
 
  private:
   ImageLoader() = default;
-  absl::Status Post(const CancelToken& cancel) const;
-  absl::Status Import(const CancelToken& cancel) const;
+  absl::Status Send(const CancelToken& cancel) const;
 
   std::string engine_, socket_;
   bool containerd_ = false;

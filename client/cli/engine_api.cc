@@ -1,0 +1,188 @@
+#include "client/cli/engine_api.h"
+
+#include <curl/curl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "store/base/status_macros.h"
+
+namespace kiln::client {
+namespace {
+
+constexpr size_t kMaxAnswerBytes = 32 << 20;
+constexpr size_t kMaxImages = 100;
+constexpr long kAskSeconds = 10;
+
+size_t KeepAnswer(char* data, size_t size, size_t count, void* out) {
+  auto* answer = static_cast<std::string*>(out);
+  if (answer->size() + size * count > kMaxAnswerBytes) return 0;
+  answer->append(data, size * count);
+  return size * count;
+}
+
+int StopOnCancel(void* cancel, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  return static_cast<const CancelToken*>(cancel)->Cancelled() ? 1 : 0;
+}
+
+// What the engine reports in its stream of JSON lines; "" when all went well.
+std::string ErrorIn(const std::string& answer) {
+  for (const absl::string_view line : absl::StrSplit(answer, '\n', absl::SkipWhitespace())) {
+    const nlohmann::json json = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
+    if (!json.is_object()) continue;
+    for (const char* key : {"error", "message", "cause"}) {
+      const auto found = json.find(key);
+      if (found != json.end() && found->is_string()) return found->get<std::string>();
+    }
+  }
+  return "";
+}
+
+// A file's ranges as one stream.
+struct Upload {
+  int file;
+  const std::vector<ImageArchive::Range>& ranges;
+  size_t range = 0;
+  int64_t done = 0;  // of the range
+
+  static size_t Read(char* out, size_t size, size_t count, void* upload) {
+    return static_cast<Upload*>(upload)->Next(out, size * count);
+  }
+  size_t Next(char* out, size_t room) {
+    while (range < ranges.size() && done == ranges[range].size) {
+      ++range;
+      done = 0;
+    }
+    if (range == ranges.size()) return 0;
+    const auto wanted = static_cast<size_t>(
+        std::min<int64_t>(static_cast<int64_t>(room), ranges[range].size - done));
+    ssize_t n;
+    do {
+      n = pread(file, out, wanted, ranges[range].offset + done);
+    } while (n < 0 && errno == EINTR);
+    if (n <= 0) return CURL_READFUNC_ABORT;
+    done += n;
+    return static_cast<size_t>(n);
+  }
+};
+
+// Whether images are in containerd, which believes in layers that an archive lacks. Otherwise
+// the engine looks for a layer by what it lies on before it looks into the archive.
+bool InContainerd(const nlohmann::json& info) {
+  const auto status = info.find("DriverStatus");
+  if (status == info.end() || !status->is_array()) return false;
+  for (const nlohmann::json& pair : *status)
+    if (pair.is_array() && !pair.empty() && pair[0] == "driver-type") return true;
+  return false;
+}
+
+}  // namespace
+
+struct EngineApi::Http {
+  std::unique_ptr<CURL, void (*)(CURL*)> curl{curl_easy_init(), &curl_easy_cleanup};
+};
+
+EngineApi::EngineApi(std::string socket)
+    : socket_(std::move(socket)), http_(std::make_unique<Http>()) {}
+EngineApi::~EngineApi() = default;
+
+absl::StatusOr<std::string> EngineApi::Perform(const std::string& path, const CancelToken& cancel) {
+  CURL* curl = http_->curl.get();
+  std::string answer;
+  char error[CURL_ERROR_SIZE] = {};
+  curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket_.c_str());
+  curl_easy_setopt(curl, CURLOPT_URL, absl::StrCat("http://localhost", path).c_str());
+  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, &KeepAnswer);
+  curl_easy_setopt(curl, CURLOPT_WRITEDATA, &answer);
+  curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, error);
+  curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
+  curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, &StopOnCancel);
+  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &cancel);
+  const CURLcode code = curl_easy_perform(curl);
+  curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, nullptr);
+  if (cancel.Cancelled()) return cancel.status();
+  if (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING ||
+      code == CURLE_PARTIAL_FILE)
+    return absl::UnavailableError(
+        absl::StrCat("the engine went away (", curl_easy_strerror(code), ")"));
+  if (code == CURLE_COULDNT_CONNECT)
+    return absl::UnavailableError("the engine went away (nobody listens)");
+  if (code != CURLE_OK)
+    return absl::UnavailableError(*error != '\0' ? error : curl_easy_strerror(code));
+  long status = 0;
+  curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+  if (status == 200) return answer;
+  const std::string complaint = ErrorIn(answer);
+  return absl::FailedPreconditionError(
+      complaint.empty() ? absl::StrCat("the engine answered with status ", status) : complaint);
+}
+
+absl::StatusOr<std::string> EngineApi::Get(const std::string& path, const CancelToken& cancel) {
+  CURL* curl = http_->curl.get();
+  curl_easy_reset(curl);
+  curl_easy_setopt(curl, CURLOPT_TIMEOUT, kAskSeconds);
+  return Perform(path, cancel);
+}
+
+absl::StatusOr<std::set<std::string>> EngineApi::KnownLayers(const ImageArchive& archive,
+                                                             const CancelToken& cancel) {
+  // Members of other types than wanted make nlohmann throw.
+  try {
+    KILN_ASSIGN_OR_RETURN(const std::string info, Get("/info", cancel));
+    if (InContainerd(nlohmann::json::parse(info))) return std::set<std::string>();
+    KILN_ASSIGN_OR_RETURN(const std::string list, Get("/images/json", cancel));
+    std::vector<std::pair<int64_t, std::string>> images;
+    for (const nlohmann::json& image : nlohmann::json::parse(list)) {
+      const auto id = Digest::Parse(image.value("Id", ""));
+      if (id.ok()) images.emplace_back(image.value("Created", int64_t{0}), id->ToString());
+    }
+    std::sort(images.rbegin(), images.rend());
+    if (images.size() > kMaxImages) images.resize(kMaxImages);
+    size_t known = 0;
+    for (const auto& [created, id] : images) {
+      if (known == archive.diff_ids().size()) break;
+      const absl::StatusOr<std::string> text = Get(absl::StrCat("/images/", id, "/json"), cancel);
+      if (absl::IsFailedPrecondition(text.status())) continue;  // removed meanwhile
+      KILN_RETURN_IF_ERROR(text.status());
+      std::vector<Digest> layers;
+      const nlohmann::json image = nlohmann::json::parse(*text);
+      for (const std::string& layer :
+           image.at("RootFS").value("Layers", std::vector<std::string>())) {
+        KILN_ASSIGN_OR_RETURN(const Digest diff_id, Digest::Parse(layer));
+        layers.push_back(diff_id);
+      }
+      known = std::max(known, CommonLayers(archive.diff_ids(), layers));
+    }
+    return archive.LowestLayers(known);
+  } catch (const nlohmann::json::exception& e) {
+    return absl::FailedPreconditionError(absl::StrCat("the engine's answer: ", e.what()));
+  }
+}
+
+absl::Status EngineApi::Load(int file, const std::vector<ImageArchive::Range>& ranges,
+                             const CancelToken& cancel) {
+  CURL* curl = http_->curl.get();
+  curl_easy_reset(curl);
+  const std::unique_ptr<curl_slist, void (*)(curl_slist*)> headers(
+      curl_slist_append(nullptr, "Content-Type: application/x-tar"), &curl_slist_free_all);
+  int64_t size = 0;
+  for (const ImageArchive::Range& range : ranges) size += range.size;
+  Upload upload{file, ranges};
+  curl_easy_setopt(curl, CURLOPT_POST, 1L);
+  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
+  curl_easy_setopt(curl, CURLOPT_READFUNCTION, &Upload::Read);
+  curl_easy_setopt(curl, CURLOPT_READDATA, &upload);
+  curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(size));
+  KILN_ASSIGN_OR_RETURN(const std::string answer, Perform("/images/load?quiet=1", cancel));
+  // The status was sent before anything could go wrong.
+  const std::string complaint = ErrorIn(answer);
+  return complaint.empty() ? absl::OkStatus() : absl::FailedPreconditionError(complaint);
+}
+
+}  // namespace kiln::client
