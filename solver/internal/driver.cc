@@ -175,11 +175,6 @@ void Driver::Loop() {
       for (const auto& [id, side] : jobs_) jobs.push_back(id);
       for (JobId id : jobs) Feed(event::EndJob{id});
     }
-    while (!local_.empty()) {
-      std::vector<Event> more;
-      more.swap(local_);
-      for (Event& event : more) Feed(std::move(event));
-    }
     FlushLookUps();
   }
 }
@@ -196,7 +191,22 @@ void Driver::Feed(Event event) {
   const JobId ended = end != nullptr ? end->job : 0;
   engine_.Step(std::move(event), now_, &actions_);
   Dispatch();
+  Settle();
   if (ended != 0) jobs_.erase(ended);
+}
+
+// Until nothing is left that can be done without waiting. Answers come first: what they are about
+// was just in use.
+void Driver::Settle() {
+  std::vector<Event> answers;
+  while (!local_.empty() || engine_.busy()) {
+    answers.swap(local_);
+    for (Event& event : answers) engine_.Step(std::move(event), now_, &actions_);
+    answers.clear();
+    engine_.Continue(now_, &actions_);
+    Dispatch();
+    if (look_ups_.size() >= kMaxKept) FlushLookUps();
+  }
 }
 
 void Driver::Dispatch() {

@@ -90,6 +90,7 @@ class Driver {
             const std::shared_ptr<ImportedKeys>& imports, const std::string& definition);
   void Loop();
   void Feed(Event event);
+  void Settle();
   void Dispatch();
   void FlushLookUps();
   void LookUpWhenReady(const std::shared_ptr<ImportedKeys>& imports, Action action);

@@ -9,28 +9,36 @@
 
 namespace kiln::solver {
 
-Engine::Engine(uint32_t slots) : scheduler_(slots) {}
+Engine::Engine(uint32_t slots, size_t burst) : scheduler_(slots), burst_(burst) {}
 Engine::~Engine() = default;
 
 void Engine::Step(Event event, absl::Time now, std::vector<Action>* actions) {
   now_ = std::max(now_, now);
   actions_ = actions;
   std::visit([this](auto& e) { On(e); }, event);
-  RunQueue();
-  Sweep();
   actions_ = nullptr;
 }
 
-void Engine::RunQueue() {
-  for (;;) {
-    if (queue_head_ < queue_.size()) {
-      Edge* edge = queue_[queue_head_++];
+void Engine::Continue(absl::Time now, std::vector<Action>* actions) {
+  now_ = std::max(now_, now);
+  actions_ = actions;
+  RunQueue(actions->size() + burst_);
+  actions_ = nullptr;
+}
+
+bool Engine::busy() const {
+  return !queue_.empty() || !nested_ready_.empty() || !finished_.empty() ||
+         scheduler_.has_started() || !doomed_.empty() || !held_.empty();
+}
+
+// What came last is done first, so that a vertex is gone through with while it is in the cache.
+void Engine::RunQueue(size_t enough) {
+  while (actions_->size() < enough) {
+    if (!queue_.empty()) {
+      Edge* edge = queue_.back();
+      queue_.pop_back();
       edge->queued = false;
       Evaluate(edge);
-      if (queue_head_ == queue_.size()) {
-        queue_.clear();
-        queue_head_ = 0;
-      }
     } else if (!nested_ready_.empty()) {
       Execution* execution = nested_ready_.back();
       nested_ready_.pop_back();
@@ -41,11 +49,14 @@ void Engine::RunQueue() {
       FinishRequest(request);
     } else {
       Execution* started = scheduler_.TakeStarted();
-      if (started == nullptr) return;
+      if (started == nullptr) return Sweep();
       Start(started);
     }
   }
 }
+
+// For what may only happen when everything earlier is done and told.
+void Engine::Settle() { RunQueue(SIZE_MAX); }
 
 Edge* Engine::EdgeOf(Vertex* vertex, int32_t output) {
   for (const auto& edge : vertex->edges)
@@ -129,7 +140,8 @@ void Engine::MarkAllChanged(Edge* edge) {
 // Tells every consumer that there is something new about the edge.
 void Engine::Notify(Edge* edge) {
   const bool over = edge->state == EdgeState::kComplete || edge->state == EdgeState::kFailed;
-  for (const Consumer& consumer : edge->consumers) {
+  for (auto it = edge->consumers.rbegin(); it != edge->consumers.rend(); ++it) {
+    const Consumer& consumer = *it;
     if (consumer.edge() != nullptr) {
       MarkChanged(consumer.edge(), consumer.input());
     } else if (over && consumer.request() != nullptr) {

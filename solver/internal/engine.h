@@ -25,13 +25,19 @@ namespace kiln::solver {
 class Engine {
  public:
   // `slots`: executions that may run at once, of ops that take one; 0 = unlimited.
-  explicit Engine(uint32_t slots);
+  // `burst`: actions after which Continue leaves the rest for later.
+  explicit Engine(uint32_t slots, size_t burst = kBurst);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // One transition. `now` must not go back. Appends what is to be done, in order.
+  // Takes note of an event. `now` must not go back. Appends what is to be done, in order.
   void Step(Event event, absl::Time now, std::vector<Action>* actions);
+  // True while something follows from the events that was not gone into yet.
+  bool busy() const;
+  // Goes into it, until a burst of actions is there or all is done. Events may come in between, so
+  // a large graph need not be walked through before the first of its calls is answered.
+  void Continue(absl::Time now, std::vector<Action>* actions);
 
   // Sessions of the jobs interested in a call at this moment, in joining order.
   std::vector<std::string> SessionIds(const Vertex* vertex) const;
@@ -53,6 +59,7 @@ class Engine {
   std::string Dump() const;
 
  private:
+  static constexpr size_t kBurst = 256;
   using Logs = std::vector<std::shared_ptr<VertexLog>>;
   using JobList = absl::InlinedVector<JobState*, 2>;
 
@@ -79,7 +86,8 @@ class Engine {
   // engine.cc: edges and who wants them.
   Edge* EdgeOf(Vertex* vertex, int32_t output);
   void Enqueue(Edge* edge);
-  void RunQueue();
+  void RunQueue(size_t enough);
+  void Settle();
   uint32_t Attach(Edge* edge, const Consumer& consumer, Level level);
   void Detach(Edge* edge, uint32_t slot, Level level);
   void SetWant(Edge* consumer, uint32_t input, Level want);
@@ -169,8 +177,8 @@ class Engine {
   ExecutionTable table_;
   Scheduler scheduler_;
 
-  std::vector<Edge*> queue_;  // to evaluate; processed from queue_head_
-  size_t queue_head_ = 0;
+  const size_t burst_;
+  std::vector<Edge*> queue_;  // to evaluate; the last first
   std::vector<Request*> finished_;
   std::vector<Execution*> nested_ready_;
   std::vector<Vertex*> doomed_;

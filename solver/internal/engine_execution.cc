@@ -432,6 +432,7 @@ void Engine::FailExecution(Execution* x, const absl::Status& error) {
 }
 
 void Engine::On(event::NestedLoaded& event) {
+  Settle();
   Execution* x = event.execution;
   --x->outstanding;
   if (x->state == ExecutionState::kCancelling) return End(x);

@@ -28,6 +28,7 @@ void Engine::On(event::Build& event) {
   absl::Status refused = absl::CancelledError("context canceled");
   if (it != jobs_.end()) refused = it->second->cancelled;
   if (!refused.ok()) return Emit(action::FinishRequest{event.job, event.request, refused});
+  Settle();
   JobState* job = it->second.get();
   LoadedGraph& graph = *event.graph;
   JobState* const jobs[] = {job};
@@ -47,6 +48,7 @@ void Engine::On(event::Build& event) {
 void Engine::On(event::CancelRequest& event) {
   const auto it = jobs_.find(event.job);
   if (it == jobs_.end()) return;
+  Settle();
   const auto request = it->second->requests.find(event.request);
   if (request != it->second->requests.end()) EndRequest(request->second.get(), event.cause);
 }
@@ -226,8 +228,9 @@ bool Engine::AddJob(Vertex* first, JobState* job, Logs* logs) {
 
 // Ends the job's requests and its hold on vertices. Work that only it wanted is cancelled first.
 void Engine::Leave(JobState* job, const absl::Status& cause) {
+  Settle();
   while (!job->requests.empty()) EndRequest(job->requests.begin()->second.get(), cause);
-  RunQueue();
+  Settle();
   scheduler_.ForgetJob(job);
   Logs logs;
   logs.reserve(job->vertices.size());

@@ -63,9 +63,11 @@ void Engine::StartSearch(Edge* edge) {
   for (uint32_t i = 0; i < count; ++i) {
     search.inputs[i].edge = EdgeOf(vertex->inputs[i].vertex, vertex->inputs[i].output);
     MarkChanged(edge, i);
-    // What ignores the cache needs no keys, only results, and those only if it is to run.
-    if (!vertex->info->ignore_cache) SetWant(edge, i, Level::kFast);
   }
+  // What ignores the cache needs no keys, only results, and those only if it is to run. The input
+  // that is wanted last is looked at first.
+  if (vertex->info->ignore_cache) return;
+  for (uint32_t i = count; i-- > 0;) SetWant(edge, i, Level::kFast);
 }
 
 void Engine::OnMapKnown(Edge* edge) {
@@ -398,7 +400,8 @@ void Engine::Decide(Edge* edge) {
 // Nothing is cached: everything that an execution needs is asked for at once.
 void Engine::Prepare(Edge* edge) {
   edge->state = EdgeState::kPreparing;
-  for (uint32_t i = 0; i < edge->search->inputs.size(); ++i) RaiseWant(edge, i, Level::kComplete);
+  const uint32_t count = static_cast<uint32_t>(edge->search->inputs.size());
+  for (uint32_t i = count; i-- > 0;) RaiseWant(edge, i, Level::kComplete);
   MarkAllChanged(edge);
 }
 

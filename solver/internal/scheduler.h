@@ -35,6 +35,7 @@ class Scheduler {
 
   // The next that may start now, or null; the caller starts it.
   Execution* TakeStarted();
+  bool has_started() const { return !started_.empty(); }
 
   // True when one more execution would have to wait for a slot.
   bool Full() const { return slots_ > 0 && used_ >= slots_; }

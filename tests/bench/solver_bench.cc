@@ -170,19 +170,21 @@ class OneCore {
     bool done = false;
     events_.push_back(event::NewJob{1, {}, {}});
     events_.push_back(event::Build{1, 1, std::move(graph)});
-    while (!events_.empty()) {
-      std::vector<Event> now;
+    std::vector<Event> now;
+    while (!events_.empty() || engine_.busy()) {
       now.swap(events_);
       for (Event& event : now) engine_.Step(std::move(event), absl::UnixEpoch(), &actions_);
+      now.clear();
+      engine_.Continue(absl::UnixEpoch(), &actions_);
       for (Action& action : actions_) done = Do(action) || done;
       actions_.clear();
-      actions_.shrink_to_fit();
     }
     KILN_CHECK(done);
   }
 
   void Release() {
     engine_.Step(event::EndJob{1}, absl::UnixEpoch(), &actions_);
+    engine_.Continue(absl::UnixEpoch(), &actions_);
     for (Action& action : actions_) Do(action);
     actions_.clear();
     log_ = nullptr;

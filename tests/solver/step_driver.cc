@@ -40,8 +40,11 @@ class StepDriver::Context : public OpContext {
   JobValuesMap values_;
 };
 
-StepDriver::StepDriver(TestWorld* world, store::CacheIndex* index, uint32_t slots)
-    : world_(*world), runner_(index, world, world), engine_(slots) {}
+StepDriver::StepDriver(TestWorld* world, store::CacheIndex* index, uint32_t slots, size_t burst)
+    : world_(*world),
+      runner_(index, world, world),
+      burst_(burst),
+      engine_(slots, burst > 0 ? burst : SIZE_MAX) {}
 StepDriver::~StepDriver() = default;
 
 JobId StepDriver::NewJob(std::vector<std::string> entitlements) {
@@ -80,9 +83,18 @@ void StepDriver::EndJob(JobId job) {
 void StepDriver::Feed(Event event) {
   ++steps_;
   std::vector<Action> actions;
-  engine_.Step(std::move(event), absl::FromUnixSeconds(static_cast<int64_t>(steps_)), &actions);
+  const absl::Time now = absl::FromUnixSeconds(static_cast<int64_t>(steps_));
+  engine_.Step(std::move(event), now, &actions);
   for (Action& action : actions) Take(action);
-  engine_.CheckInvariants();
+  while (engine_.busy() && (burst_ == 0 || pending_.empty())) Continue();
+  if (!engine_.busy()) engine_.CheckInvariants();
+}
+
+void StepDriver::Continue() {
+  std::vector<Action> actions;
+  engine_.Continue(absl::FromUnixSeconds(static_cast<int64_t>(steps_)), &actions);
+  for (Action& action : actions) Take(action);
+  if (!engine_.busy()) engine_.CheckInvariants();
 }
 
 void StepDriver::Push(Kind kind, const std::string& name, Action& action) {

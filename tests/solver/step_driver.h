@@ -18,7 +18,7 @@
 namespace kiln::solver {
 
 // Drives an engine in one thread: an action is done, and answered, only when the test says so, in
-// the order that the test says. The engine's invariants are checked after each step.
+// the order that the test says. The engine's invariants are checked whenever it is not busy.
 class StepDriver {
  public:
   enum class Kind { kMap, kContent, kRun, kNested, kQuery, kMatch, kRecords, kLoad, kSave };
@@ -31,7 +31,8 @@ class StepDriver {
     uint64_t since = 0;  // the step that asked for it
   };
 
-  StepDriver(TestWorld* world, store::CacheIndex* index, uint32_t slots = 0);
+  // With a `burst` the engine goes on only so far when told to, or when nothing is pending.
+  StepDriver(TestWorld* world, store::CacheIndex* index, uint32_t slots = 0, size_t burst = 0);
   ~StepDriver();
 
   JobId NewJob(std::vector<std::string> entitlements = {});
@@ -60,6 +61,9 @@ class StepDriver {
   std::string Outcome(RequestId request) const;
   ProgressLog& progress(JobId job) { return *logs_.at(job); }
 
+  bool busy() const { return engine_.busy(); }
+  void Continue();
+
   uint64_t steps() const { return steps_; }
   const Engine& engine() const { return engine_; }
 
@@ -74,6 +78,7 @@ class StepDriver {
 
   TestWorld& world_;
   const Runner runner_;
+  const size_t burst_;
   Engine engine_;
   std::vector<Pending> pending_;
   std::map<RequestId, absl::StatusOr<ResultPtr>> results_;
