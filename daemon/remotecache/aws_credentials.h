@@ -1,27 +1,51 @@
 #pragma once
 
 #include <functional>
-#include <optional>
+#include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "daemon/remotecache/aws_profile.h"
+#include "daemon/remotecache/aws_roles.h"
 #include "daemon/remotecache/aws_signature.h"
+#include "store/base/cancel.h"
+#include "store/base/mutex.h"
 
 namespace kiln::daemon {
 
-// Reads one environment variable; nullopt when it is not set.
-using ReadEnv = std::function<std::optional<std::string>(const char* name)>;
-// That of this process.
-std::optional<std::string> ProcessEnv(const char* name);
+// Credentials for requests, renewed in time where they are lent ones. Thread-safe. Get blocks when
+// it has to ask; several callers ask once.
+class AwsCredentialSource {
+ public:
+  using Fetch = std::function<absl::StatusOr<TimedAwsCredentials>(const CancelToken&)>;
+  // `now` null: the clock.
+  explicit AwsCredentialSource(Fetch fetch, std::function<absl::Time()> now = nullptr);
+  // Permanent ones.
+  explicit AwsCredentialSource(AwsCredentials credentials);
 
-// The daemon's own credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN,
-// else the profile AWS_PROFILE ("default") of AWS_SHARED_CREDENTIALS_FILE (~/.aws/credentials).
-// Roles of machines and containers are not asked for. kUnauthenticated says where they were looked
-// for.
-absl::StatusOr<AwsCredentials> FindAwsCredentials(const ReadEnv& env);
+  absl::StatusOr<AwsCredentials> Get(const CancelToken& cancel);
 
-// The keys of one profile in the text of a credentials file; nullopt when it has none.
-std::optional<AwsCredentials> ReadAwsProfile(absl::string_view text, absl::string_view profile);
+ private:
+  const Fetch fetch_;
+  const std::function<absl::Time()> now_;
+  Mutex mu_;
+  CondVar changed_;
+  bool fetching_ ABSL_GUARDED_BY(mu_) = false;
+  TimedAwsCredentials held_ ABSL_GUARDED_BY(mu_);
+  absl::Status failed_ ABSL_GUARDED_BY(mu_);  // the last answer, for a few seconds
+  absl::Time failed_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+};
+
+// The daemon's own credentials, from the first that is there (the order of AWS's SDKs):
+//   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN;
+//   AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN, AWS_ROLE_SESSION_NAME;
+//   the profile (aws_profile.h): aws_access_key_id …, or role_arn with web_identity_token_file;
+//   the container's role; the machine's role (aws_roles.h).
+// Variables and files are read now, services asked when credentials are needed. kUnimplemented
+// names a way of a profile that is not offered (SSO, a process, a role by way of another profile).
+absl::StatusOr<std::unique_ptr<AwsCredentialSource>> FindAwsCredentials(
+    const ReadEnv& env, const std::string& region, const std::string& user_agent);
 
 }  // namespace kiln::daemon

@@ -31,11 +31,13 @@ absl::Status HideQuery(const absl::Status& status, absl::string_view url) {
 }  // namespace
 
 RetryingHttp::RetryingHttp(std::string user_agent, RetryPolicy policy,
-                           std::function<absl::Status(absl::Duration, const CancelToken&)> sleep)
+                           std::function<absl::Status(absl::Duration, const CancelToken&)> sleep,
+                           absl::Duration connect_timeout)
     : user_agent_(std::move(user_agent)), policy_(policy), sleep_(std::move(sleep)) {
   if (!sleep_)
     sleep_ = [](absl::Duration wait, const CancelToken& cancel) { return cancel.SleepFor(wait); };
   limits_.max_redirects = 0;
+  limits_.connect_timeout = connect_timeout;
   limits_.stall_timeout = absl::Seconds(60);
   limits_.max_header_bytes = 64 << 10;
 }

@@ -30,7 +30,8 @@ class RetryingHttp {
  public:
   // `sleep` waits between tries; null: really.
   RetryingHttp(std::string user_agent, RetryPolicy policy,
-               std::function<absl::Status(absl::Duration, const CancelToken&)> sleep = {});
+               std::function<absl::Status(absl::Duration, const CancelToken&)> sleep = {},
+               absl::Duration connect_timeout = absl::Seconds(30));
 
   struct Answer {
     HttpResponse response;  // whatever its status

@@ -108,8 +108,10 @@ class S3Objects : public CacheObjects {
 
 }  // namespace
 
-absl::StatusOr<S3CacheConfig> ReadS3CacheConfig(const CacheAttrs& attrs, const ReadEnv& env) {
+absl::StatusOr<S3CacheConfig> ReadS3CacheConfig(const CacheAttrs& attrs, const ReadEnv& env,
+                                                const std::string& user_agent) {
   S3CacheConfig config;
+  config.client.user_agent = user_agent;
   KILN_ASSIGN_OR_RETURN(config.client.bucket, AttrOrEnv(attrs, "bucket", "AWS_BUCKET", env));
   KILN_ASSIGN_OR_RETURN(config.client.region, AttrOrEnv(attrs, "region", "AWS_REGION", env));
   const std::string prefix = CacheAttr(attrs, "prefix");
@@ -131,11 +133,14 @@ absl::StatusOr<S3CacheConfig> ReadS3CacheConfig(const CacheAttrs& attrs, const R
     return absl::InvalidArgumentError("retry_mode must be \"standard\" or \"adaptive\"");
   config.client.endpoint_url = CacheAttr(attrs, "endpoint_url");
   config.client.use_path_style = BoolCacheAttr(attrs, "use_path_style", false).value_or(false);
-  AwsCredentials& credentials = config.client.credentials;
-  credentials = {CacheAttr(attrs, "access_key_id"), CacheAttr(attrs, "secret_access_key"),
-                 CacheAttr(attrs, "session_token")};
-  if (credentials.access_key_id.empty() || credentials.secret_access_key.empty()) {
-    KILN_ASSIGN_OR_RETURN(credentials, FindAwsCredentials(env));
+  const AwsCredentials given = {CacheAttr(attrs, "access_key_id"),
+                                CacheAttr(attrs, "secret_access_key"),
+                                CacheAttr(attrs, "session_token")};
+  if (!given.access_key_id.empty() && !given.secret_access_key.empty()) {
+    config.client.credentials = std::make_shared<AwsCredentialSource>(given);
+  } else {
+    KILN_ASSIGN_OR_RETURN(config.client.credentials,
+                          FindAwsCredentials(env, config.client.region, user_agent));
   }
   return config;
 }
@@ -147,8 +152,8 @@ absl::StatusOr<std::unique_ptr<CacheObjects>> NewS3Objects(S3CacheConfig config)
 
 absl::StatusOr<std::unique_ptr<CacheTarget>> NewS3CacheTarget(const ObjectCacheDeps& deps,
                                                               const CacheAttrs& attrs) {
-  KILN_ASSIGN_OR_RETURN(S3CacheConfig config, ReadS3CacheConfig(attrs, ProcessEnv));
-  config.client.user_agent = deps.user_agent;
+  KILN_ASSIGN_OR_RETURN(S3CacheConfig config,
+                        ReadS3CacheConfig(attrs, ProcessEnv, deps.user_agent));
   const int parallel = config.upload_parallelism;
   KILN_ASSIGN_OR_RETURN(auto objects, NewS3Objects(std::move(config)));
   return NewObjectCacheTarget(deps, "exporting cache to Amazon S3", parallel, std::move(objects));
@@ -156,8 +161,8 @@ absl::StatusOr<std::unique_ptr<CacheTarget>> NewS3CacheTarget(const ObjectCacheD
 
 absl::StatusOr<std::unique_ptr<CacheSource>> NewS3CacheSource(const ObjectCacheDeps& deps,
                                                               const CacheAttrs& attrs) {
-  KILN_ASSIGN_OR_RETURN(S3CacheConfig config, ReadS3CacheConfig(attrs, ProcessEnv));
-  config.client.user_agent = deps.user_agent;
+  KILN_ASSIGN_OR_RETURN(S3CacheConfig config,
+                        ReadS3CacheConfig(attrs, ProcessEnv, deps.user_agent));
   KILN_ASSIGN_OR_RETURN(auto objects, NewS3Objects(std::move(config)));
   return NewObjectCacheSource(std::move(objects), deps.blobs);
 }

@@ -18,8 +18,10 @@ struct S3CacheConfig {
   absl::Duration touch_refresh = absl::Hours(24);
   int upload_parallelism = 4;
 };
-// kInvalidArgument names the attribute, kUnauthenticated: no credentials. `env` is the daemon's.
-absl::StatusOr<S3CacheConfig> ReadS3CacheConfig(const CacheAttrs& attrs, const ReadEnv& env);
+// kInvalidArgument names the attribute; credentials as FindAwsCredentials says. `env` is the
+// daemon's.
+absl::StatusOr<S3CacheConfig> ReadS3CacheConfig(const CacheAttrs& attrs, const ReadEnv& env,
+                                                const std::string& user_agent = "kiln");
 
 absl::StatusOr<std::unique_ptr<CacheObjects>> NewS3Objects(S3CacheConfig config);
 

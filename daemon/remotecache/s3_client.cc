@@ -77,7 +77,9 @@ std::string S3Client::UrlOf(const std::string& key) const {
   return absl::StrCat(base_, path_, "/", AwsEncode(key, true));
 }
 
-HttpRequest S3Client::Sign(const Call& call, const Pairs& more_headers) const {
+absl::StatusOr<HttpRequest> S3Client::Sign(const Call& call, const CancelToken& cancel,
+                                           const Pairs& more_headers) const {
+  KILN_ASSIGN_OR_RETURN(const AwsCredentials credentials, options_.credentials->Get(cancel));
   const absl::Time now = options_.now ? options_.now() : absl::Now();
   AwsSignedRequest request;
   request.method = call.method;
@@ -88,8 +90,8 @@ HttpRequest S3Client::Sign(const Call& call, const Pairs& more_headers) const {
   request.headers.insert(request.headers.end(), more_headers.begin(), more_headers.end());
   request.headers.emplace_back("x-amz-content-sha256", request.payload_sha256);
   request.headers.emplace_back("x-amz-date", AwsTime(now));
-  if (!options_.credentials.session_token.empty())
-    request.headers.emplace_back("x-amz-security-token", options_.credentials.session_token);
+  if (!credentials.session_token.empty())
+    request.headers.emplace_back("x-amz-security-token", credentials.session_token);
   HttpRequest http;
   http.method = call.method;
   http.url = UrlOf(call.key);
@@ -97,16 +99,15 @@ HttpRequest S3Client::Sign(const Call& call, const Pairs& more_headers) const {
   if (!query.empty()) absl::StrAppend(&http.url, "?", query);
   http.headers = request.headers;
   request.headers.emplace_back("host", host_);
-  http.headers.emplace_back(
-      "Authorization", AwsAuthorization(options_.credentials, options_.region, "s3", now, request));
+  http.headers.emplace_back("Authorization",
+                            AwsAuthorization(credentials, options_.region, "s3", now, request));
   if (call.body) http.body = call.body();
   return http;
 }
 
 absl::StatusOr<RetryingHttp::Answer> S3Client::Send(const Call& call, const CancelToken& cancel) {
-  KILN_ASSIGN_OR_RETURN(
-      RetryingHttp::Answer answer,
-      http_.Do([&]() -> absl::StatusOr<HttpRequest> { return Sign(call); }, cancel));
+  KILN_ASSIGN_OR_RETURN(RetryingHttp::Answer answer,
+                        http_.Do([&] { return Sign(call, cancel); }, cancel));
   const int status = answer.response.status;
   // Some operations answer 200 first and fail then.
   const bool failed_late = status == 200 && absl::StrContains(answer.body, "<Error>");
@@ -116,8 +117,10 @@ absl::StatusOr<RetryingHttp::Answer> S3Client::Send(const Call& call, const Canc
 
 absl::Status S3Client::Failure(const Call& call, const HttpResponse& response,
                                absl::string_view body) const {
-  const absl::Status status =
-      ServiceError(Sign({call.method, call.key}), response, XmlErrorText(body));
+  HttpRequest request;
+  request.method = call.method;
+  request.url = UrlOf(call.key);
+  const absl::Status status = ServiceError(request, response, XmlErrorText(body));
   // That there is no place for objects is not that there is no object.
   if (XmlText(body, "Code") == "NoSuchBucket")
     return absl::FailedPreconditionError(status.message());
@@ -143,13 +146,14 @@ absl::StatusOr<std::optional<S3Client::Object>> S3Client::Head(const std::string
 absl::Status S3Client::Get(const std::string& key, const CancelToken& cancel,
                            const std::function<absl::Status(absl::string_view)>& sink) {
   const Call call = {"GET", key};
-  KILN_ASSIGN_OR_RETURN(const HttpResponse response,
-                        http_.Download(
-                            [&](int64_t offset) -> absl::StatusOr<HttpRequest> {
-                              if (offset == 0) return Sign(call);
-                              return Sign(call, {{"Range", absl::StrCat("bytes=", offset, "-")}});
-                            },
-                            cancel, sink));
+  KILN_ASSIGN_OR_RETURN(
+      const HttpResponse response,
+      http_.Download(
+          [&](int64_t offset) {
+            if (offset == 0) return Sign(call, cancel);
+            return Sign(call, cancel, {{"Range", absl::StrCat("bytes=", offset, "-")}});
+          },
+          cancel, sink));
   if (response.status == 200 || response.status == 206) return absl::OkStatus();
   return Failure(call, response, response.error_body);
 }

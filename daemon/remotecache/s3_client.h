@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,7 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "daemon/remotecache/aws_signature.h"
+#include "daemon/remotecache/aws_credentials.h"
 #include "daemon/remotecache/cache_objects.h"
 #include "daemon/remotecache/retrying_http.h"
 #include "proto/digest.h"
@@ -24,7 +25,7 @@ struct S3Options {
   std::string bucket, region;
   std::string endpoint_url;     // "": AWS's own for the region
   bool use_path_style = false;  // counts with an endpoint only
-  AwsCredentials credentials;
+  std::shared_ptr<AwsCredentialSource> credentials;
   std::string user_agent = "kiln";
   RetryPolicy retry = {};
   // Larger objects are sent in parts of this size, or of what makes at most 10,000 of them.
@@ -69,7 +70,8 @@ class S3Client {
   };
   explicit S3Client(S3Options options);
 
-  HttpRequest Sign(const Call& call, const Pairs& more_headers = {}) const;
+  absl::StatusOr<HttpRequest> Sign(const Call& call, const CancelToken& cancel,
+                                   const Pairs& more_headers = {}) const;
   // What an answer other than success means; kFailedPrecondition for a bucket that is not there.
   absl::Status Failure(const Call& call, const HttpResponse& response,
                        absl::string_view body) const;

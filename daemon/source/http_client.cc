@@ -246,7 +246,7 @@ class HttpExchange {
     curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME,
                      static_cast<long>(absl::ToInt64Seconds(limits_.stall_timeout)));
     curl_easy_setopt(e, CURLOPT_BUFFERSIZE, 256L << 10);
-    if (loopback) curl_easy_setopt(e, CURLOPT_PROXY, "");
+    if (loopback || request_.direct) curl_easy_setopt(e, CURLOPT_PROXY, "");
     if (!request_.accept_encoding.empty())
       curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, request_.accept_encoding.c_str());
     if (request_.only_public_addresses)

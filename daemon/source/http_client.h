@@ -47,6 +47,7 @@ struct HttpRequest {
   std::string accept_encoding = {};
   // Refuses to connect to loopback and link-local addresses, whatever name or redirect leads there.
   bool only_public_addresses = false;
+  bool direct = false;  // through no proxy, as loopback hosts always are
 };
 
 struct HttpResponse {

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "daemon/remotecache/aws_credentials.h"
 #include "proto/digest.h"
 
 namespace kiln::daemon {
@@ -110,37 +109,6 @@ TEST(AwsEncodeTest, AllButTheUnreserved) {
   EXPECT_EQ(AwsEncode("a-B_c.~9/ä:+ ", true), "a-B_c.~9/%C3%A4%3A%2B%20");
   EXPECT_EQ(AwsEncode("a/b", false), "a%2Fb");
   EXPECT_EQ(AwsQuery({{"b", "1"}, {"a", "="}, {"a", ""}}), "a=&a=%3D&b=1");
-}
-
-TEST(AwsCredentialsTest, ProfilesOfAFile) {
-  constexpr char kFile[] =
-      "# comment\n[default]\naws_access_key_id = one\naws_secret_access_key=two\n"
-      "[ other ]\naws_access_key_id=three\naws_secret_access_key=fo=ur\naws_session_token = five\n"
-      "[half]\naws_access_key_id=six\n";
-  EXPECT_EQ(ReadAwsProfile(kFile, "default")->secret_access_key, "two");
-  EXPECT_EQ(ReadAwsProfile(kFile, "default")->session_token, "");
-  EXPECT_EQ(ReadAwsProfile(kFile, "other")->secret_access_key, "fo=ur");
-  EXPECT_EQ(ReadAwsProfile(kFile, "other")->session_token, "five");
-  EXPECT_FALSE(ReadAwsProfile(kFile, "half").has_value());
-  EXPECT_FALSE(ReadAwsProfile(kFile, "none").has_value());
-}
-
-TEST(AwsCredentialsTest, TheEnvironmentComesFirst) {
-  const auto of = [](std::map<std::string, std::string> env) {
-    return FindAwsCredentials([env](const char* name) -> std::optional<std::string> {
-      const auto found = env.find(name);
-      if (found == env.end()) return std::nullopt;
-      return found->second;
-    });
-  };
-  const auto found = of({{"AWS_ACCESS_KEY_ID", "id"},
-                         {"AWS_SECRET_ACCESS_KEY", "secret"},
-                         {"AWS_SESSION_TOKEN", "token"}});
-  ASSERT_TRUE(found.ok()) << found.status();
-  EXPECT_EQ(found->session_token, "token");
-  const auto none = of({{"AWS_SHARED_CREDENTIALS_FILE", "/nonexistent"}, {"AWS_PROFILE", "p"}});
-  EXPECT_EQ(none.status().code(), absl::StatusCode::kUnauthenticated);
-  EXPECT_THAT(std::string(none.status().message()), HasSubstr("profile p in /nonexistent"));
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ class S3RecordingTest : public testing::Test {
     options.region = "us-east-1";
     options.endpoint_url = "http://s3.example";
     options.use_path_style = true;
-    options.credentials = {"test:tester", "testing", ""};
+    options.credentials = As("testing");
     options.retry.max_attempts = 2;
     options.part_bytes = 1000;
     options.parts_at_once = 1;
@@ -36,6 +36,10 @@ class S3RecordingTest : public testing::Test {
     options.now = [this] { return server_->time(); };
     options.sleep = [](absl::Duration, const CancelToken&) { return absl::OkStatus(); };
     return options;
+  }
+  static std::shared_ptr<AwsCredentialSource> As(const std::string& secret,
+                                                 const std::string& token = "") {
+    return std::make_shared<AwsCredentialSource>(AwsCredentials{"test:tester", secret, token});
   }
   static std::unique_ptr<S3Client> Open(S3Options options) {
     return S3Client::Create(std::move(options)).value();
@@ -104,7 +108,7 @@ TEST_F(S3RecordingTest, BucketsInTheHostName) {
 TEST_F(S3RecordingTest, SessionTokensAreSigned) {
   Start("token");
   S3Options options = Options();
-  options.credentials.session_token = "a/token+of=sorts";
+  options.credentials = As("testing", "a/token+of=sorts");
   const auto client = Open(std::move(options));
   EXPECT_EQ(client->Put("with token", ObjectOf("bytes"), {}), absl::OkStatus());
 }
@@ -112,7 +116,7 @@ TEST_F(S3RecordingTest, SessionTokensAreSigned) {
 TEST_F(S3RecordingTest, RefusalsAreTold) {
   Start("refusals");
   S3Options wrong = Options();
-  wrong.credentials.secret_access_key = "not the one";
+  wrong.credentials = As("not the one");
   const auto forger = Open(std::move(wrong));
   for (const absl::Status& status : {forger->Head("key", {}).status(), Get(*forger, "key").status(),
                                      forger->Put("key", ObjectOf("bytes"), {})}) {
