@@ -168,7 +168,6 @@ struct Daemon::Parts {
   std::unique_ptr<store::ImageTable> images;
 
   SessionHost sessions;
-  FdLoop timers{"kiln-timers"};
   std::unique_ptr<ForeignPrograms> foreign;
   std::unique_ptr<OciExecutor> executor;
   absl::Status no_executor;  // why there is none
@@ -198,6 +197,8 @@ struct Daemon::Parts {
   std::unique_ptr<BuildHistory> history;
   std::unique_ptr<GarbageCollector> gc;
 
+  // After what its callbacks use, which include builds that ended just now; before who sets timers.
+  FdLoop timers{"kiln-timers"};
   std::unique_ptr<grpc::Service> control, bridge, content, image_table, stats;
   // Joined before what their work uses is gone.
   std::unique_ptr<ThreadPool> build_pool, call_pool;

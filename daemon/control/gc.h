@@ -21,7 +21,7 @@ std::vector<store::PruneOptions> GcPolicies(const GcConfig& config, int64_t disk
 // a minute. Thread-safe.
 class GarbageCollector {
  public:
-  // `refs` and `timers` outlive it.
+  // `refs` outlives it, `timers` its last Nudge.
   GarbageCollector(store::RefStore* refs, std::vector<store::PruneOptions> policies,
                    FdLoop* timers);
   // Ends a run under way.
