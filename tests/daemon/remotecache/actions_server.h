@@ -19,7 +19,7 @@
 namespace kiln::daemon {
 
 // The cache service of GitHub Actions, its blob storage and the list of caches in GitHub's REST
-// interface, as their exchanges were recorded. Entries are found once they are finalized.
+// interface, written from their protocols. Entries are found once they are finalized.
 class ActionsServer {
  public:
   using Json = nlohmann::json;
