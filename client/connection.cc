@@ -4,11 +4,8 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdlib>
 #include <utility>
 
@@ -17,8 +14,8 @@
 #include "absl/strings/strip.h"
 #include "client/grpc_status.h"
 #include "proto/buildkit/control.grpc.pb.h"
-#include "store/base/fd.h"
 #include "store/base/status_macros.h"
+#include "store/base/unix_socket.h"
 
 namespace kiln::client {
 namespace {
@@ -26,25 +23,6 @@ namespace {
 constexpr int kMaxMessageBytes = 16 << 20;  // what both daemons use
 constexpr int kMaxMetadataBytes = 4 << 20;  // error details travel in trailers
 constexpr absl::Duration kRetryPause = absl::Milliseconds(200);
-
-// What connect(2) says about the socket: gRPC alone would only say that it is unavailable.
-absl::Status ProbeUnix(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("socket path is too long: ", path));
-  }
-  path.copy(address.sun_path, path.size());
-  Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return ErrnoStatus(errno, "socket");
-  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
-    return absl::OkStatus();
-  }
-  const int error = errno;
-  const absl::Status status = ErrnoStatus(error, absl::StrCat("connect to unix://", path));
-  if (error == EACCES || error == EPERM) return status;
-  return absl::UnavailableError(status.message());
-}
 
 absl::StatusOr<std::string> ReadPem(const std::string& file) {
   if (file.empty()) return std::string();
@@ -111,6 +89,13 @@ absl::Status AskInfo(const std::shared_ptr<grpc::Channel>& channel, absl::Durati
 
 }  // namespace
 
+absl::StatusOr<Fd> DialUnix(const std::string& path) {
+  absl::StatusOr<Fd> fd = ConnectUnix(path);
+  if (fd.ok() || absl::IsInvalidArgument(fd.status()) || absl::IsPermissionDenied(fd.status()))
+    return fd;
+  return absl::UnavailableError(fd.status().message());
+}
+
 std::string DefaultAddress() {
   for (const char* variable : {"KILN_HOST", "BUILDKIT_HOST"}) {
     const char* value = std::getenv(variable);
@@ -152,7 +137,8 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ConnectOption
   // No keepalive: servers answer frequent pings with GOAWAY (wire.md 0).
   auto channel = grpc::CreateCustomChannel(target.grpc, credentials, arguments);
   while (true) {
-    absl::Status status = target.unix_path.empty() ? absl::OkStatus() : ProbeUnix(target.unix_path);
+    absl::Status status =
+        target.unix_path.empty() ? absl::OkStatus() : DialUnix(target.unix_path).status();
     if (status.ok() &&
         !channel->WaitForConnected(absl::ToChronoTime(absl::Now() + options.timeout))) {
       status = absl::UnavailableError(absl::StrCat("no connection to ", address, " within ",

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "store/base/cancel.h"
+#include "store/base/fd.h"
 
 namespace grpc {
 class Channel;
@@ -36,6 +37,10 @@ struct ConnectOptions {
 // $KILN_HOST, else $BUILDKIT_HOST, else the first of the usual sockets that exists (the user's own
 // $XDG_RUNTIME_DIR/kiln/kilnd.sock unless root; /run/kiln/kilnd.sock; BuildKit's), else BuildKit's.
 std::string DefaultAddress();
+
+// The daemon's socket at `path`, and in its errors what connect(2) says, where gRPC would only say
+// that it is unavailable. kUnavailable when no daemon listens there.
+absl::StatusOr<Fd> DialUnix(const std::string& path);
 
 // A connection to one daemon, kilnd or buildkitd. Thread-safe.
 class Connection {

@@ -1,7 +1,6 @@
 // Commands that need no daemon's answer: debug dump-llb, dial-stdio.
 #include <netdb.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <CLI/App.hpp>
@@ -41,22 +40,6 @@ class DumpLlbCommand : public Command {
  private:
   std::string file_;
 };
-
-absl::StatusOr<Fd> ConnectUnix(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("socket path is too long: ", path));
-  }
-  path.copy(address.sun_path, path.size());
-  Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return ErrnoStatus(errno, "socket");
-  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
-    const absl::Status status = ErrnoStatus(errno, absl::StrCat("connect to ", path));
-    return absl::UnavailableError(status.message());
-  }
-  return fd;
-}
 
 absl::StatusOr<Fd> ConnectTcp(const std::string& host_port) {
   const size_t colon = host_port.rfind(':');
@@ -117,7 +100,7 @@ class DialStdioCommand : public Command {
     absl::StatusOr<Fd> fd = absl::InvalidArgumentError(
         absl::StrCat("address \"", address, "\" must begin with unix:// or tcp://"));
     if (absl::ConsumePrefix(&rest, "unix://")) {
-      fd = ConnectUnix(std::string(rest));
+      fd = DialUnix(std::string(rest));
     } else if (absl::ConsumePrefix(&rest, "tcp://")) {
       fd = ConnectTcp(std::string(rest));
     }

@@ -1,14 +1,13 @@
 #include "client/session/ssh_agents.h"
 
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <cerrno>
 #include <cstdlib>
 
 #include "absl/strings/str_cat.h"
 #include "store/base/status_macros.h"
+#include "store/base/unix_socket.h"
 
 namespace kiln::client {
 namespace {
@@ -53,19 +52,9 @@ absl::Status SshAgents::Check(absl::string_view id) const {
 
 absl::StatusOr<Fd> SshAgents::Connect(absl::string_view id) const {
   KILN_RETURN_IF_ERROR(Check(id));
-  const std::string& path = sockets_.find(OrDefault(id))->second;
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("socket path is too long: ", path));
-  }
-  path.copy(address.sun_path, path.size());
-  Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return ErrnoStatus(errno, "socket");
-  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
-    return ErrnoStatus(errno, absl::StrCat("connect to ssh agent ", path));
-  }
-  return fd;
+  absl::StatusOr<Fd> agent = ConnectUnix(sockets_.find(OrDefault(id))->second);
+  if (!agent.ok()) return Annotate(agent.status(), "ssh agent");
+  return agent;
 }
 
 }  // namespace kiln::client

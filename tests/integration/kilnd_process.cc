@@ -2,8 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,20 +20,13 @@
 #include "store/base/cancel.h"
 #include "store/base/fd.h"
 #include "store/base/status_macros.h"
+#include "store/base/unix_socket.h"
 
 namespace kiln::integration {
 
 namespace fs = std::filesystem;
 
 namespace {
-
-bool Accepts(const std::string& socket_path) {
-  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  socket_path.copy(address.sun_path, sizeof address.sun_path - 1);
-  return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-}
 
 // Parents by pid, from /proc/*/stat; processes that end meanwhile are left out.
 std::map<int, int> Parents() {
@@ -119,7 +110,7 @@ absl::Status KilndProcess::Launch() {
   options.stderr_fd = log.get();
   KILN_ASSIGN_OR_RETURN(process_, Process::Start(options));
   const absl::Time end = absl::Now() + absl::Seconds(30);
-  while (!Accepts(socket_)) {
+  while (!ConnectUnix(socket_).ok()) {
     if (absl::Now() > end)
       return absl::DeadlineExceededError(absl::StrCat("kilnd does not answer; log:\n", Log()));
     absl::SleepFor(absl::Milliseconds(5));
