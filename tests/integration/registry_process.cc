@@ -12,9 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
-#include "store/base/check.h"
 #include "store/base/fd.h"
 #include "store/base/status_macros.h"
+#include "tests/daemon/source/loopback_listener.h"
 
 namespace kiln::integration {
 
@@ -34,19 +34,12 @@ sockaddr_in Loopback(uint16_t port) {
   return address;
 }
 
-uint16_t FreePort() {
-  const Fd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address = Loopback(0);
-  socklen_t length = sizeof(address);
-  KILN_CHECK(::bind(probe.get(), reinterpret_cast<sockaddr*>(&address), length) == 0);
-  KILN_CHECK(::getsockname(probe.get(), reinterpret_cast<sockaddr*>(&address), &length) == 0);
-  return ntohs(address.sin_port);
-}
-
 }  // namespace
 
 RegistryProcess::RegistryProcess(const Options& options)
-    : options_(options), port_(FreePort()), host_(absl::StrCat("127.0.0.1:", port_)) {
+    : options_(options),
+      port_(daemon::LoopbackListener().port),
+      host_(absl::StrCat("127.0.0.1:", port_)) {
   std::string config = absl::StrCat(
       "version: 0.1\nlog:\n  level: error\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n",
       "    rootdirectory: ", dir_.path(), "/data\nhttp:\n  addr: ", host_, "\n");

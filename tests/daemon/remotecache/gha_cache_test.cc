@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/daemon/remotecache/actions_server.h"
+#include "tests/daemon/remotecache/object_bytes.h"
 
 namespace kiln::daemon {
 namespace {
@@ -44,21 +45,6 @@ class GhaCacheTest : public testing::Test {
     return NewGhaObjects(*std::move(config));
   }
   std::unique_ptr<CacheObjects> Open() { return Open({{"refs/heads/main", 3}}); }
-  static CacheObject ObjectOf(const std::string& bytes) {
-    return {Digest::Of(bytes), static_cast<int64_t>(bytes.size()),
-            [bytes](int64_t offset, char* out, size_t size) -> absl::StatusOr<size_t> {
-              return bytes.copy(out, size, static_cast<size_t>(offset));
-            }};
-  }
-  static absl::StatusOr<std::string> Read(CacheObjects& objects, const std::string& bytes) {
-    std::string out;
-    const absl::Status status = objects.GetBlob(Digest::Of(bytes), {}, [&](absl::string_view data) {
-      out.append(data.data(), data.size());
-      return absl::OkStatus();
-    });
-    if (!status.ok()) return status;
-    return out;
-  }
   ActionsServer server_;
   Mutex mu_;
   std::vector<absl::Duration> waits_;
@@ -68,10 +54,10 @@ TEST_F(GhaCacheTest, BlobsGoAndComeBack) {
   const auto objects = Open();
   for (const std::string& bytes : {std::string("small"), std::string(1500, 'a') + "b"}) {
     EXPECT_FALSE(objects->HasBlob(Digest::Of(bytes), {}).value());
-    EXPECT_EQ(Read(*objects, bytes).status().code(), absl::StatusCode::kNotFound);
+    EXPECT_EQ(ReadBlob(*objects, Digest::Of(bytes)).status().code(), absl::StatusCode::kNotFound);
     ASSERT_TRUE(objects->PutBlob(ObjectOf(bytes), {}).ok());
     EXPECT_TRUE(objects->KeepBlob(Digest::Of(bytes), {}).value());
-    EXPECT_EQ(Read(*objects, bytes).value(), bytes);
+    EXPECT_EQ(ReadBlob(*objects, Digest::Of(bytes)).value(), bytes);
     EXPECT_EQ(server_.Get(BlobKey(bytes)), bytes);
     // Somebody else was faster.
     EXPECT_TRUE(objects->PutBlob(ObjectOf(bytes), {}).ok());
@@ -164,7 +150,7 @@ TEST_F(GhaCacheTest, AnOldUrlIsAskedForAgain) {
     server_.EndUrls();
     return "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + bytes.substr(0, 3000);
   };
-  EXPECT_EQ(Read(*objects, bytes).value(), bytes);
+  EXPECT_EQ(ReadBlob(*objects, Digest::Of(bytes)).value(), bytes);
   EXPECT_EQ(gets, 3) << "cut, refused, and the rest";
   EXPECT_EQ(server_.server().requests().back().Header("range"), "bytes=3000-");
 }

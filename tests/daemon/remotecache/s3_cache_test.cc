@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "tests/daemon/remotecache/object_bytes.h"
 #include "tests/daemon/remotecache/s3_server.h"
 
 namespace kiln::daemon {
@@ -44,23 +45,8 @@ class S3CacheTest : public testing::Test {
     };
     return NewS3Objects(*std::move(config)).value();
   }
-  static CacheObject ObjectOf(const std::string& bytes) {
-    return {Digest::Of(bytes), static_cast<int64_t>(bytes.size()),
-            [bytes](int64_t offset, char* out, size_t size) -> absl::StatusOr<size_t> {
-              return bytes.copy(out, size, static_cast<size_t>(offset));
-            }};
-  }
   static std::string KeyOf(const std::string& bytes) {
     return "some prefix/blobs/" + Digest::Of(bytes).ToString();
-  }
-  static absl::StatusOr<std::string> Read(CacheObjects& objects, const Digest& digest) {
-    std::string out;
-    const absl::Status status = objects.GetBlob(digest, {}, [&](absl::string_view data) {
-      out.append(data.data(), data.size());
-      return absl::OkStatus();
-    });
-    if (!status.ok()) return status;
-    return out;
   }
 
   S3Server server_;
@@ -73,10 +59,10 @@ TEST_F(S3CacheTest, BlobsGoAndComeBack) {
   for (const std::string& bytes : {std::string("small"), std::string(3500, 'x')}) {
     const Digest digest = Digest::Of(bytes);
     EXPECT_FALSE(objects->HasBlob(digest, {}).value());
-    EXPECT_EQ(Read(*objects, digest).status().code(), absl::StatusCode::kNotFound);
+    EXPECT_EQ(ReadBlob(*objects, digest).status().code(), absl::StatusCode::kNotFound);
     ASSERT_TRUE(objects->PutBlob(ObjectOf(bytes), {}).ok());
     EXPECT_TRUE(objects->HasBlob(digest, {}).value());
-    EXPECT_EQ(Read(*objects, digest).value(), bytes);
+    EXPECT_EQ(ReadBlob(*objects, digest).value(), bytes);
     EXPECT_EQ(server_.Get(KeyOf(bytes))->bytes, bytes);
   }
   EXPECT_EQ(server_.open_uploads(), 0u);
@@ -132,7 +118,7 @@ TEST_F(S3CacheTest, ABrokenDownloadIsContinued) {
   };
   server_.Set(KeyOf(bytes), bytes, absl::Now());
   const auto objects = Open();
-  EXPECT_EQ(Read(*objects, Digest::Of(bytes)).value(), bytes);
+  EXPECT_EQ(ReadBlob(*objects, Digest::Of(bytes)).value(), bytes);
   EXPECT_EQ(server_.server().requests().back().Header("range"), "bytes=6000-");
 }
 

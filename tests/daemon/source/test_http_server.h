@@ -1,7 +1,5 @@
 #pragma once
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,6 +19,7 @@
 #include "absl/strings/str_split.h"
 #include "store/base/fd.h"
 #include "store/base/mutex.h"
+#include "tests/daemon/source/loopback_listener.h"
 
 namespace kiln::daemon {
 
@@ -44,35 +43,21 @@ class TestHttpServer {
   using Handler = std::function<std::string(const TestHttpRequest&)>;
 
   // `port` 0: any.
-  explicit TestHttpServer(Handler handler, int port = 0)
-      : handler_(std::move(handler)), listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    const int on = 1;
-    (void)::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    socklen_t size = sizeof address;
-    if (::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 ||
-        ::listen(listener_.get(), 16) != 0 ||
-        ::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
-      std::abort();
-    port_ = ntohs(address.sin_port);
-    thread_ = std::thread([this] { Serve(); });
-  }
+  explicit TestHttpServer(Handler handler, uint16_t port = 0)
+      : handler_(std::move(handler)), listener_(port), thread_([this] { Serve(); }) {}
   ~TestHttpServer() { Stop(); }
   // Refuses connections from now on.
   void Stop() {
     if (stop_.exchange(true)) return;
     thread_.join();
-    listener_.Reset();
+    listener_.fd.Reset();
     MutexLock lock(&mu_);
     held_.clear();
   }
 
-  int port() const { return port_; }
+  uint16_t port() const { return listener_.port; }
   std::string Url(const std::string& path, const std::string& host = "127.0.0.1") const {
-    return absl::StrCat("http://", host, ":", port_, path);
+    return absl::StrCat("http://", host, ":", port(), path);
   }
   std::vector<TestHttpRequest> requests() {
     MutexLock lock(&mu_);
@@ -96,9 +81,9 @@ class TestHttpServer {
   void Serve() {
     std::vector<std::thread> workers;
     while (!stop_) {
-      pollfd poll = {listener_.get(), POLLIN, 0};
+      pollfd poll = {listener_.fd.get(), POLLIN, 0};
       if (::poll(&poll, 1, 20) <= 0) continue;
-      Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      Fd fd(::accept4(listener_.fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
       if (!fd.valid()) continue;
       workers.emplace_back([this, raw = fd.Release()] { Handle(Fd(raw)); });
     }
@@ -159,8 +144,7 @@ class TestHttpServer {
   }
 
   const Handler handler_;
-  Fd listener_;
-  int port_ = 0;
+  LoopbackListener listener_;
   Mutex mu_;
   std::vector<Fd> held_ ABSL_GUARDED_BY(mu_);
   std::vector<TestHttpRequest> requests_ ABSL_GUARDED_BY(mu_);
