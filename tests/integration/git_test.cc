@@ -1,7 +1,7 @@
 // Git repositories as sources of whole builds.
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "tests/daemon/source/run_git.h"
 #include "tests/daemon/source/test_git_server.h"
 #include "tests/integration/image_fixture.h"
 
@@ -13,32 +13,14 @@ using testing::HasSubstr;
 
 class GitTest : public BuildTest {
  protected:
-  GitTest() { Git({"init", "-q", "-b", "main", served_.path() + "/repo"}, served_.path()); }
+  GitTest() { daemon::RunGit(served_.path(), {"init", "-q", "-b", "main", "repo"}); }
 
-  static std::string Git(std::vector<std::string> args, const std::string& dir) {
-    ProcessOptions options;
-    options.args = {"git"};
-    options.args.insert(options.args.end(), args.begin(), args.end());
-    options.cwd = dir;
-    options.env = {absl::StrCat("PATH=", std::getenv("PATH")),
-                   "HOME=/dev/null",
-                   "GIT_CONFIG_NOSYSTEM=1",
-                   "GIT_AUTHOR_NAME=a",
-                   "GIT_AUTHOR_EMAIL=a@b",
-                   "GIT_COMMITTER_NAME=c",
-                   "GIT_COMMITTER_EMAIL=c@d",
-                   "GIT_AUTHOR_DATE=1500000000 +0000",
-                   "GIT_COMMITTER_DATE=1600000000 +0000"};
-    const auto out = RunCommandForOutput(options, {});
-    EXPECT_TRUE(out.ok()) << out.status();
-    return std::string(absl::StripAsciiWhitespace(out.value_or("")));
-  }
   // A commit of what is there, changed or not.
   std::string Commit(const std::string& message) {
     const std::string repo = served_.path() + "/repo";
-    Git({"add", "-A"}, repo);
-    Git({"commit", "-q", "--allow-empty", "-m", message}, repo);
-    return Git({"rev-parse", "HEAD"}, repo);
+    daemon::RunGit(repo, {"add", "-A"});
+    daemon::RunGit(repo, {"commit", "-q", "--allow-empty", "-m", message});
+    return daemon::RunGit(repo, {"rev-parse", "HEAD"});
   }
 
   TempDir served_;

@@ -15,6 +15,7 @@
 #include "tests/daemon/session/fake_session.h"
 #include "tests/daemon/source/fake_op_context.h"
 #include "tests/daemon/source/fake_ref_store.h"
+#include "tests/daemon/source/run_git.h"
 #include "tests/daemon/source/test_git_server.h"
 #include "tests/daemon/source/test_http_server.h"
 #include "tests/store/fsutil/test_tree.h"
@@ -30,23 +31,8 @@ class GitSourceTest : public testing::Test {
  protected:
   GitSourceTest() { Init("repo"); }
 
-  std::string Git(const std::string& repo, std::vector<std::string> args) {
-    ProcessOptions options;
-    options.args = {"git", "-c", "protocol.file.allow=always"};
-    options.args.insert(options.args.end(), args.begin(), args.end());
-    options.cwd = served_ / repo;
-    options.env = {absl::StrCat("PATH=", std::getenv("PATH")),
-                   "HOME=/dev/null",
-                   "GIT_CONFIG_NOSYSTEM=1",
-                   "GIT_AUTHOR_NAME=a",
-                   "GIT_AUTHOR_EMAIL=a@b",
-                   "GIT_COMMITTER_NAME=c",
-                   "GIT_COMMITTER_EMAIL=c@d",
-                   "GIT_AUTHOR_DATE=1600000000 +0000",
-                   "GIT_COMMITTER_DATE=1600000000 +0000"};
-    auto out = RunCommandForOutput(options, {});
-    EXPECT_TRUE(out.ok()) << out.status();
-    return out.ok() ? std::string(absl::StripAsciiWhitespace(*out)) : "";
+  std::string Git(const std::string& repo, const std::vector<std::string>& args) {
+    return RunGit(served_ / repo, args);
   }
   void Init(const std::string& repo) {
     served_.Dir(repo);
