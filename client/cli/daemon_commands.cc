@@ -33,6 +33,28 @@ std::string ToText(const google::protobuf::Timestamp& time) {
 
 const char* YesNo(bool value) { return value ? "true" : "false"; }
 
+void AddFilters(CLI::App* app, absl::string_view example, std::vector<std::string>* filters) {
+  app->add_option("-f,--filter", *filters, absl::StrCat(example, "; repeatable, any may match"))
+      ->expected(1)
+      ->take_all();
+}
+
+// Connects and makes one call, such as &Control::Stub::DiskUsage, about what passes `filters`.
+template <typename Request, typename Response>
+absl::StatusOr<Response> Ask(const Globals& globals,
+                             grpc::Status (Control::Stub::*call)(grpc::ClientContext*,
+                                                                 const Request&, Response*),
+                             const std::vector<std::string>& filters) {
+  KILN_ASSIGN_OR_RETURN(const auto connection, globals.Connect());
+  const auto stub = Control::NewStub(connection->channel());
+  CallContext context(globals);
+  Request request;
+  for (const std::string& filter : filters) request.add_filter(filter);
+  Response response;
+  KILN_RETURN_IF_ERROR(FromGrpc((stub.get()->*call)(context.get(), request, &response)));
+  return response;
+}
+
 void PrintRecord(const UsageRecord& record) {
   std::cout << "ID:\t\t" << record.id() << "\n";
   for (const std::string& parent : record.parents()) std::cout << "Parent:\t\t" << parent << "\n";
@@ -66,20 +88,12 @@ class DiskUsageCommand : public Command {
   CLI::App* Add(CLI::App* app) override {
     CLI::App* sub = app->add_subcommand("du", "show what the cache holds");
     sub->add_flag("-v,--verbose", verbose_, "all about each record");
-    sub->add_option("-f,--filter", filters_, "such as type==regular; repeatable, any may match")
-        ->expected(1)
-        ->take_all();
+    AddFilters(sub, "such as type==regular", &filters_);
     return sub;
   }
 
   absl::Status Run(const Globals& globals) override {
-    KILN_ASSIGN_OR_RETURN(const auto connection, globals.Connect());
-    const auto stub = Control::NewStub(connection->channel());
-    CallContext context(globals);
-    moby::buildkit::v1::DiskUsageRequest request;
-    for (const std::string& filter : filters_) request.add_filter(filter);
-    moby::buildkit::v1::DiskUsageResponse response;
-    KILN_RETURN_IF_ERROR(FromGrpc(stub->DiskUsage(context.get(), request, &response)));
+    KILN_ASSIGN_OR_RETURN(const auto response, Ask(globals, &Control::Stub::DiskUsage, filters_));
     int64_t total = 0, reclaimable = 0, shared = 0;
     if (!verbose_) PrintTableHeader();
     for (const UsageRecord& record : response.record()) {
@@ -108,9 +122,7 @@ class PruneCommand : public Command {
     CLI::App* sub = app->add_subcommand("prune", "remove what no build needs from the cache");
     sub->add_flag("-a,--all", all_, "internal and frontend records too");
     sub->add_flag("-v,--verbose", verbose_, "all about each removed record");
-    sub->add_option("-f,--filter", filters_, "such as type==regular; repeatable, any may match")
-        ->expected(1)
-        ->take_all();
+    AddFilters(sub, "such as type==regular", &filters_);
     sub->add_option("--keep-duration", keep_duration_, "keep what was used since, such as 24h");
     sub->add_option("--reserved-space,--keep-storage", reserved_, "bytes that are always kept")
         ->transform(CLI::AsSizeValue(true));
@@ -169,20 +181,12 @@ class WorkersCommand : public Command {
   CLI::App* Add(CLI::App* app) override {
     CLI::App* sub = app->add_subcommand("workers", "list what the daemon builds with");
     sub->add_flag("-v,--verbose", verbose_, "with labels and cache policies");
-    sub->add_option("-f,--filter", filters_, "such as labels.…==…; repeatable, any may match")
-        ->expected(1)
-        ->take_all();
+    AddFilters(sub, "such as labels.…==…", &filters_);
     return sub;
   }
 
   absl::Status Run(const Globals& globals) override {
-    KILN_ASSIGN_OR_RETURN(const auto connection, globals.Connect());
-    const auto stub = Control::NewStub(connection->channel());
-    CallContext context(globals);
-    moby::buildkit::v1::ListWorkersRequest request;
-    for (const std::string& filter : filters_) request.add_filter(filter);
-    moby::buildkit::v1::ListWorkersResponse response;
-    KILN_RETURN_IF_ERROR(FromGrpc(stub->ListWorkers(context.get(), request, &response)));
+    KILN_ASSIGN_OR_RETURN(const auto response, Ask(globals, &Control::Stub::ListWorkers, filters_));
     if (!verbose_) std::cout << absl::StreamFormat("%-28s %s\n", "ID", "PLATFORMS");
     for (const auto& worker : response.record()) {
       const std::string platforms = absl::StrJoin(
