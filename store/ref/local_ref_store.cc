@@ -151,14 +151,7 @@ absl::StatusOr<std::unique_ptr<MutableRef>> LocalRefStore::Reopen(absl::string_v
       if (!node->record->is_mutable)
         return absl::FailedPreconditionError(absl::StrCat("ref ", id, " is immutable"));
       if (node->writer) return locked();
-      twin = nullptr;
-      if (node->record->twin.empty()) break;
-      absl::StatusOr<NodePtr> loaded = LoadLocked(node->record->twin);
-      if (loaded.ok()) {
-        twin = *std::move(loaded);
-      } else if (!absl::IsNotFound(loaded.status())) {
-        return loaded.status();
-      }
+      KILN_ASSIGN_OR_RETURN(twin, LoadTwinLocked(*node));
       if (!node->busy && !node->gone && !node->writer &&
           (twin == nullptr || (!twin->gone && node->record->twin == twin->id)))
         break;
@@ -295,15 +288,9 @@ absl::Status LocalRefStore::Finalize(const NodePtr& node) {
     for (;;) {
       while (node->busy) changed_.Wait(&mu_);
       if (node->record->twin.empty()) return absl::OkStatus();
-      absl::StatusOr<NodePtr> loaded = LoadLocked(node->record->twin);
-      if (loaded.ok()) {
-        twin = *std::move(loaded);
-      } else if (!absl::IsNotFound(loaded.status())) {
-        return loaded.status();
-      }
+      KILN_ASSIGN_OR_RETURN(twin, LoadTwinLocked(*node));
       if (!node->busy && (twin == nullptr || (!twin->gone && node->record->twin == twin->id)))
         break;
-      twin = nullptr;
     }
     node->busy = true;
     if (twin != nullptr) twin->busy = true;

@@ -148,15 +148,7 @@ absl::StatusOr<LocalRefStore::Removal> LocalRefStore::Remove(absl::string_view i
     MutexLock lock(&mu_);
     for (;;) {
       KILN_ASSIGN_OR_RETURN(node, LoadLocked(std::string(id)));
-      twin = nullptr;
-      if (node->record->twin.empty()) break;
-      absl::StatusOr<NodePtr> loaded = LoadLocked(node->record->twin);
-      if (loaded.ok()) {
-        twin = *std::move(loaded);
-      } else if (!absl::IsNotFound(loaded.status())) {
-        return loaded.status();
-      }
-      // Loading the other one gave up mu_.
+      KILN_ASSIGN_OR_RETURN(twin, LoadTwinLocked(*node));
       if (!node->busy && !node->gone &&
           (twin == nullptr || (!twin->gone && node->record->twin == twin->id)))
         break;

@@ -70,6 +70,13 @@ absl::StatusOr<LocalRefStore::NodePtr> LocalRefStore::LoadLocked(std::string id)
   }
 }
 
+absl::StatusOr<LocalRefStore::NodePtr> LocalRefStore::LoadTwinLocked(const Node& node) {
+  if (node.record->twin.empty()) return NodePtr();
+  absl::StatusOr<NodePtr> twin = LoadLocked(node.record->twin);
+  if (absl::IsNotFound(twin.status())) return NodePtr();
+  return twin;
+}
+
 absl::StatusOr<LocalRefStore::RecordPtr> LocalRefStore::Peek(absl::string_view id) {
   MutexLock lock(&mu_);
   KILN_ASSIGN_OR_RETURN(const NodePtr node, LoadLocked(std::string(id)));
