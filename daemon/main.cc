@@ -16,6 +16,7 @@
 #include "daemon/config/config.h"
 #include "daemon/control/worker.h"
 #include "daemon/daemon.h"
+#include "store/base/deadline.h"
 
 namespace {
 
@@ -101,9 +102,9 @@ int main(int argc, char** argv) {
   spdlog::info("stopping: new builds are refused, running ones have {} s to finish",
                absl::ToInt64Seconds(kDrainTime));
   (*daemon)->Drain();
-  const absl::Time deadline = absl::Now() + kDrainTime;
+  const kiln::Deadline deadline(kDrainTime);
   while (!(*daemon)->WaitIdle(absl::Now() + kSignalPoll)) {
-    if (absl::Now() >= deadline || AnotherSignal(signals)) break;
+    if (deadline.Passed() || AnotherSignal(signals)) break;
   }
   daemon->reset();
   spdlog::info("stopped");

@@ -14,10 +14,11 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "spdlog/spdlog.h"
+#include "store/base/deadline.h"
 #include "store/base/mutex.h"
 #include "store/base/status_macros.h"
+#include "store/base/steady_cond_var.h"
 #include "store/codec.h"
 #include "store/engine.h"
 
@@ -157,7 +158,7 @@ struct Database::Impl {
   bool dirty ABSL_GUARDED_BY(mu) = false;         // written to since the last barrier
   bool recovering ABSL_GUARDED_BY(mu) = false;    // unsettled rows are not dropped yet
   bool stopping ABSL_GUARDED_BY(mu) = false;
-  CondVar stop_changed;
+  SteadyCondVar stop_changed;
 
   Mutex reopen_mu;   // one attempt to open anew after a failure at a time
   Mutex barrier_mu;  // one barrier at a time: held during its I/O, which is its purpose
@@ -272,9 +273,8 @@ void Database::RunTicker() {
   while (true) {
     {
       MutexLock lock(&impl_->mu);
-      const absl::Time next = absl::Now() + impl_->options.barrier_interval;
-      while (!impl_->stopping && absl::Now() < next)
-        impl_->stop_changed.WaitFor(&impl_->mu, next - absl::Now());
+      const Deadline next(impl_->options.barrier_interval);
+      while (!impl_->stopping && !next.Passed()) impl_->stop_changed.WaitUntil(&impl_->mu, next);
       if (impl_->stopping) return;
     }
     // Nobody else would hear of it; the next one tries again.
@@ -364,9 +364,9 @@ absl::Status Database::ReopenAfterFailure() {
     MutexLock lock(&impl_->mu);
     if (impl_->failure.ok()) return absl::OkStatus();  // somebody else was faster
     // Readers are waited for, but not for long: one may be the caller's own cursor.
-    const absl::Time deadline = absl::Now() + absl::Seconds(1);
+    const Deadline deadline(absl::Seconds(1));
     while (impl_->engine != nullptr && impl_->engine.use_count() > 1) {
-      if (absl::Now() > deadline) return impl_->failure;
+      if (deadline.Passed()) return impl_->failure;
       impl_->reopened.WaitFor(&impl_->mu, absl::Milliseconds(1));
     }
     impl_->reopening = true;

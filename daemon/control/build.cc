@@ -1,9 +1,9 @@
 #include "daemon/control/build.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "store/base/deadline.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
@@ -79,7 +79,7 @@ void BuildTable::Remove(const BuildPtr& build) {
 
 absl::StatusOr<BuildPtr> BuildTable::Wait(absl::string_view ref, absl::Duration timeout,
                                           bool with_bridge, const CancelToken& cancel) {
-  const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(timeout);
+  const Deadline deadline(timeout);
   // Before the lock: its destructor waits for the callback, which takes the lock.
   const CancelRegistration wake = cancel.OnCancel([this] {
     MutexLock lock(&mu_);
@@ -99,10 +99,8 @@ absl::StatusOr<BuildPtr> BuildTable::Wait(absl::string_view ref, absl::Duration 
       return absl::NotFoundError(absl::StrCat("no such job ", ref));
     }
     if (cancel.Cancelled()) return cancel.status();
-    const auto left = deadline - std::chrono::steady_clock::now();
-    if (left <= std::chrono::nanoseconds(0))
-      return absl::NotFoundError(absl::StrCat("no such job ", ref));
-    changed_.WaitFor(&mu_, absl::FromChrono(left));
+    if (deadline.Passed()) return absl::NotFoundError(absl::StrCat("no such job ", ref));
+    changed_.WaitFor(&mu_, deadline.Left());
   }
 }
 
@@ -146,12 +144,12 @@ void BuildTable::Drain(absl::Status why) {
 }
 
 bool BuildTable::WaitIdle(absl::Time deadline) {
+  const Deadline end(deadline - absl::Now());
   MutexLock lock(&mu_);
   while (std::any_of(builds_.begin(), builds_.end(),
                      [](const auto& item) { return item.second.running; })) {
-    const absl::Duration left = deadline - absl::Now();
-    if (left <= absl::ZeroDuration()) return false;
-    changed_.WaitFor(&mu_, left);
+    if (end.Passed()) return false;
+    changed_.WaitFor(&mu_, end.Left());
   }
   return true;
 }

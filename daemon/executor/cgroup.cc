@@ -18,6 +18,7 @@
 #include "absl/time/clock.h"
 #include "daemon/executor/rootfs.h"
 #include "spdlog/spdlog.h"
+#include "store/base/deadline.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
@@ -293,7 +294,7 @@ void StepCgroup::Kill() const {
 }
 
 absl::Status StepCgroup::Remove() {
-  const absl::Time deadline = absl::Now() + kRemoveTimeout;
+  const Deadline deadline(kRemoveTimeout);
   absl::Duration pause = absl::Microseconds(200);
   for (bool first = true; !roots_.empty(); first = false) {
     roots_.erase(std::remove_if(roots_.begin(), roots_.end(),
@@ -303,7 +304,7 @@ absl::Status StepCgroup::Remove() {
                  roots_.end());
     if (roots_.empty()) break;
     Kill();
-    if (absl::Now() > deadline) {
+    if (deadline.Passed()) {
       const std::string left = absl::StrCat(roots_[0], path_);
       roots_.clear();
       return absl::DeadlineExceededError(absl::StrCat("processes remain in ", left));

@@ -1,9 +1,9 @@
 #include "daemon/session/registry.h"
 
-#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "store/base/deadline.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
@@ -33,7 +33,7 @@ absl::StatusOr<SessionPtr> SessionRegistry::Get(absl::string_view id, const Canc
   // "prefix:id" is used to make vertices unique; the prefix names nothing.
   const size_t colon = id.find(':');
   const std::string key(colon == absl::string_view::npos ? id : id.substr(colon + 1));
-  const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(wait_);
+  const Deadline deadline(wait_);
   // Declared before the lock is taken: its destructor waits for the callback, which takes it too.
   const CancelRegistration wake = cancel.OnCancel([this] {
     MutexLock lock(&mu_);
@@ -44,11 +44,10 @@ absl::StatusOr<SessionPtr> SessionRegistry::Get(absl::string_view id, const Canc
     const auto found = sessions_.find(key);
     if (found != sessions_.end()) return found->second;
     if (cancel.Cancelled()) return cancel.status();
-    const auto left = deadline - std::chrono::steady_clock::now();
-    if (left <= std::chrono::nanoseconds(0))
+    if (deadline.Passed())
       return absl::NotFoundError(
           absl::StrCat("no active session for ", key, ": context deadline exceeded"));
-    changed_.WaitFor(&mu_, absl::FromChrono(left));
+    changed_.WaitFor(&mu_, deadline.Left());
   }
 }
 

@@ -1,8 +1,9 @@
 #include "solver/internal/runner.h"
 
+#include <chrono>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::solver {
@@ -34,9 +35,11 @@ event::ContentDone Runner::Run(const action::ComputeContent& action, OpContext& 
 }
 
 event::ExecuteDone Runner::Run(const action::Execute& action, OpContext& context) const {
-  const absl::Time start = absl::Now();
+  // Not by the system's clock, which may be set meanwhile.
+  const auto start = std::chrono::steady_clock::now();
   absl::StatusOr<ExecResult> result = action.op->Execute(context, action.inputs);
-  return {action.execution, std::move(result), absl::Now() - start};
+  return {action.execution, std::move(result),
+          absl::FromChrono(std::chrono::steady_clock::now() - start)};
 }
 
 event::NestedLoaded Runner::Run(const action::LoadNested& action) const {

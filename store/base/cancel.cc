@@ -5,9 +5,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "store/base/check.h"
+#include "store/base/deadline.h"
 #include "store/base/mutex.h"
+#include "store/base/steady_cond_var.h"
 
 namespace kiln {
 
@@ -15,7 +16,7 @@ namespace internal {
 
 struct CancelState {
   Mutex mu;
-  CondVar changed;
+  SteadyCondVar changed;
   bool cancelled ABSL_GUARDED_BY(mu) = false;
   absl::Status cause ABSL_GUARDED_BY(mu);
   uint64_t next_id ABSL_GUARDED_BY(mu) = 1;
@@ -95,12 +96,11 @@ absl::Status CancelToken::SleepFor(absl::Duration timeout) const {
     std::this_thread::sleep_for(absl::ToChronoNanoseconds(timeout));
     return absl::OkStatus();
   }
-  const absl::Time end = absl::Now() + timeout;
+  const Deadline end(timeout);
   MutexLock lock(&state_->mu);
   while (!state_->cancelled) {
-    const absl::Duration left = end - absl::Now();
-    if (left <= absl::ZeroDuration()) return absl::OkStatus();
-    state_->changed.WaitFor(&state_->mu, left);
+    if (end.Passed()) return absl::OkStatus();
+    state_->changed.WaitUntil(&state_->mu, end);
   }
   return state_->cause;
 }

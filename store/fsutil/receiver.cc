@@ -10,9 +10,10 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "store/base/deadline.h"
 #include "store/base/mutex.h"
 #include "store/base/status_macros.h"
+#include "store/base/steady_cond_var.h"
 #include "store/fsutil/listing_validator.h"
 #include "store/fsutil/packet_codec.h"
 #include "store/fsutil/tree_updater.h"
@@ -61,8 +62,8 @@ class Requester {
       queue_.clear();
       last_ = &last;
       changed_.SignalAll();
-      const absl::Time deadline = absl::Now() + absl::Seconds(1);
-      while (!ended_ && absl::Now() < deadline) changed_.WaitFor(&mu_, deadline - absl::Now());
+      const Deadline deadline(absl::Seconds(1));
+      while (!ended_ && !deadline.Passed()) changed_.WaitUntil(&mu_, deadline);
     }
     stream_.Abort();
     thread_.join();
@@ -113,7 +114,7 @@ class Requester {
 
   PacketStream& stream_;
   Mutex mu_;
-  CondVar changed_;
+  SteadyCondVar changed_;
   std::deque<uint32_t> queue_ ABSL_GUARDED_BY(mu_);
   const Packet* last_ ABSL_GUARDED_BY(mu_) = nullptr;
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "daemon/frontend/gateway/socket_holders.h"
+#include "store/base/deadline.h"
 #include "store/base/process.h"
 #include "store/base/status_macros.h"
 
@@ -80,14 +81,14 @@ bool FrontendProcess::LetGo() {
 absl::StatusOr<FrontendProcess::Stop> FrontendProcess::Watch(solver::ProgressSink* sink,
                                                              const CancelToken& cancel) {
   KILN_ASSIGN_OR_RETURN(const CancelFd cancelled, CancelFd::Make(cancel));
-  absl::Time deadline = absl::InfiniteFuture();
+  Deadline deadline(absl::InfiniteDuration());
   bool connected = true;
   while (true) {
     pollfd watched[] = {{process_->pidfd(), POLLIN, 0},
                         {cancelled.get(), POLLIN, 0},
                         {errors_.get(), POLLIN, 0},
                         {connected ? connection_.get() : -1, POLLRDHUP, 0}};
-    const absl::Duration wait = connected ? kLook : deadline - absl::Now();
+    const absl::Duration wait = connected ? kLook : deadline.Left();
     const int ready =
         poll(watched, 4, static_cast<int>(std::max<int64_t>(0, absl::ToInt64Milliseconds(wait))));
     if (ready < 0 && errno == EINTR) continue;
@@ -97,7 +98,7 @@ absl::StatusOr<FrontendProcess::Stop> FrontendProcess::Watch(solver::ProgressSin
     if (ready == 0) {
       if (LetGo()) {
         connected = false;
-        deadline = absl::Now() + kGrace;
+        deadline = Deadline(kGrace);
       }
       continue;
     }
@@ -110,7 +111,7 @@ absl::StatusOr<FrontendProcess::Stop> FrontendProcess::Watch(solver::ProgressSin
     if (watched[0].revents != 0) return Stop::kEnded;
     if (watched[3].revents != 0) {
       connected = false;
-      deadline = absl::Now() + kGrace;
+      deadline = Deadline(kGrace);
     }
   }
 }

@@ -17,6 +17,7 @@
 #include "proto/digest.h"
 #include "proto/kiln/stats.grpc.pb.h"
 #include "tests/daemon/rpc/temp_dir.h"
+#include "tests/store/base/wall_clock.h"
 
 namespace kiln::daemon {
 namespace {
@@ -91,6 +92,20 @@ class DaemonTest : public testing::Test {
       for (const auto& vertex : message.vertexes()) vertices[vertex.digest()] = vertex;
     EXPECT_TRUE(reader->Finish().ok());
     return vertices;
+  }
+
+  // How many records went, of all that were not used for so long.
+  int Prune(absl::Duration keep) {
+    grpc::ClientContext context;
+    pbc::PruneRequest request;
+    request.set_all(true);
+    request.set_keepduration(absl::ToInt64Nanoseconds(keep));
+    auto reader = pbc::Control::NewStub(channel_)->Prune(&context, request);
+    pbc::UsageRecord record;
+    int removed = 0;
+    while (reader->Read(&record)) ++removed;
+    EXPECT_TRUE(reader->Finish().ok());
+    return removed;
   }
 
   TempDir dir_;
@@ -174,15 +189,7 @@ TEST_F(DaemonTest, PruneEmptiesTheStore) {
     return response.record_size();
   };
   EXPECT_EQ(usage(), 1);
-  grpc::ClientContext context;
-  pbc::PruneRequest request;
-  request.set_all(true);
-  auto reader = control->Prune(&context, request);
-  pbc::UsageRecord record;
-  int removed = 0;
-  while (reader->Read(&record)) ++removed;
-  EXPECT_TRUE(reader->Finish().ok());
-  EXPECT_EQ(removed, 1);
+  EXPECT_EQ(Prune(absl::ZeroDuration()), 1);
   EXPECT_EQ(usage(), 0);
   ASSERT_EQ(Solve("b2", &definition), absl::OkStatus());
   EXPECT_FALSE(Vertices("b2")[Digest::Of(definition.def(0)).ToString()].cached());
@@ -201,6 +208,26 @@ TEST_F(DaemonTest, StartAndStopLeaveNothingOpen) {
   for (int i = 0; i < 1000 && OpenFds() > before; ++i) absl::SleepFor(absl::Milliseconds(5));
   EXPECT_LE(OpenFds(), before);
   EXPECT_FALSE(std::filesystem::exists(dir_.File("k.sock")));
+}
+
+// A machine whose clock was ahead: what was built is used, kept and pruned as before.
+TEST_F(DaemonTest, ClockSetBackHarmsNoBuild) {
+  Start();
+  const pb::Definition old = FileDefinition("old"), fresh = FileDefinition("new");
+  const std::string digest = Digest::Of(old.def(0)).ToString();
+  ASSERT_EQ(Solve("b1", &old), absl::OkStatus());
+  SetWallClockBy(-absl::Hours(24));
+  EXPECT_EQ(Solve("b2", &old), absl::OkStatus());
+  const std::map<std::string, pbc::Vertex> again = Vertices("b2");
+  EXPECT_TRUE(again.at(digest).cached());
+  EXPECT_EQ(Solve("b3", &fresh), absl::OkStatus());
+  EXPECT_EQ(Prune(absl::Hours(1)), 0) << "nothing is older than an hour";
+  Stop();
+  Start();
+  EXPECT_EQ(Solve("b4", &old), absl::OkStatus());
+  EXPECT_TRUE(Vertices("b4")[digest].cached());
+  EXPECT_EQ(Prune(absl::ZeroDuration()), 2);
+  SetWallClockBy(absl::Hours(24));
 }
 
 TEST_F(DaemonTest, SecondDaemonOnTheSameRootIsRefused) {

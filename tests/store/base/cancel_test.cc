@@ -3,8 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <future>
 #include <memory>
 #include <thread>
+
+#include "tests/store/base/wall_clock.h"
 
 namespace kiln {
 namespace {
@@ -58,6 +62,21 @@ TEST(CancelTest, SleepEndsWithTheCause) {
   std::thread canceller([&] { source.Cancel(absl::CancelledError("enough")); });
   EXPECT_EQ(source.token().SleepFor(absl::Hours(1)), absl::CancelledError("enough"));
   canceller.join();
+}
+
+TEST(CancelTest, SleepEndsInTimeThoughTheClockIsSetBack) {
+  CancelSource source;
+  std::promise<void> begun;
+  auto slept = std::async(std::launch::async, [&] {
+    begun.set_value();
+    return source.token().SleepFor(absl::Milliseconds(300));
+  });
+  begun.get_future().wait();
+  SetWallClockBy(-absl::Hours(1));
+  EXPECT_EQ(slept.wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  source.Cancel();
+  EXPECT_TRUE(slept.get().ok());
+  SetWallClockBy(absl::Hours(1));
 }
 
 TEST(CancelTest, UnregisterRacesCancel) {
