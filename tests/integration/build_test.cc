@@ -239,6 +239,7 @@ TEST_F(BuildTest, FullDiskFailsTheBuildThatFillsItAndNoOther) {
     EXPECT_TRUE(status.ok()) << name << ": " << status << (*small)->Log();
   };
   fine("before");
+  const Holdings idle = (*small)->Count();
 
   TempDir big;
   big.Write("zeros", std::string(200 << 20, '\0'));
@@ -255,6 +256,8 @@ TEST_F(BuildTest, FullDiskFailsTheBuildThatFillsItAndNoOther) {
   EXPECT_THAT(std::string(step.message()), testing::HasSubstr("did not complete successfully"));
   EXPECT_THAT(writing.step("fill").log, testing::HasSubstr("No space left on device"));
   fine("after a step");
+  EXPECT_TRUE((*small)->SettlesTo(idle))
+      << "before: " << idle.ToString() << "\nafter: " << (*small)->Count().ToString();
   EXPECT_TRUE((*small)->Stop().ok());
 }
 

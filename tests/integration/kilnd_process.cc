@@ -176,8 +176,13 @@ Holdings KilndProcess::Count() const {
     for (const std::string& step : Entries(group + "/buildkit"))
       if (fs::is_directory(step)) held.cgroups.push_back(step);
   }
-  held.temporary = Entries(root_ + "/tmp");
-  for (const std::string& entry : Entries(root_ + "/run")) held.temporary.push_back(entry);
+  std::vector<std::string> folders = {root_ + "/runtime"};
+  for (const char* below : {"/tmp", "/executor"}) {
+    for (const std::string& folder : Entries(root_ + below)) folders.push_back(folder);
+  }
+  for (const std::string& folder : folders) {
+    for (const std::string& entry : Entries(folder)) held.temporary.push_back(entry);
+  }
   return held;
 }
 

@@ -17,7 +17,7 @@ struct Holdings {
   int descriptors = 0;                 // open files of the daemon itself
   std::vector<std::string> mounts;     // under its root
   std::vector<std::string> cgroups;    // of steps
-  std::vector<std::string> temporary;  // entries of ROOT/tmp and of the executor's run folder
+  std::vector<std::string> temporary;  // what lies in the folders for steps and transfers
 
   std::string ToString() const;
 };
