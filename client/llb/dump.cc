@@ -1,7 +1,6 @@
 #include "client/llb/dump.h"
 
 #include <google/protobuf/descriptor.h>
-#include <google/protobuf/message.h>
 
 #include <map>
 
@@ -19,8 +18,6 @@ using google::protobuf::Message;
 using google::protobuf::OneofDescriptor;
 using google::protobuf::Reflection;
 
-void WriteMessage(const Message& message, GoJson* json);
-
 // Most bytes fields of ours are strings in BuildKit, which does not check UTF-8; contents are not.
 bool IsContent(const FieldDescriptor* field) {
   return field->name() == "data" || field->name() == "def";
@@ -32,37 +29,48 @@ void WriteText(const FieldDescriptor* field, const std::string& value, GoJson* j
 }
 
 // One value; index -1 for a singular field.
-void WriteValue(const Message& message, const FieldDescriptor* field, int index, GoJson* json) {
+void WriteValue(const Message& message, const FieldDescriptor* field, int index, JsonForm form,
+                GoJson* json) {
   const Reflection* r = message.GetReflection();
   const bool at = index >= 0;
+  const bool proto_form = form == JsonForm::kProto;
   switch (field->cpp_type()) {
     case FieldDescriptor::CPPTYPE_INT32:
       json->Int(at ? r->GetRepeatedInt32(message, field, index) : r->GetInt32(message, field));
       break;
-    case FieldDescriptor::CPPTYPE_INT64:
-      json->Int(at ? r->GetRepeatedInt64(message, field, index) : r->GetInt64(message, field));
+    case FieldDescriptor::CPPTYPE_INT64: {
+      const int64_t value =
+          at ? r->GetRepeatedInt64(message, field, index) : r->GetInt64(message, field);
+      proto_form ? json->String(absl::StrCat(value)) : json->Int(value);
       break;
+    }
     case FieldDescriptor::CPPTYPE_UINT32:
       json->Uint(at ? r->GetRepeatedUInt32(message, field, index) : r->GetUInt32(message, field));
       break;
-    case FieldDescriptor::CPPTYPE_UINT64:
-      json->Uint(at ? r->GetRepeatedUInt64(message, field, index) : r->GetUInt64(message, field));
+    case FieldDescriptor::CPPTYPE_UINT64: {
+      const uint64_t value =
+          at ? r->GetRepeatedUInt64(message, field, index) : r->GetUInt64(message, field);
+      proto_form ? json->String(absl::StrCat(value)) : json->Uint(value);
       break;
+    }
     case FieldDescriptor::CPPTYPE_BOOL:
       json->Bool(at ? r->GetRepeatedBool(message, field, index) : r->GetBool(message, field));
       break;
-    case FieldDescriptor::CPPTYPE_ENUM:
-      json->Int(at ? r->GetRepeatedEnumValue(message, field, index)
-                   : r->GetEnumValue(message, field));
+    case FieldDescriptor::CPPTYPE_ENUM: {
+      const int number =
+          at ? r->GetRepeatedEnumValue(message, field, index) : r->GetEnumValue(message, field);
+      const auto* value = field->enum_type()->FindValueByNumber(number);
+      proto_form&& value != nullptr ? json->String(value->name()) : json->Int(number);
       break;
+    }
     case FieldDescriptor::CPPTYPE_STRING:
       WriteText(field,
                 at ? r->GetRepeatedString(message, field, index) : r->GetString(message, field),
                 json);
       break;
     case FieldDescriptor::CPPTYPE_MESSAGE:
-      WriteMessage(
-          at ? r->GetRepeatedMessage(message, field, index) : r->GetMessage(message, field), json);
+      WriteJson(at ? r->GetRepeatedMessage(message, field, index) : r->GetMessage(message, field),
+                form, json);
       break;
     case FieldDescriptor::CPPTYPE_FLOAT:
     case FieldDescriptor::CPPTYPE_DOUBLE:
@@ -72,7 +80,7 @@ void WriteValue(const Message& message, const FieldDescriptor* field, int index,
 }
 
 // Entries by key, all of whose keys in LLB are strings or integers.
-void WriteMap(const Message& message, const FieldDescriptor* field, GoJson* json) {
+void WriteMap(const Message& message, const FieldDescriptor* field, JsonForm form, GoJson* json) {
   const Reflection* r = message.GetReflection();
   const FieldDescriptor* key = field->message_type()->map_key();
   const FieldDescriptor* value = field->message_type()->map_value();
@@ -87,56 +95,60 @@ void WriteMap(const Message& message, const FieldDescriptor* field, GoJson* json
   json->BeginObject();
   for (const auto& [name, entry] : entries) {
     json->Key(name);
-    WriteValue(*entry, value, -1, json);
+    WriteValue(*entry, value, -1, form, json);
   }
   json->EndObject();
 }
 
-void WriteField(const Message& message, const FieldDescriptor* field, GoJson* json) {
-  // Go's hand-written form of a user writes this one name in another way.
-  json->Key(field->full_name() == "pb.UserOpt.byID" ? "byId" : field->name());
+void WriteField(const Message& message, const FieldDescriptor* field, JsonForm form, GoJson* json) {
+  if (form == JsonForm::kProto) {
+    json->Key(field->json_name());
+  } else {
+    // Go's hand-written form of a user writes this one name in another way.
+    json->Key(field->full_name() == "pb.UserOpt.byID" ? "byId" : field->name());
+  }
   if (field->is_map()) {
-    WriteMap(message, field, json);
+    WriteMap(message, field, form, json);
   } else if (field->is_repeated()) {
     json->BeginArray();
     for (int i = 0; i < message.GetReflection()->FieldSize(message, field); ++i) {
-      WriteValue(message, field, i, json);
+      WriteValue(message, field, i, form, json);
     }
     json->EndArray();
   } else {
-    WriteValue(message, field, -1, json);
+    WriteValue(message, field, -1, form, json);
   }
 }
 
-// As Go's structs marshal: the members of a oneof in an object of the oneof's own name, zero values
-// left out but for the numbers of a file action.
-void WriteMessage(const Message& message, GoJson* json) {
+}  // namespace
+
+void WriteJson(const Message& message, JsonForm form, GoJson* json) {
   const Reflection* r = message.GetReflection();
-  const bool keep_zero = message.GetDescriptor() == pb::FileAction::descriptor();
+  const bool as_struct = form == JsonForm::kStruct;
+  // Zero values are left out but for the numbers of a file action.
+  const bool keep_zero = as_struct && message.GetDescriptor() == pb::FileAction::descriptor();
   json->BeginObject();
   const OneofDescriptor* written = nullptr;
   for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
     const FieldDescriptor* field = message.GetDescriptor()->field(i);
-    if (const OneofDescriptor* oneof = field->real_containing_oneof()) {
+    if (const OneofDescriptor* oneof = field->real_containing_oneof(); as_struct && oneof) {
       if (oneof == written) continue;
       written = oneof;
       std::string name = oneof->name();
       name[0] = static_cast<char>(toupper(name[0]));
       json->Key(name).BeginObject();
       if (const FieldDescriptor* set = r->GetOneofFieldDescriptor(message, oneof)) {
-        WriteField(message, set, json);
+        WriteField(message, set, form, json);
       }
       json->EndObject();
       continue;
     }
     const bool present =
         field->is_repeated() ? r->FieldSize(message, field) > 0 : r->HasField(message, field);
-    if (present || keep_zero) WriteField(message, field, json);
+    if (present || keep_zero) WriteField(message, field, form, json);
   }
   json->EndObject();
 }
-
-}  // namespace
 
 absl::StatusOr<std::string> DumpDefinition(absl::string_view bytes) {
   pb::Definition definition;
@@ -152,11 +164,11 @@ absl::StatusOr<std::string> DumpDefinition(absl::string_view bytes) {
     const std::string digest = Digest::Of(definition.def(i)).ToString();
     GoJson json;
     json.BeginObject().Key("Op");
-    WriteMessage(op, &json);
+    WriteJson(op, JsonForm::kStruct, &json);
     json.Key("Digest").String(digest).Key("OpMetadata");
     const auto metadata = definition.metadata().find(digest);
-    WriteMessage(metadata == definition.metadata().end() ? pb::OpMetadata() : metadata->second,
-                 &json);
+    WriteJson(metadata == definition.metadata().end() ? pb::OpMetadata() : metadata->second,
+              JsonForm::kStruct, &json);
     absl::StrAppend(&out, json.EndObject().Take(), "\n");
   }
   return out;

@@ -13,6 +13,7 @@
 #include "daemon/frontend/dockerfile/git_reference.h"
 #include "daemon/frontend/dockerfile/syntax/go_text.h"
 #include "daemon/frontend/dockerfile/syntax/ignore_file.h"
+#include "proto/buildkit/ops.pb.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon::dockerfile {
@@ -164,12 +165,18 @@ absl::StatusOr<BuildSources::Dockerfile> BuildSources::ReadDockerfile() {
   }
   if (!data.ok()) return Annotate(data.status(), "failed to read dockerfile");
   Dockerfile dockerfile;
-  dockerfile.text = std::make_shared<const llb::SourceText>(
-      llb::SourceText{filename_, "Dockerfile", *std::move(data), solve.definition});
+  pb::Source unlocated;
   // The last op only names the result.
   if (definition.ops.size() > 1) {
     dockerfile.vertex = definition.ops[definition.ops.size() - 2].digest;
+    (*unlocated.mutable_locations())[dockerfile.vertex.ToString()];
   }
+  // Where it is shown it names the op though that stands in no file: clients compare it.
+  pb::Definition shown;
+  shown.mutable_source()->Swap(&unlocated);
+  dockerfile.text = std::make_shared<const llb::SourceText>(
+      llb::SourceText{filename_, "Dockerfile", *std::move(data),
+                      absl::StrCat(solve.definition, shown.SerializeAsString())});
   const std::string beside = absl::StrCat(filename_, kIgnoreFile);
   if (auto ignore = client_->ReadFile(result.ref, beside, 0, -1); ignore.ok()) {
     ignore_name_ = beside;

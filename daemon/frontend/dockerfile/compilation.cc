@@ -57,6 +57,9 @@ absl::Status Compilation::Parse(Document* document) {
   const absl::Status status = dockerfile::Parse(data, document);
   CheckInstructions(*document, *lint_);
   KILN_RETURN_IF_ERROR(status);
+  if (document->stages.empty()) {
+    return absl::InvalidArgumentError("dockerfile contains no stages to build");
+  }
   CheckWholeFile(*document, *lint_);
   return absl::OkStatus();
 }

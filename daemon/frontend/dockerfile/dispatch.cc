@@ -114,9 +114,17 @@ absl::StatusOr<std::string> StageDispatcher::Expand(absl::string_view word, bool
   ExpandOptions options;
   options.escape = inline_file ? '\\' : scope_.escape;
   options.ignore_quotes = inline_file;
-  KILN_ASSIGN_OR_RETURN(Expansion expansion, ExpandWord(word, options, EnvLookup(env())));
-  if (!expansion.unset.empty()) ReportUnset(expansion.unset);
-  return std::move(expansion.text);
+  const EnvLookup lookup(env());
+  std::set<std::string> unset;  // also of an expansion that fails
+  absl::StatusOr<Expansion> expansion =
+      ExpandWord(word, options, [&](absl::string_view name) -> std::optional<absl::string_view> {
+        const auto value = lookup(name);
+        if (!value) unset.insert(std::string(name));
+        return value;
+      });
+  ReportUnset(unset);
+  KILN_RETURN_IF_ERROR(expansion.status());
+  return std::move(expansion->text);
 }
 
 void StageDispatcher::ReportUnset(const std::set<std::string>& unset) {

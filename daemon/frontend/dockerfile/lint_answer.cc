@@ -41,7 +41,12 @@ void WriteDefinition(const std::string& bytes, GoJson& json) {
     }
     json.EndObject();
   }
-  json.EndObject().EndObject();
+  json.EndObject();
+  json.Key("Source").BeginObject().Key("locations").BeginObject();
+  for (const auto& [digest, none] : definition.source().locations()) {
+    json.Key(digest).BeginObject().EndObject();
+  }
+  json.EndObject().EndObject().EndObject();
 }
 
 void WriteFinding(const LintFinding& finding, GoJson& json) {

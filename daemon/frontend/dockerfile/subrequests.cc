@@ -1,7 +1,5 @@
 #include "daemon/frontend/dockerfile/subrequests.h"
 
-#include <google/protobuf/util/json_util.h>
-
 #include <map>
 #include <utility>
 #include <vector>
@@ -10,11 +8,11 @@
 #include "absl/strings/strip.h"
 #include "daemon/frontend/dockerfile/answer_format.h"
 #include "daemon/frontend/dockerfile/compilation.h"
+#include "daemon/frontend/dockerfile/graph_dump.h"
 #include "daemon/frontend/dockerfile/lint_answer.h"
 #include "daemon/frontend/dockerfile/outline.h"
 #include "daemon/frontend/dockerfile/syntax/parse.h"
 #include "daemon/frontend/dockerfile/warnings.h"
-#include "proto/buildkit/ops.pb.h"
 #include "proto/go_json.h"
 #include "proto/status_details.h"
 #include "store/base/status_macros.h"
@@ -74,7 +72,12 @@ absl::StatusOr<BridgeResult> ListTargets(const std::string& data) {
   KILN_RETURN_IF_ERROR(Parse(data, &document));
   GoJson json;
   std::vector<std::vector<std::string>> rows = {{"TARGET", "DESCRIPTION"}};
-  json.BeginObject().Key("targets").BeginArray();
+  json.BeginObject().Key("targets");
+  if (document.stages.empty()) {
+    json.Null();
+  } else {
+    json.BeginArray();
+  }
   for (const Stage& stage : document.stages) {
     const bool is_default = &stage == &document.stages.back();
     json.BeginObject().OptString("name", stage.name).OptBool("default", is_default);
@@ -86,44 +89,12 @@ absl::StatusOr<BridgeResult> ListTargets(const std::string& data) {
     if (is_default) name = name.empty() ? "(default)" : absl::StrCat(name, " (default)");
     rows.push_back({std::move(name), stage.description});
   }
-  json.EndArray().Key("sources").BeginArray().Bytes(data).EndArray().EndObject();
+  if (!document.stages.empty()) json.EndArray();
+  json.Key("sources").BeginArray().Bytes(data).EndArray().EndObject();
   BridgeResult result;
   result.metadata = {{"result.json", Indented(json.text())},
                      {"result.txt", Table(rows, 1)},
                      {"version", kVersion}};
-  return result;
-}
-
-std::string ProtoJson(const google::protobuf::Message& message, bool names_as_written = false) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = names_as_written;
-  std::string json;
-  if (!google::protobuf::util::MessageToJsonString(message, &json, options).ok()) return "{}";
-  return json;
-}
-
-// The graph of the target, op by op.
-absl::StatusOr<BridgeResult> DumpGraph(const Compilation& compilation) {
-  KILN_ASSIGN_OR_RETURN(const client::llb::Definition graph, compilation.Marshal());
-  pb::Definition definition;
-  definition.ParseFromString(graph.Serialize());
-  std::map<std::string, std::string> ops, metadata;
-  for (const client::llb::Definition::Op& bytes : graph.ops) {
-    pb::Op op;
-    op.ParseFromString(bytes.bytes);
-    ops[bytes.digest.ToString()] = ProtoJson(op);
-  }
-  for (const auto& [digest, beside] : definition.metadata()) {
-    metadata[digest] = ProtoJson(beside, /*names_as_written=*/true);
-  }
-  GoJson json;
-  json.BeginObject().Key("def").BeginObject();
-  for (const auto& [digest, op] : ops) json.Key(digest).Raw(op);
-  json.EndObject().Key("metadata").BeginObject();
-  for (const auto& [digest, beside] : metadata) json.Key(digest).Raw(beside);
-  json.EndObject().Key("source").Raw(ProtoJson(definition.source())).EndObject();
-  BridgeResult result;
-  result.metadata = {{"result.json", Indented(json.text())}, {"version", "0.1.0"}};
   return result;
 }
 

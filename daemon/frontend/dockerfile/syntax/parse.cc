@@ -32,28 +32,33 @@ InstructionText TakeText(LogicalLine* line) {
           std::move(line->comments)};
 }
 
-absl::StatusOr<Stage> ParseFrom(LogicalLine* line) {
-  std::vector<std::string>& args = line->split.args;
-  Stage stage;
+// What linting looks at is set in any case, the rest if this is a valid FROM.
+absl::Status ParseFrom(LogicalLine* line, Stage* stage) {
+  const std::vector<std::string> args = std::move(line->split.args);
+  const std::vector<std::string> flag_words = std::move(line->split.flags);
+  stage->text = TakeText(line);
+  if (args.size() >= 3) stage->as_keyword = args[1];
+  if (args.size() == 3) stage->written_name = args[2];
+  std::string name;
   if (args.size() == 3 && absl::EqualsIgnoreCase(args[1], "as")) {
-    stage.name = absl::AsciiStrToLower(args[2]);
-    if (!IsStageName(stage.name)) {
+    name = absl::AsciiStrToLower(args[2]);
+    if (!IsStageName(name)) {
       return absl::InvalidArgumentError(
           absl::StrCat("invalid name for build stage: ", Quote(args[2]),
                        ", name can't start with a number or contain symbols"));
     }
-    stage.as_keyword = std::move(args[1]);
-    stage.written_name = std::move(args[2]);
   } else if (args.size() != 1) {
     return absl::InvalidArgumentError("FROM requires either one or three arguments");
   }
   FlagSet flags;
-  flags.String("platform", &stage.platform);
-  KILN_RETURN_IF_ERROR(flags.Parse(line->split.flags));
-  stage.base = std::move(args[0]);
-  if (!stage.name.empty()) stage.description = DescriptionOf(stage.name, line->comments);
-  stage.text = TakeText(line);
-  return stage;
+  flags.String("platform", &stage->platform);
+  KILN_RETURN_IF_ERROR(flags.Parse(flag_words));
+  stage->base = args[0];
+  stage->name = std::move(name);
+  if (!stage->name.empty()) {
+    stage->description = DescriptionOf(stage->name, stage->text.comments);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Locate(const absl::Status& status, const LineRange& lines) {
@@ -64,13 +69,17 @@ absl::Status Locate(const absl::Status& status, const LineRange& lines) {
 absl::Status AddInstruction(LogicalLine* line, Document* document) {
   const LineRange lines = line->lines;
   if (line->split.keyword == Keyword::kFrom) {
-    auto stage = ParseFrom(line);
-    if (!stage.ok()) return Locate(stage.status(), lines);
-    document->stages.push_back(*std::move(stage));
-    return absl::OkStatus();
+    document->stages.emplace_back();
+    const absl::Status status = ParseFrom(line, &document->stages.back());
+    return status.ok() ? status : Locate(status, lines);
   }
   auto body = ParseBody(line);
-  if (!body.ok()) return Locate(body.status(), lines);
+  if (!body.ok()) {
+    if (line->split.keyword == Keyword::kMaintainer && !document->stages.empty()) {
+      document->stages.back().instructions.push_back({TakeText(line), Maintainer{}});
+    }
+    return Locate(body.status(), lines);
+  }
   if (!document->stages.empty()) {
     document->stages.back().instructions.push_back({TakeText(line), *std::move(body)});
     return absl::OkStatus();
@@ -86,7 +95,6 @@ absl::Status AddInstruction(LogicalLine* line, Document* document) {
 
 absl::Status Parse(absl::string_view data, Document* document) {
   *document = {};
-  if (data.empty()) return absl::InvalidArgumentError("the Dockerfile cannot be empty");
   LogicalLines lines;
   KILN_RETURN_IF_ERROR(ReadLines(data, &lines));
   document->escape = lines.escape;
@@ -95,8 +103,6 @@ absl::Status Parse(absl::string_view data, Document* document) {
     KILN_RETURN_IF_ERROR(AddInstruction(&lines.lines.front(), document));
     lines.lines.pop_front();  // its memory serves the next ones
   }
-  if (document->stages.empty())
-    return absl::InvalidArgumentError("dockerfile contains no stages to build");
   return absl::OkStatus();
 }
 

@@ -12,13 +12,14 @@ namespace kiln::daemon::dockerfile {
 // Reads a Dockerfile: physical lines, directives, continuations and here-documents first, over the
 // whole file, then the instructions. Its errors are those of both steps in this order, of code
 // kInvalidArgument and with locations (location.h):
-//   - `the Dockerfile cannot be empty`, `file with no instructions`, and what makes a line
-//   unreadable
+//   - `file with no instructions`, and what makes a line unreadable
 //   - `dockerfile parse error on line N: …` for an instruction that is not valid
-//   - `no build stage in current context`, `dockerfile contains no stages to build`
+//   - `no build stage in current context`
+// No stage at all is no error here: such a file cannot be built, but its targets can be listed.
 //
-// On an error of the second step `document` holds the instructions before the faulty one, so that
-// lint findings for them can still be told; on one of the first step nothing.
+// On an error of the second step `document` holds the instructions before the faulty one, and of a
+// faulty FROM or MAINTAINER what linting needs, so that findings can still be told; on one of the
+// first step nothing.
 // Linear time; any bytes are safe input. Thread-safe.
 absl::Status Parse(absl::string_view data, Document* document);
 

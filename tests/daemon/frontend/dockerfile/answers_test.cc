@@ -86,6 +86,12 @@ TEST_F(AnswerTest, S140TargetsAreListedAsWritten) {
   EXPECT_EQ(json["targets"][1]["location"]["ranges"][0]["start"]["line"], 5);
 }
 
+TEST_F(AnswerTest, WithoutStagesThereAreNoTargets) {
+  auto answer = Ask("frontend.targets", "ARG a=b\n");
+  EXPECT_EQ(answer["result.txt"], "TARGET DESCRIPTION\n");
+  EXPECT_EQ(nlohmann::json::parse(answer["result.json"])["targets"], nullptr);
+}
+
 TEST_F(AnswerTest, LintPrintsFindingsWithExcerpts) {
   auto answer = Ask("frontend.lint", "FROM busybox as b\nRUN x\n");
   EXPECT_EQ(answer["result.statuscode"], "1");
@@ -98,7 +104,13 @@ TEST_F(AnswerTest, LintPrintsFindingsWithExcerpts) {
   const nlohmann::json json = nlohmann::json::parse(answer["result.json"]);
   EXPECT_EQ(json["warnings"][0]["ruleName"], "FromAsCasing");
   EXPECT_EQ(json["sources"][0]["filename"], "Dockerfile");
-  EXPECT_EQ(json["sources"][0]["definition"]["def"].size(), 2u);
+  const nlohmann::json& definition = json["sources"][0]["definition"];
+  EXPECT_EQ(definition["def"].size(), 2u);
+  ASSERT_EQ(definition["Source"]["locations"].size(), 1u);
+  for (const auto& [digest, none] : definition["Source"]["locations"].items()) {
+    EXPECT_TRUE(definition["metadata"][digest]["caps"].contains("source.local"));
+    EXPECT_TRUE(none.empty());
+  }
   EXPECT_THAT(Warnings(), IsEmpty());
 }
 
@@ -133,6 +145,30 @@ TEST_F(AnswerTest, ConvertedGraphIsKeyedByDigest) {
     EXPECT_TRUE(json["def"].contains(digest)) << digest;
   }
   EXPECT_EQ(json["source"]["infos"][0]["filename"], "Dockerfile");
+  EXPECT_EQ(json["source"]["locations"].size(), 2u);  // the last op is none of the file's
+}
+
+TEST_F(AnswerTest, ConvertedGraphIsTextAsProtobufHasIt) {
+  auto answer = Ask("frontend.convertllb",
+                    "FROM busybox\nCOPY --link <<a /b/\nx\na\nRUN --network=none echo '<é>'\n");
+  std::map<std::string, nlohmann::json> ops;
+  const nlohmann::json json = nlohmann::json::parse(answer["result.json"]);
+  for (const auto& [digest, op] : json["def"].items()) {
+    for (const char* kind : {"exec", "file", "merge"}) {
+      if (op.contains(kind)) ops[kind] = op[kind];
+      if (op.contains("file") && op["file"]["actions"][0].contains("mkfile")) ops["mkfile"] = op;
+    }
+  }
+  EXPECT_EQ(ops["exec"]["meta"]["args"], nlohmann::json({"/bin/sh", "-c", "echo '<é>'"}));
+  EXPECT_EQ(ops["exec"]["network"], "NONE");
+  EXPECT_EQ(ops["merge"]["inputs"][1]["input"], "1");
+  EXPECT_EQ(ops["mkfile"]["file"]["actions"][0]["input"], "-1");
+  EXPECT_EQ(ops["mkfile"]["file"]["actions"][0]["mkfile"]["data"], "eAo=");
+  EXPECT_EQ(ops["mkfile"]["file"]["actions"][0]["mkfile"]["timestamp"], "-1");
+  // Members in the order of their declaration, and `<` as Go escapes it.
+  EXPECT_THAT(answer["result.json"], HasSubstr("echo '\\u003cé\\u003e'"));
+  EXPECT_LT(answer["result.json"].find("\"com.docker.dockerfile.v1.command\""),
+            answer["result.json"].find("\"llb.customname\""));
 }
 
 struct LintCase {

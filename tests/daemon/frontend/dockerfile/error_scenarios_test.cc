@@ -168,6 +168,20 @@ TEST_F(FrontendFixture, S6LintOfTheLinesBeforeIsStillReported) {
               testing::ElementsAre(HasSubstr("FromAsCasing"), HasSubstr("MaintainerDeprecated")));
 }
 
+// Also what the faulty instruction itself has of them.
+TEST_F(FrontendFixture, LintOfTheFaultyLineIsReported) {
+  EXPECT_FALSE(Build("FROM busybox as X y\n").ok());
+  EXPECT_THAT(Warnings(), testing::ElementsAre("FromAsCasing: 'as' and 'FROM' keywords' casing do "
+                                               "not match (line 1)"));
+  EXPECT_FALSE(Build("FROM busybox as 1X\n").ok());
+  EXPECT_THAT(Warnings(), testing::Contains(HasSubstr("Stage name '1X' should be lowercase")));
+  EXPECT_FALSE(Build("FROM busybox\nMAINTAINER --x me\n").ok());
+  EXPECT_THAT(Warnings(), testing::Contains(HasSubstr("MaintainerDeprecated")));
+  EXPECT_FALSE(Build("FROM busybox\nLABEL a=$b${c?no}\n").ok());
+  EXPECT_THAT(Warnings(), testing::IsSupersetOf({HasSubstr("variable '$b' (line 2)"),
+                                                 HasSubstr("variable '$c' (line 2)")}));
+}
+
 std::vector<std::string> SourceDetails(const absl::Status& status) {
   std::vector<std::string> details;
   for (const StatusDetail& detail : Details(status)) {
