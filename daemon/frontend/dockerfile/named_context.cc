@@ -207,8 +207,8 @@ absl::StatusOr<LoadedContext> NamedContextLoader::LoadLocal(const NamedContext& 
   const auto& opts = sources_->client().opts();
   const auto shared = opts.find(absl::StrCat("sharedkey:localdir:", context.label));
   info.session_id = sources_->SessionOf(local);
-  info.shared_key_hint = absl::StrCat("context:", context.label);
-  if (shared != opts.end()) absl::StrAppend(&info.shared_key_hint, "-", shared->second);
+  info.shared_key_hint =
+      absl::StrCat("context:", context.label, "-", shared == opts.end() ? "" : shared->second);
   info.constraints = Step(context, "load from client");
   return LoadedContext{
       llb::DeferredSource([local, info = std::move(info), needed = std::move(needed)] {

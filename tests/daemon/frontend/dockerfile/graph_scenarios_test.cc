@@ -329,6 +329,7 @@ TEST_F(GraphTest, S111LocalContextsSendWhatIsNeeded) {
   const auto attrs = Sources()[0].source().attrs();
   EXPECT_EQ(attrs.at("local.followpaths"), R"(["foo"])");
   EXPECT_EQ(attrs.at("local.excludepatterns"), R"(["b*"])");
+  EXPECT_EQ(attrs.at("local.sharedkeyhint"), "context:other-");
   ASSERT_TRUE(Build("FROM other\nRUN x\n").ok());
   EXPECT_EQ(Sources()[0].source().attrs().count("local.followpaths"), 0u);
 }
