@@ -47,6 +47,8 @@ class WordSplitter {
   }
   // White space in `text` is part of the word.
   void AddWhole(absl::string_view text) { absl::StrAppend(&word_, text); }
+  // Forgets the word that is being collected.
+  void Drop() { word_.clear(); }
 
   std::vector<std::string> Take() {
     Flush();
@@ -251,6 +253,8 @@ absl::Status Expander::Braced(std::string* out) {
 absl::StatusOr<std::string> Expander::Part(char stop, bool keep_escapes,
                                            absl::string_view missing) {
   std::string part;
+  // BuildKit collects words in one buffer, which the part overwrites: `80${X:-81}` is the word 81.
+  if (splitter_ != nullptr) splitter_->Drop();
   const absl::Status status = Until(stop, keep_escapes, nullptr, &part);
   if (!status.ok()) return AtEnd() ? Fail(missing) : status;
   return part;

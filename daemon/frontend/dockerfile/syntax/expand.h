@@ -51,7 +51,8 @@ absl::StatusOr<Expansion> ExpandWord(absl::string_view text, const ExpandOptions
                                      VariableLookup lookup);
 
 // The same, then split at Unicode white space: that of the text and of the values of unquoted
-// references, not what was quoted or escaped. Empty words are dropped.
+// references, not what was quoted or escaped. Empty words are dropped, and of a word all that comes
+// before its last reference with a modifier: as BuildKit has it.
 absl::StatusOr<std::vector<std::string>> ExpandWords(absl::string_view text,
                                                      const ExpandOptions& options,
                                                      VariableLookup lookup);
