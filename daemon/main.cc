@@ -16,12 +16,14 @@
 #include "daemon/config/config.h"
 #include "daemon/control/worker.h"
 #include "daemon/daemon.h"
+#include "daemon/start_pages.h"
 #include "store/base/deadline.h"
 
 namespace {
 
 using kiln::daemon::Config;
 using kiln::daemon::Daemon;
+using kiln::daemon::DropStartPages;
 
 constexpr absl::Duration kDrainTime = absl::Seconds(45);
 constexpr absl::Duration kSignalPoll = absl::Milliseconds(200);
@@ -96,6 +98,8 @@ int main(int argc, char** argv) {
     return 1;
   }
   spdlog::info("listening on {}", absl::StrJoin((*daemon)->names(), ", "));
+  if (const absl::Status dropped = DropStartPages(); !dropped.ok())
+    spdlog::debug("{}", std::string(dropped.message()));
 
   int signal_number = 0;
   sigwait(&signals, &signal_number);
