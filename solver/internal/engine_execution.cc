@@ -62,14 +62,14 @@ void Engine::TryExecute(Edge* edge) {
   }
   // Its own earlier call still winds down, or runs for others under keys that it no longer has.
   if (vertex->leading != nullptr) return Block(edge, vertex->leading);
-  if (!vertex->info->ignore_cache && table_.SavedSince(vertex->maps, keys, edge->search->looked_up))
+  if (!vertex->ignore_cache && table_.SavedSince(vertex->maps, keys, edge->search->looked_up))
     return LookUpAgain(edge);
   if (left_out) keys = KeysOf(vertex, /*probe_only=*/false, &left_out);
   Lead(edge, std::move(keys));
 }
 
 bool Engine::MayFollow(const Edge* edge, const Execution& execution) const {
-  if (edge->vertex->info->ignore_cache) {
+  if (edge->vertex->ignore_cache) {
     if (!execution.ignore_cache || execution.state == ExecutionState::kDone) return false;
   }
   // A leader has all its inputs, so it cannot wait for a follower, unless it waits for a definition
@@ -111,7 +111,7 @@ void Engine::Lead(Edge* edge, InputKeys keys) {
   x->vertices.push_back(vertex);
   vertex->execution = vertex->leading = x;
   ++vertex->outstanding;
-  x->ignore_cache = vertex->info->ignore_cache;
+  x->ignore_cache = vertex->ignore_cache;
   x->maps = vertex->maps;
   x->all_fresh = !x->ignore_cache && !keys.empty();
   run.inputs.reserve(vertex->inputs.size());
@@ -346,7 +346,7 @@ void Engine::TakeOutput(Edge* edge, Execution* x) {
     return Emit(action::Save{x, static_cast<uint32_t>(edge->output), x->maps, x->keys,
                              output.result, std::exchange(x->took, absl::ZeroDuration()), now_});
   }
-  const bool probe = !edge->vertex->info->ignore_cache;
+  const bool probe = !edge->vertex->ignore_cache;
   for (const EdgeKey& node : output.nodes) AddKey(edge, {node.id, node.fresh, probe});
   if (x->shared && !output.nodes.empty()) {
     // A follower teaches the index those of its keys that the leader did not have.

@@ -97,7 +97,10 @@ std::vector<Vertex*> Engine::Register(LoadedGraph& graph, absl::Span<JobState* c
   placed.reserve(graph.vertices.size());
   std::vector<Logs> logs(jobs.size());
   vertices_.reserve(vertices_.size() + graph.vertices.size());
-  table_.Reserve(graph.vertices.size());
+  size_t keys = 0;  // at least one for each input
+  for (const LoadedVertex& loaded : graph.vertices)
+    keys += std::max<size_t>(1, loaded.inputs.size());
+  table_.Reserve(keys);
   for (size_t at = 0; at < graph.vertices.size(); ++at) {
     LoadedVertex& loaded = graph.vertices[at];
     if (at + kPrefetchAhead < graph.vertices.size())
@@ -173,6 +176,7 @@ Vertex* Engine::FindOrMake(const LoadedGraph& graph, LoadedVertex& loaded,
   ++stats_.vertices_loaded;
   ++path_changes_;
   vertex->info = loaded.info;
+  vertex->ignore_cache = loaded.info->ignore_cache;
   vertex->op = std::move(loaded.op);
   vertex->op_status = loaded.op_status;
   vertex->imports = graph.imports;

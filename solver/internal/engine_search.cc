@@ -66,7 +66,7 @@ void Engine::StartSearch(Edge* edge) {
   }
   // What ignores the cache needs no keys, only results, and those only if it is to run. The input
   // that is wanted last is looked at first.
-  if (vertex->info->ignore_cache) return;
+  if (vertex->ignore_cache) return;
   for (uint32_t i = count; i-- > 0;) SetWant(edge, i, Level::kFast);
 }
 
@@ -74,8 +74,11 @@ void Engine::OnMapKnown(Edge* edge) {
   Search& search = *edge->search;
   search.map_known = true;
   if (edge->vertex->inputs.empty()) return;
-  for (const CacheMapInput& input : edge->vertex->maps[0]->inputs)
-    if (input.content_key) ++search.content_missing;
+  const std::vector<CacheMapInput>& inputs = edge->vertex->maps[0]->inputs;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    search.inputs[i].by_content = inputs[i].content_key;
+    if (inputs[i].content_key) ++search.content_missing;
+  }
 }
 
 // A consumer came or went. When less is wanted than before, work that is not needed any more is
@@ -88,7 +91,7 @@ void Engine::OnLevelChanged(Edge* edge) {
     if (edge->state == EdgeState::kExecuting) StopWaiting(edge);
     if (edge->state == EdgeState::kPreparing) edge->state = EdgeState::kSearching;
   }
-  if (edge->state != EdgeState::kSearching || edge->vertex->info->ignore_cache) {
+  if (edge->state != EdgeState::kSearching || edge->vertex->ignore_cache) {
     for (uint32_t i = 0; i < search.inputs.size(); ++i) SetWant(edge, i, Level::kNone);
   } else {
     WantByStage(edge);
@@ -112,7 +115,7 @@ void Engine::EvaluateSource(Edge* edge) {
   Vertex* vertex = edge->vertex;
   Search& search = *edge->search;
   search.changed.clear();
-  const bool probe = !vertex->info->ignore_cache;
+  const bool probe = !vertex->ignore_cache;
   for (; search.maps_keyed < vertex->maps.size(); ++search.maps_keyed) {
     const std::string& op_digest = vertex->maps[search.maps_keyed]->op_digest;
     AddKey(edge, {store::CacheIndex::RootKey({op_digest, edge->output}), 0, probe});
@@ -155,7 +158,7 @@ void Engine::AdvanceInput(Edge* edge, uint32_t input) {
     --edge->search->incomplete;
   }
   AdvanceContent(edge, input);
-  if (edge->vertex->info->ignore_cache || edge->state == EdgeState::kLoading) return;
+  if (edge->vertex->ignore_cache || edge->state == EdgeState::kLoading) return;
   LookUp(edge, input);
   AdvanceStage(edge, input);
 }
@@ -165,13 +168,13 @@ void Engine::AdvanceInput(Edge* edge, uint32_t input) {
 void Engine::AdvanceContent(Edge* edge, uint32_t input) {
   Vertex* vertex = edge->vertex;
   InputSearch& in = edge->search->inputs[input];
-  if (in.content_over || !vertex->maps[0]->inputs[input].content_key) return;
+  if (in.content_over || !in.by_content) return;
   const bool wanted = in.stage >= InputStage::kContent || edge->state == EdgeState::kPreparing;
   if (!wanted || !in.complete) return;
   if (vertex->content.empty()) vertex->content.resize(vertex->inputs.size());
   if (vertex->content[input].state != CallState::kDone)
     return RequestContent(vertex, input, in.edge->result);
-  if (vertex->info->ignore_cache || (in.content_queried && !in.querying)) {
+  if (vertex->ignore_cache || (in.content_queried && !in.querying)) {
     in.content_over = true;
     --edge->search->content_missing;
   }
@@ -328,7 +331,7 @@ void Engine::AdvanceStage(Edge* edge, uint32_t input) {
       case InputStage::kSlow:
         if (!in.edge->slow_done) return;
         if (enough) return settle(true);
-        if (!edge->vertex->maps[0]->inputs[input].content_key) {
+        if (!in.by_content) {
           settle(false);
           in.stage = InputStage::kDone;
           continue;
@@ -355,7 +358,7 @@ void Engine::AdvanceStage(Edge* edge, uint32_t input) {
 // What to do with what is known of all inputs together.
 void Engine::Decide(Edge* edge) {
   Search& search = *edge->search;
-  const bool look = !edge->vertex->info->ignore_cache;
+  const bool look = !edge->vertex->ignore_cache;
   const auto slow_done = [&] {
     if (edge->slow_done) return;
     edge->fast_done = edge->slow_done = true;

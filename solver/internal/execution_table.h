@@ -19,7 +19,7 @@ namespace kiln::solver {
 // Cost: O(keys) for each call, for Find plus the executions that share the rarest of the keys.
 class ExecutionTable {
  public:
-  // Room for `more` executions, so that a large graph does not grow the table step by step.
+  // Room for `more` keys, so that a large graph does not grow the table step by step.
   void Reserve(size_t more) { buckets_.reserve(buckets_.size() + more); }
   void Add(Execution* execution);
   void Remove(Execution* execution);

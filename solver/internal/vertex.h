@@ -95,7 +95,8 @@ struct InputSearch {
   bool fast_over = false;  // no definition key can come any more, and all are looked up
   bool settled = false;    // has candidates, or can get none
   bool complete = false;
-  bool content_over = false;  // its content key is known and looked up, or it has none
+  bool by_content = false;    // it has a content key, once the cache map is known
+  bool content_over = false;  // that one is known and looked up
   bool querying = false;
   bool content_queried = false;
   bool common = false;  // `candidates` are not all: there are too many
@@ -115,7 +116,7 @@ struct Finds {
 
 // The search of one edge for a cached result, and what it waits for before it can execute.
 struct Search {
-  absl::InlinedVector<InputSearch, 1> inputs;
+  absl::InlinedVector<InputSearch, 2> inputs;
   absl::InlinedVector<uint32_t, 2> changed;  // inputs to look at
   std::unique_ptr<Finds> finds;              // null: none yet
   uint64_t looked_up = 0;                    // the look-up clock when the last query began
@@ -199,10 +200,11 @@ struct Vertex {
   uint32_t depth = 0;         // of nested definitions
   CallState map_state = CallState::kIdle;
   bool map_stale = false;  // as InputContent::stale
-  bool is_twin = false;    // of an active vertex that may use the cache
-  bool doomed = false;     // to be looked at when the step is over
-  int64_t mean_ns = 0;     // of earlier executions
-  int64_t path_ns = 0;     // the longest way from here to a root, this one included
+  bool ignore_cache = false;
+  bool is_twin = false;  // of an active vertex that may use the cache
+  bool doomed = false;   // to be looked at when the step is over
+  int64_t mean_ns = 0;   // of earlier executions
+  int64_t path_ns = 0;   // the longest way from here to a root, this one included
 };
 
 enum class ExecutionState : uint8_t {
