@@ -14,7 +14,7 @@
 #include <deque>
 
 #include "absl/cleanup/cleanup.h"
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -136,17 +136,25 @@ absl::StatusOr<std::map<std::string, std::string>> HostXattrs(const std::string&
   return out;
 }
 
-absl::StatusOr<std::string> ReadHostLink(const std::string& host_path, int64_t size_hint) {
+namespace {
+
+absl::StatusOr<std::string> ReadLinkAt(int dir, const char* path, int64_t size_hint) {
   std::string target(static_cast<size_t>(std::max<int64_t>(size_hint, 63)) + 1, '\0');
   for (;;) {
-    const ssize_t n = ::readlink(host_path.c_str(), target.data(), target.size());
-    if (n < 0) return ErrnoStatus(errno, absl::StrCat("readlink ", host_path));
+    const ssize_t n = ::readlinkat(dir, path, target.data(), target.size());
+    if (n < 0) return ErrnoStatus(errno, absl::StrCat("readlink ", path));
     if (static_cast<size_t>(n) < target.size()) {
       target.resize(static_cast<size_t>(n));
       return target;
     }
     target.resize(target.size() * 2);
   }
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadHostLink(const std::string& host_path, int64_t size_hint) {
+  return ReadLinkAt(AT_FDCWD, host_path.c_str(), size_hint);
 }
 
 TreeReader::TreeReader(Layers layers) : layers_(std::move(layers)) {}
@@ -239,10 +247,9 @@ absl::StatusOr<Entry> TreeReader::Child(const DirView& dir, absl::string_view na
   return std::move(found.entry);
 }
 
-absl::StatusOr<std::vector<NamedChild>> TreeReader::Names(const DirView& dir) const {
-  std::vector<NamedChild> out;
+absl::Status TreeReader::ForEachChild(const DirView& dir, ChildVisit visit) const {
   // Names settled by a higher layer, whiteouts among them. Needed only when layers are merged.
-  absl::flat_hash_map<std::string, bool> settled;
+  absl::flat_hash_set<std::string> settled;
   const bool merged = dir.layers.size() > 1;
   for (const int layer : dir.layers) {
     const std::string host = Host(layer, dir.path);
@@ -262,27 +269,48 @@ absl::StatusOr<std::vector<NamedChild>> TreeReader::Names(const DirView& dir) co
         type = st.st_mode & S_IFMT;
         hidden = IsWhiteout(st);
       }
-      if (merged && !settled.emplace(name, true).second) continue;
-      if (!hidden) out.push_back({std::string(name), layer, type});
+      if (merged && !settled.emplace(name).second) continue;
+      if (!hidden) KILN_RETURN_IF_ERROR(visit(::dirfd(stream), item->d_name, layer, type));
       errno = 0;
     }
     if (errno != 0) return ErrnoStatus(errno, absl::StrCat("read ", dir.path));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<NamedChild>> TreeReader::Names(const DirView& dir) const {
+  std::vector<NamedChild> out;
+  KILN_RETURN_IF_ERROR(
+      ForEachChild(dir, [&](int /*fd*/, const char* name, int layer, uint32_t type) {
+        out.push_back({name, layer, type});
+        return absl::OkStatus();
+      }));
   std::sort(out.begin(), out.end(),
             [](const NamedChild& a, const NamedChild& b) { return a.name < b.name; });
   return out;
 }
 
+absl::StatusOr<std::vector<Entry>> TreeReader::Entries(const DirView& dir) const {
+  std::vector<Entry> out;
+  KILN_RETURN_IF_ERROR(ForEachChild(
+      dir, [&](int fd, const char* name, int layer, uint32_t /*type*/) -> absl::Status {
+        Entry& entry = out.emplace_back();
+        entry.name = name;
+        entry.layer = layer;
+        if (::fstatat(fd, name, &entry.st, AT_SYMLINK_NOFOLLOW) != 0)
+          return ErrnoStatus(errno, absl::StrCat("stat ", dir.path, "/", name));
+        if (!S_ISLNK(entry.st.st_mode)) return absl::OkStatus();
+        KILN_ASSIGN_OR_RETURN(entry.link,
+                              Annotate(ReadLinkAt(fd, name, entry.st.st_size), dir.path));
+        return absl::OkStatus();
+      }));
+  std::sort(out.begin(), out.end(), [](const Entry& a, const Entry& b) { return a.name < b.name; });
+  return out;
+}
+
 absl::StatusOr<std::vector<Entry>> TreeReader::List(absl::string_view path) const {
   KILN_ASSIGN_OR_RETURN(const DirView dir, OpenDir(path));
-  KILN_ASSIGN_OR_RETURN(const std::vector<NamedChild> names, Names(dir));
-  std::vector<Entry> out;
-  out.reserve(names.size());
-  for (const NamedChild& child : names) {
-    KILN_ASSIGN_OR_RETURN(Entry entry, Child(dir, child.name));
-    out.push_back(std::move(entry));
-  }
-  return out;
+  return Entries(dir);
 }
 
 absl::StatusOr<Fd> TreeReader::Open(absl::string_view path) const {

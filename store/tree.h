@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -82,6 +83,8 @@ class TreeReader {
   absl::StatusOr<Entry> Child(const DirView& dir, absl::string_view name) const;
   // In byte order; no stat call for each name where the file system tells types.
   absl::StatusOr<std::vector<NamedChild>> Names(const DirView& dir) const;
+  // The same children as entries: one stat call for each, relative to its directory.
+  absl::StatusOr<std::vector<Entry>> Entries(const DirView& dir) const;
 
   // Extended attributes by name, without the overlay's own. Empty where unsupported.
   absl::StatusOr<std::map<std::string, std::string>> Xattrs(const Entry& entry,
@@ -107,6 +110,11 @@ class TreeReader {
   // Looks `name` up in the layers of `dir`; the layers of the child when it is a directory.
   absl::StatusOr<Found> LookUp(const DirView& dir, absl::string_view name) const;
   absl::StatusOr<Found> LookUpPath(absl::string_view path) const;
+  // Calls `visit` for each child that is not hidden, in the order of the disk, with a descriptor of
+  // its directory in `layer` and its type.
+  using ChildVisit =
+      absl::FunctionRef<absl::Status(int fd, const char* name, int layer, uint32_t type)>;
+  absl::Status ForEachChild(const DirView& dir, ChildVisit visit) const;
   DirView Root() const;
   std::string Host(int layer, absl::string_view path) const;
 

@@ -221,6 +221,11 @@ class LayerWriter final : public TreeWriter {
     Fd fd;
     DirView view;
   } parent_;
+  // The directory of an immutable layer that was linked from last, with its '/' at the end.
+  struct {
+    std::string path;
+    Fd fd;  // invalid: it could not be opened
+  } source_;
   // Inodes whose names are all of our making, so that changing them in place is safe.
   absl::flat_hash_set<ino_t> own_links_;
   const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
@@ -561,9 +566,18 @@ absl::StatusOr<bool> LayerWriter::TryHardlink(const std::string& host, const Ent
     MutexLock lock(&shared_->mu);
     if (!shared_->taken.insert(inode).second) return false;
   }
-  if (::linkat(AT_FDCWD, host.c_str(), place.dir, place.name.c_str(), 0) == 0) return true;
-  if (errno == EXDEV || errno == EMLINK || errno == EPERM) return false;
+  // Whole directories are taken over: one look-up of a short name instead of a long path.
+  const size_t slash = host.rfind('/');
+  const absl::string_view dir = absl::string_view(host).substr(0, slash + 1);
+  if (source_.path != dir) {
+    source_.path = std::string(dir);
+    source_.fd = Fd(::open(source_.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  }
+  const int linked =
+      ::linkat(source_.fd.get(), host.c_str() + slash + 1, place.dir, place.name.c_str(), 0);
+  if (linked == 0) return true;
   const int error = errno;
+  if (error == EXDEV || error == EMLINK || error == EPERM) return false;
   MutexLock lock(&shared_->mu);
   shared_->taken.erase(inode);
   return ErrnoStatus(error, absl::StrCat("link ", place.path));

@@ -90,6 +90,10 @@ class Copier {
   absl::Status CopyRoot(const std::string& source, const Entry& entry, const std::string& target);
   absl::Status CopyChildren(const std::string& source, const std::string& relative,
                             const std::string& target, const DirView& dir, const Matches& above);
+  // `relative` is that of the child and counts only where there are patterns.
+  absl::Status CopyChild(const std::string& source, const std::string& relative,
+                         const std::string& target, const DirView& dir, const Entry& entry,
+                         Verdict verdict, const Matches& here);
   absl::Status CopyNestedDir(const Level& level, const std::string& relative, const DirView& dir,
                              Verdict verdict, const Matches& here);
   absl::Status CopyLeaf(const std::string& source, const Entry& entry, const std::string& target);
@@ -324,31 +328,41 @@ absl::Status Copier::MakeLevels() {
 absl::Status Copier::CopyChildren(const std::string& source, const std::string& relative,
                                   const std::string& target, const DirView& dir,
                                   const Matches& above) {
+  if (request_.include_patterns.empty() && request_.exclude_patterns.empty()) {
+    KILN_ASSIGN_OR_RETURN(const std::vector<Entry> entries, from_.Entries(dir));
+    for (const Entry& entry : entries)
+      KILN_RETURN_IF_ERROR(CopyChild(source, entry.name, target, dir, entry, Verdict::kCopy, {}));
+    return absl::OkStatus();
+  }
+  // What the patterns leave out is not even looked at.
   KILN_ASSIGN_OR_RETURN(const std::vector<NamedChild> names, from_.Names(dir));
   for (const NamedChild& child : names) {
     if (cancel_.Cancelled()) return cancel_.status();
     const std::string below =
         relative.empty() ? child.name : absl::StrCat(relative, "/", child.name);
     Matches here;
-    const bool is_dir = S_ISDIR(child.type);
-    const Verdict verdict = Judge(below, is_dir, above, &here);
+    const Verdict verdict = Judge(below, S_ISDIR(child.type), above, &here);
     if (verdict == Verdict::kPrune) continue;
     KILN_ASSIGN_OR_RETURN(const Entry entry, from_.Child(dir, child.name));
-    const std::string child_source = Child(source, child.name);
-    const std::string child_target = Child(target, child.name);
-    if (verdict == Verdict::kCopy) {
-      KILN_RETURN_IF_ERROR(MakeLevels());
-      KILN_RETURN_IF_ERROR(ClearFor(entry, child_target));
-    }
-    if (!is_dir) {
-      KILN_RETURN_IF_ERROR(CopyLeaf(child_source, entry, child_target));
-      continue;
-    }
-    KILN_ASSIGN_OR_RETURN(const DirView child_dir, from_.OpenChild(dir, child.name));
-    const Level level{child_source, child_target, entry, false, false};
-    KILN_RETURN_IF_ERROR(CopyNestedDir(level, below, child_dir, verdict, here));
+    KILN_RETURN_IF_ERROR(CopyChild(source, below, target, dir, entry, verdict, here));
   }
   return absl::OkStatus();
+}
+
+absl::Status Copier::CopyChild(const std::string& source, const std::string& relative,
+                               const std::string& target, const DirView& dir, const Entry& entry,
+                               Verdict verdict, const Matches& here) {
+  if (cancel_.Cancelled()) return cancel_.status();
+  const std::string child_source = Child(source, entry.name);
+  const std::string child_target = Child(target, entry.name);
+  if (verdict == Verdict::kCopy) {
+    KILN_RETURN_IF_ERROR(MakeLevels());
+    KILN_RETURN_IF_ERROR(ClearFor(entry, child_target));
+  }
+  if (!S_ISDIR(entry.st.st_mode)) return CopyLeaf(child_source, entry, child_target);
+  KILN_ASSIGN_OR_RETURN(const DirView child_dir, from_.OpenChild(dir, entry.name));
+  const Level level{child_source, child_target, entry, false, false};
+  return CopyNestedDir(level, relative, child_dir, verdict, here);
 }
 
 absl::Status Copier::CopyNestedDir(const Level& wanted, const std::string& relative,
