@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 
 namespace kiln::client::llb {
 
@@ -31,6 +32,13 @@ std::string JoinPath(absl::string_view dir, absl::string_view path) {
   if (dir.empty()) return CleanPath(path);
   if (path.empty()) return CleanPath(dir);
   return CleanPath(absl::StrCat(dir, "/", path));
+}
+
+std::string BasePath(absl::string_view path) {
+  if (path.empty()) return ".";
+  while (absl::ConsumeSuffix(&path, "/")) {
+  }
+  return path.empty() ? "/" : std::string(path.substr(path.rfind('/') + 1));
 }
 
 }  // namespace kiln::client::llb

@@ -13,4 +13,7 @@ std::string CleanPath(absl::string_view path);
 // CleanPath of `dir` + "/" + `path`; empty parts are left out.
 std::string JoinPath(absl::string_view dir, absl::string_view path);
 
+// The last element, as Go's path.Base: not what follows a trailing slash. "" is ".", "//" is "/".
+std::string BasePath(absl::string_view path);
+
 }  // namespace kiln::client::llb

@@ -22,5 +22,13 @@ TEST(JoinPathTest, EqualsGoPathJoin) {
   EXPECT_EQ(JoinPath("", ""), "");
 }
 
+TEST(BasePathTest, EqualsGoPathBase) {
+  EXPECT_EQ(BasePath(""), ".");
+  EXPECT_EQ(BasePath("//"), "/");
+  EXPECT_EQ(BasePath("/m/"), "m");
+  EXPECT_EQ(BasePath("a/../.."), "..");
+  EXPECT_EQ(BasePath("a"), "a");
+}
+
 }  // namespace
 }  // namespace kiln::client::llb

@@ -91,12 +91,12 @@ absl::Status StageDispatcher::AddSecret(const Mount& mount, RunStep* step) {
     if (mount.target.empty()) {
       return absl::InvalidArgumentError("one of source, target required");
     }
-    secret.id = mount.target.substr(mount.target.rfind('/') + 1);
+    secret.id = llb::BasePath(mount.target);
   }
   if (!mount.target.empty()) {
     secret.target = mount.target;
   } else if (!mount.env) {
-    secret.target = absl::StrCat("/run/secrets/", secret.id.substr(secret.id.rfind('/') + 1));
+    secret.target = absl::StrCat("/run/secrets/", llb::BasePath(secret.id));
   }
   secret.env = mount.env;
   secret.optional = !mount.required;

@@ -315,6 +315,14 @@ TEST_F(GraphTest, S108And110ContextsStandForImages) {
   EXPECT_EQ(Sources()[0].source().identifier(), "docker-image://docker.io/library/alpine:latest");
 }
 
+TEST_F(GraphTest, SecretsAreNamedByTheirTarget) {
+  ASSERT_TRUE(Build("FROM busybox\nRUN --mount=type=secret,target=/m/ x\n").ok());
+  EXPECT_EQ(Execs()[0].exec().mounts(1).secretopt().id(), "m");
+  EXPECT_EQ(Execs()[0].exec().mounts(1).dest(), "/m/");
+  ASSERT_TRUE(Build("FROM busybox\nRUN --mount=type=secret,id=a/b/ x\n").ok());
+  EXPECT_EQ(Execs()[0].exec().mounts(1).dest(), "/run/secrets/b");
+}
+
 TEST_F(GraphTest, S109ContextsReplaceStages) {
   client_.options["context:base"] = "docker-image://alpine";
   ASSERT_TRUE(Build("FROM nowhere AS base\nRUN a\nFROM base\nRUN b\n").ok());
