@@ -104,7 +104,7 @@ absl::StatusOr<int64_t> ExecVertex::OutputIndex(int slot) const {
 absl::Status ExecVertex::Validate() const {
   KILN_RETURN_IF_ERROR(info_.error);
   if (info_.args.empty()) {
-    return absl::InvalidArgumentError("run without a command: arguments are required");
+    return absl::InvalidArgumentError("arguments are required");
   }
   for (const MountInfo& mount : info_.mounts) {
     if (mount.target.empty()) {

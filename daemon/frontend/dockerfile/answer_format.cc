@@ -93,7 +93,7 @@ std::string Table(const std::vector<std::vector<std::string>>& rows, size_t padd
 void WriteLocation(const std::vector<LineRange>& locations, GoJson& json) {
   std::set<int> lines;
   for (const LineRange& range : locations) {
-    for (int line = range.first; line <= range.last; ++line) lines.insert(line);
+    for (int line = range.first; line > 0 && line <= range.last; ++line) lines.insert(line);
   }
   json.BeginObject();
   if (!lines.empty()) {

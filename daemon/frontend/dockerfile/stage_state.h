@@ -92,9 +92,12 @@ struct StageState {
     static const std::string& none = *new std::string();
     return written == nullptr ? none : written->name;
   }
+  // An edge is shown where it was last said.
   void AddDependency(StageState* stage, const LineRange& where) {
-    for (const auto& [known, unused] : dependencies) {
-      if (known == stage) return;
+    for (auto& [known, last] : dependencies) {
+      if (known != stage) continue;
+      last = where;
+      return;
     }
     dependencies.emplace_back(stage, where);
   }

@@ -23,7 +23,8 @@ Linter::Sink WarningSink(FrontendClient& client, const BuildSources::Dockerfile&
     warning.detail = {std::string(finding.rule->description)};
     warning.url = finding.rule->Url();
     warning.source_info = info.SerializeAsString();
-    for (int line = finding.lines.first; line <= finding.lines.last; ++line) {
+    // An image that no FROM names stands in no line.
+    for (int line = finding.lines.first; line > 0 && line <= finding.lines.last; ++line) {
       pb::Range range;
       range.mutable_start()->set_line(line);
       range.mutable_end()->set_line(line);

@@ -200,6 +200,22 @@ TEST_F(FrontendFixture, S8ErrorsCarryTheLinesOfTheirInstruction) {
   EXPECT_THAT(details[0], HasSubstr(R"("start":{"line":2)"));
 }
 
+TEST_F(FrontendFixture, S45EdgesOfACycleAreShownWhereLastSaid) {
+  const auto result = Build("FROM busybox AS a\nCOPY --from=a f /\nCOPY --from=a g /\n");
+  ASSERT_FALSE(result.ok());
+  const auto details = SourceDetails(result.status());
+  ASSERT_EQ(details.size(), 1u);
+  EXPECT_THAT(details[0], HasSubstr(R"("start":{"line":3)"));
+}
+
+TEST_F(FrontendFixture, FindingsOfImagesThatAMountNamesHaveNoLine) {
+  client_.options["platform"] = "linux/arm64";
+  ASSERT_TRUE(Build("FROM scratch\nRUN --mount=from=busybox,target=/b x\n").ok());
+  ASSERT_EQ(client_.Warnings().size(), 1u);
+  EXPECT_TRUE(client_.Warnings()[0].second.ranges.empty());
+  EXPECT_THAT(Warnings()[0], testing::EndsWith("for current build"));
+}
+
 TEST_F(FrontendFixture, S107TriggerErrorsAreShownAtTheFrom) {
   const auto result = Build("FROM busybox AS p\nONBUILD COPY --chmod=99 a b\nFROM p\nRUN x\n");
   ASSERT_FALSE(result.ok());
