@@ -154,7 +154,32 @@ TEST_F(DockerfileAddTest, S80AChecksumIsNoOtherSource) {
   EXPECT_EQ(first->File("unique"), second->File("unique"));
 }
 
-TEST_F(DockerfileAddTest, S119To121RemoteContexts) {
+TEST_F(DockerfileAddTest, S120ADirectoryOfAnArchiveIsTheContext) {
+  TempDir dir;
+  dir.Write("Dockerfile", "FROM scratch\nCOPY foo /wrong\n");
+  dir.Write("sub/Dockerfile", "FROM scratch\nCOPY foo /wrong\n");
+  dir.Write("foo", "foo of the archive");
+  dir.Write("sub/foo", "foo of the directory");
+  dir.Write("sub/deep/bar", "bar");
+  const std::string archive = Output({"tar", "-C", dir.path(), "-c", "."});
+  TestHttpServer web(
+      [&](const TestHttpRequest&) { return TestHttpServer::Answer("200 OK", {}, archive); });
+  Input input;
+  input.attrs = {
+      {"context", web.Url("/c")}, {"contextsubdir", "sub"}, {"dockerfilekey", "dockerfile"}};
+  auto run = Make("FROM scratch\nCOPY foo /f\nCOPY . /all/\nCOPY ../foo /up\n", input);
+  EXPECT_EQ(run->File("f"), "foo of the directory");
+  EXPECT_EQ(run->File("all/deep/bar"), "bar");
+  EXPECT_FALSE(run->Has("all/sub"));
+  EXPECT_FALSE(run->Has("wrong"));
+  EXPECT_EQ(run->File("up"), "foo of the directory") << "nothing is above the context";
+  // Without the key the archive's own Dockerfile counts: the directory moves only the context.
+  input.attrs.erase("dockerfilekey");
+  run = Make("FROM scratch\n", input);
+  EXPECT_EQ(run->File("wrong"), "foo of the directory");
+}
+
+TEST_F(DockerfileAddTest, S119And121RemoteContexts) {
   TempDir dir;
   dir.Write("mydockerfile", "FROM scratch\nCOPY foo /\n");
   dir.Write("foo", "foo of the archive");
@@ -174,11 +199,6 @@ TEST_F(DockerfileAddTest, S119To121RemoteContexts) {
   input.attrs = {{"context", web.Url("/plain")}, {"filename", "bogus"}};
   run = Make("", input);
   EXPECT_EQ(run->File("made"), "x\n") << "S119";
-  input.attrs = {
-      {"context", web.Url("/c.tar")}, {"contextsubdir", "sub"}, {"dockerfilekey", "dockerfile"}};
-  run = Make("FROM scratch\nCOPY foo /f\n", input);
-  EXPECT_EQ(run->File("f"), "foo of the directory") << "S120";
-
   MakeRepository();
   repos_.Write("repo.git/Dockerfile", "FROM scratch\nCOPY . /\n");
   Git({"add", "-A"});

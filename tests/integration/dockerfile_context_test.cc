@@ -2,6 +2,7 @@
 // (dockerfile.md 9, by number).
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -88,6 +89,39 @@ COPY --from=o /list /
   EXPECT_THAT(run->File("list"), HasSubstr("large"));
   EXPECT_THAT(run->File("list"), HasSubstr("foo"));
   EXPECT_THAT(run->File("list"), Not(HasSubstr("bar")));
+}
+
+TEST_F(DockerfileContextTest, S113LayoutsStandForBasesAndStages) {
+  TempDir dir;
+  Input input;
+  input.archive = dir.path() + "/image.tar";
+  Make("FROM busybox\nENV foo=from-layout\nRUN echo layout > /name\n", input);
+  const std::string layout = dir.path() + "/layout";
+  fs::create_directory(layout);
+  Output({"tar", "-C", layout, "-xf", input.archive});
+  const auto index = nlohmann::json::parse(Slurp(layout + "/index.json"));
+  const std::string digest = index["manifests"][0]["digest"];
+
+  input = Input();
+  input.oci_layouts["store"] = layout;
+  input.attrs["context:no.such/image"] = absl::StrCat("oci-layout://store@", digest);
+  input.attrs["context:made"] = absl::StrCat("oci-layout://store:any@", digest);
+  const char file[] = R"(FROM no.such/image AS base
+RUN echo $foo > /env
+FROM busybox AS made
+RUN false
+FROM scratch
+COPY --from=base /env /
+COPY --from=made /name /
+COPY --from=no.such/image /name /of-image
+)";
+  const auto run = Make(file, input);
+  EXPECT_EQ(run->File("env"), "from-layout\n");
+  EXPECT_EQ(run->File("name"), "layout\n");
+  EXPECT_EQ(run->File("of-image"), "layout\n");
+
+  input.attrs["context:made"] = "oci-layout://store:any";
+  EXPECT_THAT(std::string(Try(file, input)->status.message()), HasSubstr("has no digest"));
 }
 
 TEST_F(DockerfileContextTest, S115To118IgnoredFilesAndNames) {

@@ -84,6 +84,7 @@ std::unique_ptr<DockerfileRun> DockerfileTest::Try(const std::string& dockerfile
   dockerfile_.Write(options.frontend_attrs["filename"], dockerfile);
   options.local_dirs = {{"context", context_.path()}, {"dockerfile", dockerfile_.path()}};
   for (const auto& [name, path] : input.locals) options.local_dirs[name] = path;
+  options.oci_layouts = input.oci_layouts;
   options.secrets = input.secrets;
   options.ssh = input.ssh;
   options.entitlements = input.entitlements;

@@ -34,6 +34,7 @@ struct DockerfileRun {
 struct DockerfileInput {
   std::map<std::string, std::string> attrs = {};   // of the frontend
   std::map<std::string, std::string> locals = {};  // beside "context" and "dockerfile"
+  std::map<std::string, std::string> oci_layouts = {};
   client::SecretStore secrets = {};
   client::SshAgents ssh = {};
   std::vector<std::string> entitlements = {};
