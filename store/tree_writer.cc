@@ -1,9 +1,6 @@
 #include "store/tree_writer.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -20,6 +17,7 @@
 #include "store/base/check.h"
 #include "store/base/mutex.h"
 #include "store/base/status_macros.h"
+#include "store/beneath.h"
 #include "store/checksum_recorder.h"
 #include "store/file_copy.h"
 #include "store/file_digest.h"
@@ -35,20 +33,6 @@ bool IsWhiteout(const struct stat& st) { return S_ISCHR(st.st_mode) && st.st_rde
 
 absl::Status IsADirectory(absl::string_view path) {
   return absl::FailedPreconditionError(absl::StrCat(path, ": is a directory"));
-}
-
-// `path` below the directory `root`; no symlink is crossed and the root is never left.
-absl::StatusOr<Fd> OpenBeneath(int root, absl::string_view path, int flags, int* error) {
-  struct open_how how = {};
-  how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
-  const std::string relative = path == "/" ? "." : std::string(path.substr(1));
-  for (;;) {
-    const long fd = ::syscall(SYS_openat2, root, relative.c_str(), &how, sizeof how);
-    *error = fd >= 0 ? 0 : errno;
-    if (fd >= 0) return Fd(static_cast<int>(fd));
-    if (errno != EINTR && errno != EAGAIN) return ErrnoStatus(errno, absl::StrCat("open ", path));
-  }
 }
 
 // The metadata a new entry shall have; absent members are the defaults of a file made by us.
@@ -80,42 +64,6 @@ bool TimeAgrees(const std::optional<absl::Time>& mtime, const struct stat& st) {
 void RemoveLeaf(int dir, const std::string& name) {
   ::unlinkat(dir, name.c_str(), 0);  // cleaning up after an error that is already being reported
 }
-
-// rm -rf of `name` in `dir`, one directory open at a time, no symlink followed.
-absl::Status RemoveTree(int dir, const std::string& name) {
-  if (::unlinkat(dir, name.c_str(), 0) == 0) return absl::OkStatus();
-  if (errno != EISDIR && errno != EPERM) return ErrnoStatus(errno, absl::StrCat("remove ", name));
-  std::vector<std::pair<std::string, bool>> todo = {{name, false}};  // path, emptied
-  while (!todo.empty()) {
-    const std::string path = todo.back().first;
-    if (todo.back().second) {
-      if (::unlinkat(dir, path.c_str(), AT_REMOVEDIR) != 0)
-        return ErrnoStatus(errno, absl::StrCat("remove ", path));
-      todo.pop_back();
-      continue;
-    }
-    todo.back().second = true;
-    int error = 0;
-    const std::string rooted = absl::StrCat("/", path);
-    KILN_ASSIGN_OR_RETURN(Fd fd, OpenBeneath(dir, rooted, O_RDONLY | O_DIRECTORY, &error));
-    DIR* stream = ::fdopendir(fd.Release());
-    if (stream == nullptr) return ErrnoStatus(errno, absl::StrCat("open ", path));
-    const absl::Cleanup close = [stream] { ::closedir(stream); };
-    while (const struct dirent* item = ::readdir(stream)) {
-      const absl::string_view child(item->d_name);
-      if (child == "." || child == "..") continue;
-      if (::unlinkat(::dirfd(stream), item->d_name, 0) == 0) continue;
-      if (errno != EISDIR && errno != EPERM)
-        return ErrnoStatus(errno, absl::StrCat("remove ", path, "/", child));
-      todo.emplace_back(absl::StrCat(path, "/", child), false);
-    }
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
-
-namespace {
 
 class LayerWriter final : public TreeWriter {
  public:
@@ -640,7 +588,7 @@ absl::Status LayerWriter::Remove(absl::string_view raw_path) {
   KILN_ASSIGN_OR_RETURN(const int dir, OpenUpperDir(parent));
   struct stat st;
   if (::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0)
-    KILN_RETURN_IF_ERROR(Annotate(RemoveTree(dir, name), absl::StrCat("in ", parent)));
+    KILN_RETURN_IF_ERROR(Annotate(RemoveBeneath(dir, name), absl::StrCat("in ", parent)));
   if (recorder_ != nullptr) recorder_->Removed(path);
   bool is_dir = false;
   const Place place{path, name, dir};
