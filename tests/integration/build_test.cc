@@ -144,9 +144,15 @@ TEST_F(BuildTest, NothingIsLeftAfterSuccessFailureAndCancel) {
   const Holdings idle = daemon_->Count();
   for (int i = 0; i < 3; ++i) {
     SeenProgress good, bad, stopped;
-    EXPECT_TRUE(Run(base_.state().Run(Step("good", absl::StrCat("echo ", i))).Root(), &good).ok());
+    // With a secret, which lies in a folder of the step's own.
+    auto step = [](const std::string& name, const std::string& script) {
+      llb::RunInfo run = Step(name, "test -s /run/secrets/path || exit 99; " + script);
+      run.secrets.push_back({.id = "path", .target = "/run/secrets/path"});
+      return run;
+    };
+    EXPECT_TRUE(Run(base_.state().Run(step("good", absl::StrCat("echo ", i))).Root(), &good).ok());
     EXPECT_FALSE(
-        Run(base_.state().Run(Step("bad", absl::StrCat("sleep 60 & exit ", i + 1))).Root(), &bad)
+        Run(base_.state().Run(step("bad", absl::StrCat("sleep 60 & exit ", i + 1))).Root(), &bad)
             .ok());
     CancelSource cancel;
     std::thread stopper([&] {
@@ -155,7 +161,7 @@ TEST_F(BuildTest, NothingIsLeftAfterSuccessFailureAndCancel) {
     });
     const absl::Status status =
         Run(base_.state()
-                .Run(Step("endless", absl::StrCat("echo started ", i, "; sleep 600 & sleep 600")))
+                .Run(step("endless", absl::StrCat("echo started ", i, "; sleep 600 & sleep 600")))
                 .Root(),
             &stopped, "", cancel.token());
     stopper.join();

@@ -120,6 +120,7 @@ absl::Status Build(const std::string& address, const BusyboxBase& base, const ll
   options.local_dirs = std::move(locals);
   options.local_dirs["base"] = base.path();
   options.cancel = cancel;
+  KILN_RETURN_IF_ERROR(options.secrets.Add("id=path,env=PATH"));
   if (!output_dir.empty()) {
     client::ExportRequest output;
     output.type = "local";

@@ -80,7 +80,7 @@ struct BuildRun {
   SeenProgress* progress = nullptr;
 };
 
-// Builds `state` on the daemon; `locals` beside "base".
+// Builds `state` on the daemon; `locals` beside "base". There is one secret, "path".
 absl::Status Build(const std::string& address, const BusyboxBase& base,
                    const client::llb::State& state, SeenProgress* progress,
                    const std::string& output_dir = "", const CancelToken& cancel = {},
