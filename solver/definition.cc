@@ -9,6 +9,7 @@
 #include "proto/buildkit/ops.pb.h"
 #include "proto/op_bytes.h"
 #include "solver/internal/digest_hash.h"
+#include "solver/internal/large_table.h"
 #include "solver/op_checks.h"
 #include "solver/vertex_name.h"
 #include "store/base/status_macros.h"
@@ -48,7 +49,10 @@ class Loader {
     const uint32_t root = terminal.inputs[0];
     if (root == terminal_) return MissingInput(terminal.op->inputs(0));
     IndexMetadata();
-    for (uint32_t entry : InOrder(root)) KILN_RETURN_IF_ERROR(Place(entry));
+    const std::vector<uint32_t> order = InOrder(root);
+    graph_.vertices.reserve(order.size());
+    by_digest_.reserve(order.size());
+    for (uint32_t entry : order) KILN_RETURN_IF_ERROR(Place(entry));
     graph_.root = entries_[root].vertex;
     graph_.root_output = static_cast<int32_t>(terminal.op->inputs(0).index());
     LoadSources();
@@ -68,15 +72,16 @@ class Loader {
     by_received_.reserve(definition_.def_size());
     for (const std::string& bytes : definition_.def()) {
       const Digest digest = sha256_.Update(bytes).Finish();
-      const auto [it, is_new] = by_received_.emplace(digest, entries_.size());
-      terminal_ = it->second;
-      if (!is_new) continue;
+      by_received_.prefetch(digest);  // looked at when the entry is parsed
       Entry entry;
       entry.received = digest;
       entry.op = google::protobuf::Arena::CreateMessage<pb::Op>(arena_);
       if (!entry.op->ParseFromString(bytes))
         return Invalid("failed to parse llb proto op: entry ", digest.ToString(),
                        " is no valid message");
+      const auto [it, is_new] = by_received_.emplace(digest, entries_.size());
+      terminal_ = it->second;
+      if (!is_new) continue;
       entries_.push_back(std::move(entry));
       bytes_.push_back(&bytes);
     }
@@ -136,6 +141,7 @@ class Loader {
   absl::Status Place(uint32_t index) {
     Entry& entry = entries_[index];
     pb::Op& op = *entry.op;
+    by_digest_.prefetch(entry.received);  // which it nearly always stays
     if (index == terminal_)
       return Invalid("invalid missing input digest ", entry.received.ToString());
     for (size_t i = 0; i < entry.inputs.size(); ++i) {
@@ -227,10 +233,10 @@ class Loader {
   google::protobuf::Arena* const arena_;
   const absl::Span<const std::string> granted_;
   std::vector<Entry> entries_;
-  std::vector<const std::string*> bytes_;                          // of each entry
-  std::vector<const pb::OpMetadata*> metadata_;                    // of each entry, or null
-  absl::flat_hash_map<Digest, uint32_t, DigestHash> by_received_;  // -> entry
-  absl::flat_hash_map<Digest, uint32_t, DigestHash> by_digest_;    // canonical -> vertex
+  std::vector<const std::string*> bytes_;                 // of each entry
+  std::vector<const pb::OpMetadata*> metadata_;           // of each entry, or null
+  LargeTable<Digest, uint32_t, DigestHash> by_received_;  // -> entry
+  LargeTable<Digest, uint32_t, DigestHash> by_digest_;    // canonical -> vertex
   uint32_t terminal_ = 0;
   Sha256 sha256_;  // one for all: to make one costs as much as to hash a small op
   LoadedGraph graph_;
