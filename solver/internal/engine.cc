@@ -34,7 +34,9 @@ bool Engine::busy() const {
 // What came last is done first, so that a vertex is gone through with while it is in the cache.
 void Engine::RunQueue(size_t enough) {
   while (actions_->size() < enough) {
-    if (!queue_.empty()) {
+    if (Execution* started = scheduler_.TakeStarted()) {
+      Start(started);
+    } else if (!queue_.empty()) {
       Edge* edge = queue_.back();
       queue_.pop_back();
       edge->queued = false;
@@ -48,9 +50,7 @@ void Engine::RunQueue(size_t enough) {
       finished_.pop_back();
       FinishRequest(request);
     } else {
-      Execution* started = scheduler_.TakeStarted();
-      if (started == nullptr) return Sweep();
-      Start(started);
+      return Sweep();
     }
   }
 }
