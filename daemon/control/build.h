@@ -57,6 +57,7 @@ struct BuildEnd {
   std::map<std::string, std::string> exporter_response;
   std::map<std::string, std::string> result_metadata = {};  // of the frontend
   std::map<int, store::Descriptor> roots = {};              // of images, by the exporter's index
+  std::map<std::string, std::string> provenance = {};       // predicate by platform id; "": no map
 };
 
 // The builds that run, and those that ended just now. Thread-safe.

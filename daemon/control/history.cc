@@ -9,8 +9,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "daemon/attest/provenance_options.h"
+#include "daemon/control/kept_image.h"
 #include "daemon/control/status_reader.h"
 #include "daemon/control/wire_time.h"
+#include "daemon/image/media_types.h"
 #include "proto/buildkit/control.pb.h"
 #include "proto/status_details.h"
 #include "store/base/status_macros.h"
@@ -200,23 +203,43 @@ absl::Status BuildHistory::KeepLogs(const BuildPtr& build, const std::string& le
   return absl::OkStatus();
 }
 
+absl::Status BuildHistory::KeepBlob(const std::string& bytes, const char* media_type,
+                                    const std::string& lease, pbc::Descriptor* descriptor) {
+  KILN_ASSIGN_OR_RETURN(const auto writer, blobs_->Ingest({}, lease));
+  KILN_RETURN_IF_ERROR(writer->Append(bytes));
+  KILN_ASSIGN_OR_RETURN(const Digest digest, writer->Commit());
+  descriptor->set_media_type(media_type);
+  descriptor->set_digest(digest.ToString());
+  descriptor->set_size(static_cast<int64_t>(bytes.size()));
+  return absl::OkStatus();
+}
+
+absl::Status BuildHistory::KeepProvenance(const BuildEnd& end, const std::string& lease,
+                                          pbc::BuildHistoryRecord* record) {
+  for (const auto& [platform, predicate] : end.provenance) {
+    pbc::BuildResultInfo* const info =
+        platform.empty() ? record->mutable_result() : &(*record->mutable_results())[platform];
+    pbc::Descriptor* const descriptor = info->add_attestations();
+    KILN_RETURN_IF_ERROR(KeepBlob(predicate, kInToto, lease, descriptor));
+    (*descriptor->mutable_annotations())["in-toto.io/predicate-type"] =
+        ProvenanceOptions().predicate_type();
+  }
+  return absl::OkStatus();
+}
+
 absl::Status BuildHistory::Keep(const BuildPtr& build, const BuildEnd& end,
                                 pbc::BuildHistoryRecord* record) {
   const std::string lease = LeaseOf(build->ref);
   // A ref may be used again: what it was before goes.
   KILN_RETURN_IF_ERROR(blobs_->DropLease(lease));
   KILN_RETURN_IF_ERROR(KeepLogs(build, lease, record));
-  if (!end.status.ok()) {
-    const std::string bytes = SerializeStatus(end.status);
-    KILN_ASSIGN_OR_RETURN(const auto writer, blobs_->Ingest({}, lease));
-    KILN_RETURN_IF_ERROR(writer->Append(bytes));
-    KILN_ASSIGN_OR_RETURN(const Digest digest, writer->Commit());
-    record->mutable_externalerror()->set_media_type(kErrorType);
-    record->mutable_externalerror()->set_digest(digest.ToString());
-    record->mutable_externalerror()->set_size(static_cast<int64_t>(bytes.size()));
-  }
-  // What was made stays readable with the record; parts that are gone already are no loss.
-  for (const auto& [exporter, root] : end.roots) blobs_->Hold(lease, root.digest).IgnoreError();
+  if (!end.status.ok())
+    KILN_RETURN_IF_ERROR(
+        KeepBlob(SerializeStatus(end.status), kErrorType, lease, record->mutable_externalerror()));
+  KILN_RETURN_IF_ERROR(KeepProvenance(end, lease, record));
+  // What was made stays readable with the record.
+  for (const auto& [exporter, root] : end.roots)
+    KILN_RETURN_IF_ERROR(HoldImageDocuments(*blobs_, lease, root));
   record->set_generation(1);
   return Put(*record);
 }

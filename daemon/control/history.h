@@ -20,6 +20,7 @@
 
 namespace moby::buildkit::v1 {
 class BuildHistoryRecord;
+class Descriptor;
 class StatusResponse;
 }  // namespace moby::buildkit::v1
 
@@ -47,9 +48,9 @@ struct HistoryLimits {
 };
 
 // The builds that run and the records of those that ended (wire.md 7). Records are rows of the
-// database, what hangs on them (status stream, error with its details) blobs under a lease of the
-// record's. Internal builds are not told of. Thread-safe; what is not said to be quick blocks on
-// disk.
+// database, what hangs on them (status stream, error with its details, provenance, the documents of
+// images) blobs under a lease of the record's. Internal builds are not told of. Thread-safe; what
+// is not said to be quick blocks on disk.
 class BuildHistory {
  public:
   enum class EventType { kStarted = 0, kComplete = 1, kDeleted = 2 };
@@ -92,6 +93,10 @@ class BuildHistory {
                     moby::buildkit::v1::BuildHistoryRecord* record);
   absl::Status KeepLogs(const BuildPtr& build, const std::string& lease,
                         moby::buildkit::v1::BuildHistoryRecord* record);
+  absl::Status KeepProvenance(const BuildEnd& end, const std::string& lease,
+                              moby::buildkit::v1::BuildHistoryRecord* record);
+  absl::Status KeepBlob(const std::string& bytes, const char* media_type, const std::string& lease,
+                        moby::buildkit::v1::Descriptor* descriptor);
   absl::Status Put(const moby::buildkit::v1::BuildHistoryRecord& record);
   void Collect();
   void TellLocked(const Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -1,5 +1,7 @@
 #include "daemon/control/solve.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -8,8 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "daemon/attest/build_facts.h"
-#include "daemon/attest/provenance.h"
+#include "daemon/control/build_provenance.h"
 #include "daemon/control/run_exports.h"
 #include "daemon/frontend/sbom_attach.h"
 #include "daemon/gateway/resolve_source_meta.h"
@@ -179,7 +180,16 @@ class SolveRun {
     KILN_ASSIGN_OR_RETURN(BridgeResult result, Answer(cancel));
     KILN_RETURN_IF_ERROR(AddSbom(cancel, &result));
     KILN_ASSIGN_OR_RETURN(ExportSource source, Evaluate(result, cancel));
-    KILN_RETURN_IF_ERROR(AddProvenance(result, &source));
+    const BuildProvenance provenance(build_, result, deps_.pins);
+    KILN_RETURN_IF_ERROR(provenance.Attach(&source));
+    if (!build_.internal) {
+      auto predicates = provenance.ForHistory();
+      // The build's own outcome counts more.
+      if (predicates.ok())
+        end->provenance = *std::move(predicates);
+      else
+        spdlog::error("provenance of build {}: {}", build_.ref, predicates.status().ToString());
+    }
     KILN_RETURN_IF_ERROR(AddSessionExporters(source, cancel));
     end->result_metadata = result.metadata;
     for (const auto& [key, value] : result.metadata)
@@ -354,45 +364,6 @@ class SolveRun {
       }
     }
     return source;
-  }
-
-  // What was asked of the frontend, wherever it runs.
-  FrontendCall TopFrontend() {
-    if (!request_.frontend().empty()) return {request_.frontend(), build_.frontend_attrs};
-    FrontendCall call = build_.bridge->first_frontend();
-    // The client keeps options of this kind for the daemon.
-    for (const auto& [key, value] : build_.frontend_attrs)
-      if (absl::StartsWith(key, "attest:")) call.opts.try_emplace(key, value);
-    return call;
-  }
-
-  absl::Status AddProvenance(const BridgeResult& result, ExportSource* source) {
-    FrontendCall call = TopFrontend();
-    KILN_ASSIGN_OR_RETURN(const auto options, ProvenanceOptions::FromFrontend(call.opts));
-    if (!options.has_value()) return absl::OkStatus();
-    BuildRequest request;
-    request.ref = build_.ref;
-    request.frontend = std::move(call.name);
-    request.opts = std::move(call.opts);
-    request.started = build_.created_at;
-    request.finished = absl::Now();
-    request.builder_platform = FormatPlatform(HostPlatform());
-    const SourcePins none;
-    const auto attach = [&](const std::string& platform, const std::string& ref) -> absl::Status {
-      std::string definition;
-      if (!ref.empty()) {
-        KILN_ASSIGN_OR_RETURN(definition, build_.bridge->SolvedDefinitionOf(ref));
-      }
-      KILN_ASSIGN_OR_RETURN(const BuildFacts facts,
-                            ReadBuildFacts(definition, deps_.pins != nullptr ? *deps_.pins : none));
-      KILN_ASSIGN_OR_RETURN(Attestation attestation, MakeProvenance(request, facts, *options));
-      source->attestations[platform].push_back(std::move(attestation));
-      return absl::OkStatus();
-    };
-    if (!result.is_map)
-      return attach(source->platforms.empty() ? "" : source->platforms[0].id, result.ref);
-    for (const auto& [platform, ref] : result.refs) KILN_RETURN_IF_ERROR(attach(platform, ref));
-    return absl::OkStatus();
   }
 
   const SolveDeps& deps_;

@@ -121,7 +121,8 @@ absl::Status OciStep::MakeBundle() {
 
 absl::Status OciStep::MakeStubs() {
   stubs_.emplace(*rootfs_, spec_.remove_stubs_recursive);
-  for (const char* runtime_mount : {"/proc", "/dev", "/sys"}) stubs_->Cover(runtime_mount);
+  for (const char* runtime_mount : {"/proc", "/dev", "/sys"})
+    KILN_RETURN_IF_ERROR(stubs_->AddLasting(runtime_mount));
   KILN_RETURN_IF_ERROR(stubs_->Add("/etc/resolv.conf", /*directory=*/false));
   KILN_RETURN_IF_ERROR(stubs_->Add("/etc/hosts", /*directory=*/false));
   for (const ContainerMount& mount : spec_.mounts)

@@ -61,6 +61,13 @@ absl::Status MountStubs::Add(absl::string_view target, bool directory) {
   return absl::OkStatus();
 }
 
+absl::Status MountStubs::AddLasting(absl::string_view target) {
+  targets_.emplace_back(target);
+  const absl::StatusOr<Rootfs::Location> where = rootfs_.Locate(target);
+  if (!where.ok() || where->missing != 1) return absl::OkStatus();
+  return Make(where->path, /*directory=*/true);
+}
+
 absl::Status MountStubs::Make(const std::string& path, bool directory) {
   const PathParts parts = SplitAbsolute(path);
   KILN_ASSIGN_OR_RETURN(const Fd parent, rootfs_.OpenAt(parts.parent, O_RDONLY | O_DIRECTORY));

@@ -26,8 +26,9 @@ class MountStubs {
   // runtime, which then reports it.
   absl::Status Add(absl::string_view target, bool directory);
 
-  // Tells that the OCI runtime mounts something of its own there.
-  void Cover(absl::string_view target) { targets_.emplace_back(target); }
+  // A directory where the OCI runtime mounts something of its own. It stays in the tree, and what
+  // it is must not depend on the runtime: crun would make it sticky.
+  absl::Status AddLasting(absl::string_view target);
 
   void Remove();
 

@@ -3,7 +3,9 @@
 
 #include <gmock/gmock.h>
 
+#include "proto/buildkit/ops.pb.h"
 #include "proto/status_details.h"
+#include "store/base/status_macros.h"
 #include "tests/daemon/control/control_fixture.h"
 
 namespace kiln::daemon {
@@ -93,6 +95,44 @@ TEST_F(HistoryTest, EndedBuildsAreKept) {
   EXPECT_EQ(record.numcompletedsteps(), 1);
   EXPECT_EQ(record.generation(), 1);
   EXPECT_EQ(record.logs().size(), static_cast<int64_t>(Blob(record.logs().digest()).size()));
+}
+
+// buildx reads "buildx.build.provenance" and the materials of a build from there.
+TEST_F(HistoryTest, ProvenanceIsKeptOfEveryBuild) {
+  solver_.build = [](const std::string&, const CancelToken&) {
+    return absl::StatusOr<solver::ResultPtr>(nullptr);
+  };
+  pb::Op op;
+  op.mutable_source()->set_identifier("docker-image://docker.io/library/base:latest@sha256:" +
+                                      std::string(64, 'a'));
+  pb::Op last;
+  last.add_inputs()->set_digest(Digest::Of(op.SerializeAsString()).ToString());
+  pb::Definition definition;
+  definition.add_def(op.SerializeAsString());
+  definition.add_def(last.SerializeAsString());
+  AddFrontend("map", [&](FrontendClient& client) -> absl::StatusOr<BridgeResult> {
+    KILN_ASSIGN_OR_RETURN(const BridgeResult solved,
+                          client.SolveGraph({.definition = definition.SerializeAsString()}));
+    BridgeResult result;
+    result.is_map = true;
+    result.refs["linux/arm64"] = solved.ref;
+    result.refs["linux/amd64"] = "";
+    return result;
+  });
+  ASSERT_EQ(Build("b1", "map"), absl::OkStatus());
+  const auto events = List();
+  ASSERT_EQ(events.size(), 1u);
+  const auto& results = events[0].record().results();
+  ASSERT_EQ(results.size(), 1u) << "an empty result was made of nothing";
+  ASSERT_EQ(results.at("linux/arm64").attestations_size(), 1);
+  const pbc::Descriptor& kept = results.at("linux/arm64").attestations(0);
+  EXPECT_EQ(kept.media_type(), "application/vnd.in-toto+json");
+  EXPECT_EQ(kept.annotations().at("in-toto.io/predicate-type"), "https://slsa.dev/provenance/v1");
+  const std::string predicate = Blob(kept.digest());
+  EXPECT_EQ(static_cast<size_t>(kept.size()), predicate.size());
+  EXPECT_THAT(predicate, HasSubstr("\"resolvedDependencies\""));
+  EXPECT_THAT(predicate, HasSubstr("pkg:docker/base@latest"));
+  EXPECT_THAT(predicate, HasSubstr("\"target\"")) << "with all that is known";
 }
 
 TEST_F(HistoryTest, FailuresAreKeptWithTheirDetailsBeside) {

@@ -367,6 +367,16 @@ TEST_F(OciExecutorTest, Llb6_84_WhatTheStepWroteStays) {
   EXPECT_FALSE(fs::exists(scratch_.Path("/etc/resolv.conf")));
 }
 
+TEST_F(OciExecutorTest, WhereTheRuntimeMountsStaysAnOrdinaryDirectory) {
+  for (const char* dir : {"/proc", "/dev", "/sys"}) fs::remove_all(scratch_.Path(dir));
+  ASSERT_TRUE(Run(Shell("true")).exit.ok());
+  for (const char* dir : {"/proc", "/dev", "/sys"}) {
+    struct stat st = {};
+    ASSERT_EQ(::lstat(scratch_.Path(dir).c_str(), &st), 0) << dir;
+    EXPECT_EQ(st.st_mode, S_IFDIR | 0755u) << dir;
+  }
+}
+
 TEST_F(OciExecutorTest, StubParents) {
   ProcessSpec spec = Shell("true");
   spec.mounts = {{"/a/b/c", "", "tmpfs", {}}};
