@@ -103,7 +103,7 @@ class Upload {
                          {"Content-Range", absl::StrCat(offset, "-", offset + data.size() - 1)}};
       request.body = [&]() -> absl::StatusOr<HttpBody> { return TextBody(data); };
       KILN_ASSIGN_OR_RETURN(const HttpResponse response, client_.Do(request));
-      if (response.status != 202) return ResponseError("PATCH", client_.UrlOf(request), response);
+      if (response.status != 202) return UploadError(request, response);
       KILN_RETURN_IF_ERROR(Relocate(location_, response));
       Tell(offset + static_cast<int64_t>(data.size()));
     }
@@ -132,9 +132,14 @@ class Upload {
     return absl::OkStatus();
   }
 
+  absl::Status UploadError(const EndpointRequest& request, const HttpResponse& response) const {
+    const absl::Status status = ResponseError(request.method, client_.UrlOf(request), response);
+    // The registry forgot what it began: it was restarted. A new upload may do.
+    return response.status == 404 ? absl::UnavailableError(status.message()) : status;
+  }
+
   absl::Status Finished(const EndpointRequest& request, const HttpResponse& response) {
-    if (response.status != 201 && response.status != 204)
-      return ResponseError("PUT", client_.UrlOf(request), response);
+    if (response.status != 201 && response.status != 204) return UploadError(request, response);
     TellWarnings(response, call_);
     return CheckDigest(response, descriptor_.digest);
   }
