@@ -46,6 +46,7 @@
 #include "daemon/registry/http_registry.h"
 #include "daemon/registry/image_layer_fetcher.h"
 #include "daemon/registry/image_reader.h"
+#include "daemon/remotecache/cache_origins.h"
 #include "daemon/remotecache/gha_cache.h"
 #include "daemon/remotecache/local_cache.h"
 #include "daemon/remotecache/registry_cache.h"
@@ -164,6 +165,7 @@ struct Daemon::Parts {
   std::unique_ptr<HttpRegistry> registry;
   std::unique_ptr<OriginSessions> origins;
   std::unique_ptr<ImageLayerFetcher> layer_fetcher;
+  std::unique_ptr<CacheOrigins> cache_origins;
   std::unique_ptr<store::LocalLayerStore> layers;
   std::unique_ptr<store::ImageTable> images;
 
@@ -248,7 +250,8 @@ absl::Status Daemon::Parts::OpenStore(const Config& config) {
   layer_options.database = database.get();
   layer_options.refs = refs.get();
   layer_options.blobs = blobs.get();
-  layer_options.fetcher = layer_fetcher.get();
+  cache_origins = std::make_unique<CacheOrigins>(layer_fetcher.get());
+  layer_options.fetcher = cache_origins.get();
   layers = std::make_unique<store::LocalLayerStore>(layer_options);
   KILN_RETURN_IF_ERROR(SweepExportLeases(*blobs));
   KILN_ASSIGN_OR_RETURN(images, store::ImageTable::Open(database.get(), blobs.get()));
@@ -347,7 +350,7 @@ void Daemon::Parts::MakeCaches() {
   caches->Add(
       "local", [local](const CacheAttrs& attrs) { return NewLocalCacheTarget(local, attrs); },
       [local](const CacheAttrs& attrs) { return NewLocalCacheSource(local, attrs); });
-  const ObjectCacheDeps objects = {blobs.get(), layers.get(), kHttpUserAgent};
+  const ObjectCacheDeps objects = {blobs.get(), layers.get(), cache_origins.get(), kHttpUserAgent};
   caches->Add(
       "s3", [objects](const CacheAttrs& attrs) { return NewS3CacheTarget(objects, attrs); },
       [objects](const CacheAttrs& attrs) { return NewS3CacheSource(objects, attrs); });

@@ -76,7 +76,8 @@ class ImageExporter : public Exporter {
       absl::StrAppend(&plan.names, plan.names.empty() ? "" : ",", dangling_prefix_, "@", digest);
     }
     const std::vector<std::string> names = absl::StrSplit(plan.names, ',', absl::SkipEmpty());
-    if (store_.value_or(!push_)) KILN_RETURN_IF_ERROR(Keep(*image, names, canonical, context));
+    if (store_.value_or(!push_))
+      KILN_RETURN_IF_ERROR(Keep(*image, names, canonical, *lease, context));
 
     ExportAnswer answer;
     answer.response = ImageResponse(*image);
@@ -92,7 +93,7 @@ class ImageExporter : public Exporter {
 
  private:
   absl::Status Keep(const WrittenImage& image, const std::vector<std::string>& names,
-                    bool canonical, const ExportContext& context) {
+                    bool canonical, const BlobLease& lease, const ExportContext& context) {
     std::vector<std::string> full;
     for (const std::string& name : names) {
       KILN_ASSIGN_OR_RETURN(const Reference reference, Reference::ParseFamiliar(name));
@@ -110,6 +111,9 @@ class ImageExporter : public Exporter {
     for (const store::Descriptor& manifest : image.manifests) blobs.push_back(manifest.digest);
     for (const store::Descriptor& blob : image.blobs) blobs.push_back(blob.digest);
     for (const store::LayerBlob& layer : image.layers) {
+      // Only a repository can still be asked when this build is over.
+      if (!layer.origin.empty() && !Reference::ParseFamiliar(layer.origin).ok())
+        KILN_RETURN_IF_ERROR(deps_.writer->layers()->Ensure(layer, lease.name(), context.cancel));
       const auto stored = deps_.writer->blobs()->Size(layer.descriptor.digest);
       if (stored.ok()) {
         blobs.push_back(layer.descriptor.digest);

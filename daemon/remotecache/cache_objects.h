@@ -27,6 +27,9 @@ class CacheObjects {
  public:
   virtual ~CacheObjects() = default;
 
+  // Names it, without secrets: "s3:https://host/bucket/blobs/". What has the same name has the same
+  // blobs, but for what credentials allow.
+  virtual const std::string& place() const = 0;
   // Whether the blob is there.
   virtual absl::StatusOr<bool> HasBlob(const Digest& digest, const CancelToken& cancel) = 0;
   // The same before an export that relies on it; so it must not expire soon.

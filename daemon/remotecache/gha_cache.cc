@@ -23,10 +23,15 @@ constexpr absl::Duration kTakenLimit = absl::Seconds(15);
 
 class GhaObjects : public CacheObjects {
  public:
-  explicit GhaObjects(GhaCacheConfig config) : config_(std::move(config)), cache_(config_.service) {
+  explicit GhaObjects(GhaCacheConfig config)
+      : config_(std::move(config)),
+        place_(absl::StrCat("gha:", RedactUrl(config_.service.url))),
+        cache_(config_.service) {
     for (const ActionsToken::Scope& scope : config_.scopes)
       if (scope.may_write) writable_ = &scope;
   }
+
+  const std::string& place() const override { return place_; }
 
   absl::StatusOr<bool> HasBlob(const Digest& digest, const CancelToken& cancel) override {
     KILN_ASSIGN_OR_RETURN(const auto entry, cache_.Find(BlobKey(digest), cancel));
@@ -130,6 +135,7 @@ class GhaObjects : public CacheObjects {
   }
 
   const GhaCacheConfig config_;
+  const std::string place_;
   ActionsCache cache_;
   const ActionsToken::Scope* writable_ = nullptr;  // null: none
   std::once_flag list_once_;
@@ -186,7 +192,7 @@ absl::StatusOr<std::unique_ptr<CacheSource>> NewGhaCacheSource(const ObjectCache
                                                                const CacheAttrs& attrs) {
   KILN_ASSIGN_OR_RETURN(GhaCacheConfig config, ReadGhaCacheConfig(attrs, absl::Now()));
   config.service.user_agent = deps.user_agent;
-  return NewObjectCacheSource(NewGhaObjects(std::move(config)), deps.blobs);
+  return NewObjectCacheSource(deps, NewGhaObjects(std::move(config)));
 }
 
 }  // namespace kiln::daemon

@@ -74,7 +74,7 @@ class ObjectProvider : public CacheProvider {
   ObjectProvider(std::shared_ptr<CacheObjects> objects, store::BlobStore* blobs)
       : objects_(std::move(objects)), blobs_(*blobs) {}
 
-  bool lazy() const override { return false; }
+  bool lazy() const override { return true; }
 
   absl::Status Check(absl::Span<const store::LayerBlob> layers,
                      const CancelToken& cancel) override {
@@ -111,18 +111,20 @@ class ObjectProvider : public CacheProvider {
 
 class ObjectSource : public CacheSource {
  public:
-  ObjectSource(std::shared_ptr<CacheObjects> objects, store::BlobStore* blobs)
-      : objects_(std::move(objects)), blobs_(blobs) {}
+  ObjectSource(const ObjectCacheDeps& deps, std::shared_ptr<CacheObjects> objects)
+      : objects_(std::move(objects)), deps_(deps) {}
 
   const std::string& id() const override { return id_; }
 
   absl::StatusOr<std::vector<ImportedConfig>> Fetch(const CacheCall& call) override {
     KILN_ASSIGN_OR_RETURN(const std::vector<std::string> configs,
                           objects_->GetConfigs(kMaxConfigBytes, call.cancel));
-    const auto provider = std::make_shared<ObjectProvider>(objects_, blobs_);
+    const auto provider = std::make_shared<ObjectProvider>(objects_, deps_.blobs);
+    deps_.origins->Note(objects_);
     std::vector<ImportedConfig> found;
     for (const std::string& json : configs) {
       KILN_ASSIGN_OR_RETURN(ImportedConfig config, ReadAnnotatedConfig(json));
+      for (auto& [digest, blob] : config.blobs) blob.origin = objects_->place();
       config.provider = provider;
       found.push_back(std::move(config));
     }
@@ -131,7 +133,7 @@ class ObjectSource : public CacheSource {
 
  private:
   const std::shared_ptr<CacheObjects> objects_;
-  store::BlobStore* const blobs_;
+  const ObjectCacheDeps deps_;
   const std::string id_;
 };
 
@@ -169,9 +171,9 @@ std::unique_ptr<CacheTarget> NewObjectCacheTarget(const ObjectCacheDeps& deps, s
   return std::make_unique<ObjectTarget>(deps, std::move(name), parallel, std::move(objects));
 }
 
-std::unique_ptr<CacheSource> NewObjectCacheSource(std::shared_ptr<CacheObjects> objects,
-                                                  store::BlobStore* blobs) {
-  return std::make_unique<ObjectSource>(std::move(objects), blobs);
+std::unique_ptr<CacheSource> NewObjectCacheSource(const ObjectCacheDeps& deps,
+                                                  std::shared_ptr<CacheObjects> objects) {
+  return std::make_unique<ObjectSource>(deps, std::move(objects));
 }
 
 }  // namespace kiln::daemon

@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "daemon/remotecache/cache_objects.h"
+#include "daemon/remotecache/cache_origins.h"
 #include "daemon/remotecache/cache_target.h"
 #include "store/blob_store.h"
 #include "store/layer/layer_store.h"
@@ -16,6 +17,7 @@ namespace kiln::daemon {
 struct ObjectCacheDeps {
   store::BlobStore* blobs = nullptr;
   store::LayerStore* layers = nullptr;
+  CacheOrigins* origins = nullptr;
   std::string user_agent = "kiln";
 };
 
@@ -25,9 +27,9 @@ struct ObjectCacheDeps {
 std::unique_ptr<CacheTarget> NewObjectCacheTarget(const ObjectCacheDeps& deps, std::string name,
                                                   int parallel,
                                                   std::unique_ptr<CacheObjects> objects);
-// Layers are fetched when they are loaded: the credentials are those of this build.
-std::unique_ptr<CacheSource> NewObjectCacheSource(std::shared_ptr<CacheObjects> objects,
-                                                  store::BlobStore* blobs);
+// Layers are fetched when they are needed, by way of CacheOrigins.
+std::unique_ptr<CacheSource> NewObjectCacheSource(const ObjectCacheDeps& deps,
+                                                  std::shared_ptr<CacheObjects> objects);
 
 // The config with what is known of its layers.
 std::string AnnotatedConfigJson(const CacheExport& cache);

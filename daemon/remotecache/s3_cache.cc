@@ -45,7 +45,11 @@ absl::Status CheckPath(absl::string_view path) {
 class S3Objects : public CacheObjects {
  public:
   S3Objects(S3CacheConfig config, std::unique_ptr<S3Client> client)
-      : config_(std::move(config)), client_(std::move(client)) {}
+      : config_(std::move(config)),
+        client_(std::move(client)),
+        place_(absl::StrCat("s3:", client_->UrlOf(config_.blobs_prefix))) {}
+
+  const std::string& place() const override { return place_; }
 
   absl::StatusOr<bool> HasBlob(const Digest& digest, const CancelToken& cancel) override {
     KILN_ASSIGN_OR_RETURN(const auto found, client_->Head(BlobKey(digest), cancel));
@@ -104,6 +108,7 @@ class S3Objects : public CacheObjects {
 
   const S3CacheConfig config_;
   const std::unique_ptr<S3Client> client_;
+  const std::string place_;
 };
 
 }  // namespace
@@ -164,7 +169,7 @@ absl::StatusOr<std::unique_ptr<CacheSource>> NewS3CacheSource(const ObjectCacheD
   KILN_ASSIGN_OR_RETURN(S3CacheConfig config,
                         ReadS3CacheConfig(attrs, ProcessEnv, deps.user_agent));
   KILN_ASSIGN_OR_RETURN(auto objects, NewS3Objects(std::move(config)));
-  return NewObjectCacheSource(std::move(objects), deps.blobs);
+  return NewObjectCacheSource(deps, std::move(objects));
 }
 
 }  // namespace kiln::daemon

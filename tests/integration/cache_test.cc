@@ -18,6 +18,7 @@ namespace {
 
 namespace llb = client::llb;
 using Json = nlohmann::json;
+using testing::Contains;
 using testing::Each;
 using testing::HasSubstr;
 using testing::StartsWith;
@@ -215,8 +216,29 @@ TEST_F(CacheTest, C16_ABucketKeepsWhatARegistryWould) {
       << "nothing is sent or copied again";
   Prune();
   SeenProgress seen;
+  const auto fetched = [&] {
+    size_t count = 0;
+    for (const std::string& request : server.Seen())
+      count += absl::StartsWith(request, "GET blobs/") ? 1 : 0;
+    return count;
+  };
+  server.server().Forget();
+  ASSERT_TRUE(Solve({.state = RandomFile(), .to = {bucket}, .from = {bucket}}, &seen).ok());
+  EXPECT_FALSE(Ran(seen, "random"));
+  EXPECT_EQ(fetched(), 0u) << "nobody needed files, and the bucket has all that is exported";
+  EXPECT_THAT(server.Seen(), Contains("PUT manifests/buildkit"));
+  EXPECT_THAT(server.Seen(), testing::Not(Contains(StartsWith("PUT blobs/"))));
   EXPECT_EQ(Content({.state = RandomFile(), .from = {bucket}}, "random", &seen), first);
   EXPECT_FALSE(Ran(seen, "random"));
+  EXPECT_EQ(fetched(), 1u) << "the layer that the file is in";
+  // An image that stays here has its layers here, as the bucket cannot be asked later.
+  Prune();
+  ASSERT_TRUE(Solve({.state = RandomFile(),
+                     .outputs = {{"image", {{"name", "kept/here"}}, {}}},
+                     .from = {bucket}},
+                    &seen)
+                  .ok());
+  EXPECT_EQ(fetched(), 2u);
   Prune();
   bucket.attrs["name"] = "nothing";
   EXPECT_NE(Content({.state = RandomFile(), .from = {bucket}}, "random"), first);
