@@ -1,12 +1,9 @@
 #include "daemon/exporter/archive_source.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "daemon/exporter/memory_file.h"
 #include "daemon/registry/reference.h"
 #include "proto/go_json.h"
 #include "store/base/status_macros.h"
@@ -38,15 +35,6 @@ std::string DockerManifest(const Digest& config, const std::vector<Digest>& laye
   for (const Digest& layer : layers) json.String(BlobPath(layer));
   json.EndArray().EndObject().EndArray();
   return json.Take();
-}
-
-// A file of the kernel's memory, read from its start.
-absl::StatusOr<Fd> MemoryFile(const std::string& bytes) {
-  Fd file(::memfd_create("kiln-archive", MFD_CLOEXEC));
-  if (!file.valid()) return ErrnoStatus(errno, "make a memory file");
-  KILN_RETURN_IF_ERROR(WriteAll(file.get(), bytes));
-  if (::lseek(file.get(), 0, SEEK_SET) < 0) return ErrnoStatus(errno, "rewind a memory file");
-  return file;
 }
 
 }  // namespace

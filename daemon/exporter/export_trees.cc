@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "daemon/exporter/attestation_files.h"
 #include "daemon/exporter/tree_source.h"
 #include "daemon/source/go_values.h"
 #include "store/base/status_macros.h"
@@ -20,6 +21,8 @@ absl::StatusOr<TreeExportOptions> ParseTreeExportOptions(
       if (!split.ok())
         return absl::InvalidArgumentError(absl::StrCat("non-bool value for ", key, ": ", value));
       options.platform_split = *split;
+    } else if (key == "attestation-prefix") {
+      options.attestation_prefix = value;
     }
   }
   return options;
@@ -36,7 +39,7 @@ fsutil::SubdirectorySource::Directory ExportTree::AsDirectory() {
 
 absl::StatusOr<std::vector<ExportTree>> OpenExportTrees(const ExportSource& source,
                                                         const TreeExportOptions& options,
-                                                        const CancelToken& cancel) {
+                                                        absl::Time now, const CancelToken& cancel) {
   if (source.is_map && source.platforms.empty())
     return absl::InvalidArgumentError("unable to export multiple refs, missing platforms mapping");
   if (!source.is_map && source.platforms.size() > 1)
@@ -55,7 +58,20 @@ absl::StatusOr<std::vector<ExportTree>> OpenExportTrees(const ExportSource& sour
     if (ref != nullptr) {
       KILN_ASSIGN_OR_RETURN(layers, ref->Materialize(cancel));
     }
-    tree.source = std::make_unique<TreeSource>(std::move(layers), tree.epoch, cancel);
+    if (const std::vector<Attestation>* attestations = source.FindAttestations(platform)) {
+      TreeSource whole(layers, tree.epoch, cancel);
+      const bool merged = source.is_map && !options.Split(source.is_map);
+      KILN_ASSIGN_OR_RETURN(
+          auto files,
+          AttestationFiles(*attestations, {options.attestation_prefix, merged ? platform : ""},
+                           whole, cancel));
+      tree.source = std::make_unique<TreeSource>(std::move(layers), tree.epoch, cancel);
+      if (!files.empty())
+        tree.source = std::make_unique<TreeWithFiles>(std::move(tree.source), std::move(files),
+                                                      tree.epoch.value_or(now));
+    } else {
+      tree.source = std::make_unique<TreeSource>(std::move(layers), tree.epoch, cancel);
+    }
     trees.push_back(std::move(tree));
   }
   return trees;

@@ -18,12 +18,13 @@ namespace kiln::daemon {
 struct TreeExportOptions {
   EpochOption epoch;  // replaces every modification time
   std::optional<bool> platform_split;
+  std::string attestation_prefix;  // of the names of attestation files
 
   bool Split(bool is_map) const { return platform_split.value_or(is_map); }
 };
 
-// Reads "source-date-epoch" and "platform-split"; attributes of other meanings are left alone.
-// kInvalidArgument names the attribute and the value.
+// Reads "source-date-epoch", "platform-split" and "attestation-prefix"; attributes of other
+// meanings are left alone. kInvalidArgument names the attribute and the value.
 absl::StatusOr<TreeExportOptions> ParseTreeExportOptions(
     const std::map<std::string, std::string>& attrs);
 
@@ -37,10 +38,12 @@ struct ExportTree {
   fsutil::SubdirectorySource::Directory AsDirectory();
 };
 
-// The trees of a result, one for each platform. Refuses a map without "refs.platforms" and several
-// platforms without a map. Blocks while lazy refs are made.
+// The trees of a result with its attestations as files, one for each platform. Refuses a map
+// without "refs.platforms" and several platforms without a map. Blocks while lazy refs are made
+// and, for attestations, all files read. `now` is when attestation files were made, without an
+// epoch.
 absl::StatusOr<std::vector<ExportTree>> OpenExportTrees(const ExportSource& source,
                                                         const TreeExportOptions& options,
-                                                        const CancelToken& cancel);
+                                                        absl::Time now, const CancelToken& cancel);
 
 }  // namespace kiln::daemon

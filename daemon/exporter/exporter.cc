@@ -12,6 +12,13 @@ absl::StatusOr<store::RefPtr> ExportSource::FindRef(absl::string_view platform_i
   return found->second;
 }
 
+const std::vector<Attestation>* ExportSource::FindAttestations(
+    const std::string& platform_id) const {
+  auto found = attestations.find(platform_id);
+  if (found == attestations.end() && !is_map) found = attestations.find("");
+  return found == attestations.end() || found->second.empty() ? nullptr : &found->second;
+}
+
 void ExporterTable::Add(std::string type, ExporterFactory factory) {
   factories_.insert_or_assign(std::move(type), std::move(factory));
 }

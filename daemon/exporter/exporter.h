@@ -41,6 +41,9 @@ struct ExportSource {
 
   // The tree of a platform: from `refs` for a map, else `ref`.
   absl::StatusOr<store::RefPtr> FindRef(absl::string_view platform_id) const;
+  // What is attested of a platform; of a result that is no map also what names none. nullptr:
+  // nothing.
+  const std::vector<Attestation>* FindAttestations(const std::string& platform_id) const;
 };
 
 // What an exporter may use while it runs.

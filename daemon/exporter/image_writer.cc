@@ -150,10 +150,7 @@ class Writing {
   // What is attached to a platform; nullptr: nothing.
   const std::vector<Attestation>* AttestationsOf(const std::string& platform_id) const {
     if (!options_.attestations) return nullptr;
-    auto found = source_.attestations.find(platform_id);
-    if (found == source_.attestations.end() && !source_.is_map)
-      found = source_.attestations.find("");
-    return found == source_.attestations.end() || found->second.empty() ? nullptr : &found->second;
+    return source_.FindAttestations(platform_id);
   }
 
   bool HasAttachable() const {

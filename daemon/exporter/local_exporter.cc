@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "daemon/exporter/export_trees.h"
 #include "daemon/exporter/merged_source.h"
 #include "daemon/session/services.h"
@@ -28,7 +29,7 @@ class LocalExporter : public Exporter {
     KILN_ASSIGN_OR_RETURN(const SessionPtr session,
                           context.sessions->Get(context.session_id, context.cancel));
     KILN_ASSIGN_OR_RETURN(std::vector<ExportTree> trees,
-                          OpenExportTrees(source, options_, context.cancel));
+                          OpenExportTrees(source, options_, absl::Now(), context.cancel));
     const bool split = options_.Split(source.is_map) && !trees.front().platform.empty();
     if (delete_mode_) {
       KILN_ASSIGN_OR_RETURN(auto all, Combine(std::move(trees), split));
@@ -59,7 +60,8 @@ class LocalExporter : public Exporter {
 
   // The streams run at the same time: one that finds a conflict would find it too late.
   absl::Status RefuseOverlaps(const ExportSource& source, const CancelToken& cancel) const {
-    KILN_ASSIGN_OR_RETURN(std::vector<ExportTree> trees, OpenExportTrees(source, options_, cancel));
+    KILN_ASSIGN_OR_RETURN(std::vector<ExportTree> trees,
+                          OpenExportTrees(source, options_, absl::Now(), cancel));
     KILN_ASSIGN_OR_RETURN(auto all, Combine(std::move(trees), false));
     return all->Walk([](fsutil::Stat*) { return absl::OkStatus(); });
   }

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "daemon/exporter/export_trees.h"
 #include "daemon/exporter/tar_writer.h"
 #include "daemon/session/services.h"
@@ -21,7 +22,7 @@ class TarExporter : public Exporter {
   absl::StatusOr<ExportAnswer> Export(const ExportSource& source,
                                       const ExportContext& context) override {
     KILN_ASSIGN_OR_RETURN(std::vector<ExportTree> trees,
-                          OpenExportTrees(source, options_, context.cancel));
+                          OpenExportTrees(source, options_, absl::Now(), context.cancel));
     std::unique_ptr<fsutil::FileSource> tree;
     if (source.is_map) {
       std::vector<fsutil::SubdirectorySource::Directory> directories;

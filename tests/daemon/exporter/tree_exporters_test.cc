@@ -1,7 +1,9 @@
 #include <fcntl.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
+#include "absl/strings/str_cat.h"
 #include "daemon/exporter/local_exporter.h"
 #include "daemon/exporter/tar_exporter.h"
 #include "daemon/exporter/tar_writer.h"
@@ -79,6 +81,98 @@ class TreeExportersTest : public testing::Test {
   ExportContext context_;
   TestTree out_;
 };
+
+Attestation Provenance(const std::string& content = "{\"a\":{}}") {
+  Attestation attestation;
+  attestation.predicate_type = "https://slsa.dev/provenance/v1";
+  attestation.path = "provenance.json";
+  attestation.content = content;
+  return attestation;
+}
+
+TEST_F(TreeExportersTest, E13_AttestationsAreFilesAboutTheFiles) {
+  TestTree amd, arm;
+  for (TestTree* tree : {&amd, &arm}) {
+    tree->File("greeting", "hello");
+    tree->Dir("d");
+    tree->File("d/f", "f");
+    tree->Link("link", "greeting");
+  }
+  ExportSource source = Two(amd, arm);
+  for (const auto& platform : source.platforms) {
+    Attestation hidden = Provenance();
+    hidden.path = "hidden.json";
+    hidden.metadata["inline-only"] = "true";
+    source.attestations[platform.id] = {Provenance(), hidden};
+  }
+  ASSERT_TRUE(Export(NewLocalExporter({{"attestation-prefix", "test."}}), source).ok());
+  EXPECT_EQ(out_.Read("linux_arm_v7/test.provenance.json"),
+            absl::StrCat(R"({
+  "_type": "https://in-toto.io/Statement/v1",
+  "predicateType": "https://slsa.dev/provenance/v1",
+  "subject": [
+    {
+      "name": "d/f",
+      "digest": {
+        "sha256": ")",
+                         Digest::Of("f").hex(), R"("
+      }
+    },
+    {
+      "name": "greeting",
+      "digest": {
+        "sha256": ")",
+                         Digest::Of("hello").hex(), R"("
+      }
+    }
+  ],
+  "predicate": {
+    "a": {}
+  }
+})"));
+  EXPECT_EQ(out_.Lstat("linux_amd64/test.provenance.json").st_mode & 07777, 0600u);
+  EXPECT_EQ(out_.Read("linux_amd64/greeting"), "hello");
+  EXPECT_NE(access((out_.path() + "/linux_amd64/test.hidden.json").c_str(), F_OK), 0);
+}
+
+TEST_F(TreeExportersTest, MergedPlatformsAreInTheNamesOfAttestations) {
+  TestTree amd, arm;
+  amd.File("a", "1");
+  arm.File("z", "2");
+  ExportSource source = Two(amd, arm);
+  for (const auto& platform : source.platforms) source.attestations[platform.id] = {Provenance()};
+  for (const char* mode : {"copy", "delete"}) {
+    const absl::Status status =
+        Export(NewLocalExporter({{"platform-split", "false"}, {"mode", mode}}), source);
+    ASSERT_TRUE(status.ok()) << status;
+    for (const char* name :
+         {"a", "z", "provenance.linux_amd64.json", "provenance.linux_arm_v7.json"})
+      EXPECT_EQ(access((out_.path() + "/" + name).c_str(), F_OK), 0) << name;
+  }
+}
+
+TEST_F(TreeExportersTest, NamesOfAttestationsThatCannotBe) {
+  TestTree tree;
+  tree.Dir("provenance.json");
+  ExportSource source = One(tree);
+  source.attestations[""] = {Provenance()};
+  EXPECT_THAT(std::string(Export(NewLocalExporter({}), source).message()),
+              HasSubstr("set attestation-prefix"));
+  source.attestations[""].push_back(Provenance());
+  EXPECT_THAT(
+      std::string(Export(NewLocalExporter({{"attestation-prefix", "p."}}), source).message()),
+      HasSubstr("duplicate attestation path name p.provenance.json"));
+  source.attestations[""].resize(1);
+  EXPECT_THAT(
+      std::string(Export(NewLocalExporter({{"attestation-prefix", "../"}}), source).message()),
+      HasSubstr("cannot be a file of the name \"../provenance.json\""));
+  // A file of the result gives way.
+  TestTree other;
+  other.File("provenance.json", "mine");
+  source.ref = Ref(other);
+  ASSERT_TRUE(Export(NewLocalExporter({}), source).ok());
+  EXPECT_THAT(out_.Read("provenance.json"), HasSubstr("in-toto.io"));
+}
 
 TEST_F(TreeExportersTest, LocalCopyMerges) {
   TestTree tree;
