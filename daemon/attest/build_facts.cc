@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "daemon/attest/json_text.h"
 #include "daemon/attest/statement.h"
 #include "daemon/image/platform.h"
 #include "daemon/registry/reference.h"
@@ -20,13 +21,13 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// A protobuf message as JSON, with the names of the .proto.
-Json ToJson(const google::protobuf::Message& message) {
+// A protobuf message as JSON text, with the names of the .proto.
+std::string ToJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
   std::string text;
-  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok()) return Json();
-  return Json::parse(text, nullptr, false);
+  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok()) return "null";
+  return text;
 }
 
 void AddOptional(const std::string& id, bool optional, std::map<std::string, bool>* out) {
@@ -140,19 +141,20 @@ absl::StatusOr<BuildFacts> ReadBuildFacts(absl::string_view bytes, const SourceP
     return absl::InvalidArgumentError("provenance: malformed definition");
   BuildFacts facts;
   Reading reading(pins, &facts);
-  Json steps = Json::array(), mapping = Json::object();
+  std::string steps;
+  Json mapping = Json::object();
   std::map<std::string, std::string> step_of;  // digest -> "stepN"
   for (const std::string& op_bytes : definition.def()) {
     const Digest digest = Digest::Of(op_bytes);
-    if (step_of.contains(digest.ToString())) continue;
+    const std::string name = digest.ToString();
+    if (step_of.contains(name)) continue;
     pb::Op op;
     if (!op.ParseFromString(op_bytes))
       return absl::InvalidArgumentError("provenance: malformed op in the definition");
     if (op.op_case() == pb::Op::OP_NOT_SET) continue;  // only names the result
     const std::string id = absl::StrCat("step", step_of.size());
-    step_of.emplace(digest.ToString(), id);
-    mapping[digest.ToString()] = id;
-    Json step = {{"id", id}};
+    step_of.emplace(name, id);
+    mapping[name] = id;
     Json inputs = Json::array();
     for (const pb::Input& input : op.inputs())
       inputs.push_back(absl::StrCat(step_of[input.digest()], ":", input.index()));
@@ -167,24 +169,27 @@ absl::StatusOr<BuildFacts> ReadBuildFacts(absl::string_view bytes, const SourceP
         if (key == "git.fullurl") value = RedactCredentials(value);
     }
     op.clear_inputs();
-    step["op"] = ToJson(op);
-    if (!inputs.empty()) step["inputs"] = inputs;
-    steps.push_back(std::move(step));
+    JsonText step;
+    step.Add("id", id).AddText("op", ToJson(op));
+    if (!inputs.empty()) step.Add("inputs", inputs);
+    absl::StrAppend(&steps, steps.empty() ? "" : ",", step.Take());
   }
-  facts.build_config = Json{{"llbDefinition", steps}, {"digestMapping", mapping}}.dump(
-      -1, ' ', false, Json::error_handler_t::replace);
+  facts.build_config = JsonText()
+                           .AddText("llbDefinition", absl::StrCat("[", steps, "]"))
+                           .Add("digestMapping", mapping)
+                           .Take();
   if (!definition.has_source()) return facts;
-  Json locations = Json::object(), infos = Json::array();
+  JsonText locations;
+  Json infos = Json::array();
   for (const auto& [digest, list] : definition.source().locations()) {
     const auto step = step_of.find(digest);
-    if (step != step_of.end()) locations[step->second] = ToJson(list);
+    if (step != step_of.end()) locations.AddText(step->second, ToJson(list));
   }
   for (const pb::SourceInfo& info : definition.source().infos())
     infos.push_back({{"filename", info.filename()},
                      {"language", info.language()},
                      {"data", absl::Base64Escape(info.data())}});
-  facts.source = Json{{"locations", locations}, {"infos", infos}}.dump(
-      -1, ' ', false, Json::error_handler_t::replace);
+  facts.source = JsonText().AddText("locations", locations.Take()).Add("infos", infos).Take();
   return facts;
 }
 

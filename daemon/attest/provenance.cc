@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "daemon/attest/json_text.h"
 
 namespace kiln::daemon {
 namespace {
@@ -113,60 +114,64 @@ Json Parameters(const Pieces& pieces) {
   return request;
 }
 
-Json BuildkitMetadata(const Pieces& pieces, const BuildFacts& facts, bool max) {
-  Json metadata = Json::object();
-  if (!pieces.vcs.empty()) metadata["vcs"] = pieces.vcs;
-  if (max && !facts.source.empty()) metadata["source"] = Json::parse(facts.source, nullptr, false);
-  return metadata;
+std::string BuildkitMetadata(const Pieces& pieces, const BuildFacts& facts, bool max) {
+  JsonText metadata;
+  if (!pieces.vcs.empty()) metadata.Add("vcs", pieces.vcs);
+  if (max && !facts.source.empty()) metadata.AddText("source", facts.source);
+  return metadata.Take();
 }
 
-Json Version1(const BuildRequest& request, const BuildFacts& facts, const Pieces& pieces,
-              const ProvenanceOptions& options) {
-  Json internal = Json::object();
-  if (options.max) internal["buildConfig"] = Json::parse(facts.build_config, nullptr, false);
-  internal["builderPlatform"] = request.builder_platform;
-  Json metadata = {{"invocationId", request.ref},
-                   {"startedOn", Time(request.started)},
-                   {"finishedOn", Time(request.finished)},
-                   {"buildkit_metadata", BuildkitMetadata(pieces, facts, options.max)}};
-  if (pieces.hermetic) metadata["buildkit_hermetic"] = true;
-  metadata["buildkit_completeness"] = {{"request", pieces.request_complete},
-                                       {"resolvedDependencies", pieces.materials_complete}};
-  if (options.reproducible) metadata["buildkit_reproducible"] = true;
-  return {{"buildDefinition",
-           {{"buildType", kBuildType1},
-            {"externalParameters",
-             {{"configSource", pieces.config_source}, {"request", Parameters(pieces)}}},
-            {"internalParameters", internal},
-            {"resolvedDependencies", pieces.dependencies}}},
-          {"runDetails", {{"builder", {{"id", options.builder_id}}}, {"metadata", metadata}}}};
+std::string Version1(const BuildRequest& request, const BuildFacts& facts, const Pieces& pieces,
+                     const ProvenanceOptions& options) {
+  JsonText internal;
+  if (options.max) internal.AddText("buildConfig", facts.build_config);
+  internal.Add("builderPlatform", request.builder_platform);
+  JsonText metadata;
+  metadata.Add("invocationId", request.ref)
+      .Add("startedOn", Time(request.started))
+      .Add("finishedOn", Time(request.finished))
+      .AddText("buildkit_metadata", BuildkitMetadata(pieces, facts, options.max));
+  if (pieces.hermetic) metadata.Add("buildkit_hermetic", true);
+  metadata.Add("buildkit_completeness", {{"request", pieces.request_complete},
+                                         {"resolvedDependencies", pieces.materials_complete}});
+  if (options.reproducible) metadata.Add("buildkit_reproducible", true);
+  JsonText definition, run;
+  definition.Add("buildType", kBuildType1)
+      .Add("externalParameters",
+           {{"configSource", pieces.config_source}, {"request", Parameters(pieces)}})
+      .AddText("internalParameters", internal.Take())
+      .Add("resolvedDependencies", pieces.dependencies);
+  run.Add("builder", {{"id", options.builder_id}}).AddText("metadata", metadata.Take());
+  return JsonText()
+      .AddText("buildDefinition", definition.Take())
+      .AddText("runDetails", run.Take())
+      .Take();
 }
 
-Json Version02(const BuildRequest& request, const BuildFacts& facts, const Pieces& pieces,
-               const ProvenanceOptions& options) {
+std::string Version02(const BuildRequest& request, const BuildFacts& facts, const Pieces& pieces,
+                      const ProvenanceOptions& options) {
   Json config_source = pieces.config_source;
   config_source.erase("path");
   if (!pieces.entry_point.empty()) config_source["entryPoint"] = pieces.entry_point;
-  Json metadata = {{"buildInvocationID", request.ref},
-                   {"buildStartedOn", Time(request.started)},
-                   {"buildFinishedOn", Time(request.finished)},
-                   {"completeness",
-                    {{"parameters", pieces.request_complete},
-                     {"environment", true},
-                     {"materials", pieces.materials_complete}}},
-                   {"reproducible", options.reproducible},
-                   {kMetadata02, BuildkitMetadata(pieces, facts, options.max)}};
-  if (pieces.hermetic) metadata[kHermetic02] = true;
-  Json predicate = {{"builder", {{"id", options.builder_id}}},
-                    {"buildType", kBuildType02},
-                    {"materials", pieces.dependencies},
-                    {"invocation",
-                     {{"configSource", config_source},
-                      {"parameters", Parameters(pieces)},
-                      {"environment", {{"platform", request.builder_platform}}}}}};
-  if (options.max) predicate["buildConfig"] = Json::parse(facts.build_config, nullptr, false);
-  predicate["metadata"] = metadata;
-  return predicate;
+  JsonText metadata;
+  metadata.Add("buildInvocationID", request.ref)
+      .Add("buildStartedOn", Time(request.started))
+      .Add("buildFinishedOn", Time(request.finished))
+      .Add("completeness", {{"parameters", pieces.request_complete},
+                            {"environment", true},
+                            {"materials", pieces.materials_complete}})
+      .Add("reproducible", options.reproducible)
+      .AddText(kMetadata02, BuildkitMetadata(pieces, facts, options.max));
+  if (pieces.hermetic) metadata.Add(kHermetic02, true);
+  JsonText predicate;
+  predicate.Add("builder", {{"id", options.builder_id}})
+      .Add("buildType", kBuildType02)
+      .Add("materials", pieces.dependencies)
+      .Add("invocation", {{"configSource", config_source},
+                          {"parameters", Parameters(pieces)},
+                          {"environment", {{"platform", request.builder_platform}}}});
+  if (options.max) predicate.AddText("buildConfig", facts.build_config);
+  return predicate.AddText("metadata", metadata.Take()).Take();
 }
 
 }  // namespace
@@ -181,9 +186,8 @@ absl::StatusOr<std::string> ProvenancePredicate(const BuildRequest& request,
         "provenance: materials are incomplete, not pinned: ", absl::StrJoin(sources, ", ")));
   }
   const Pieces pieces = Collect(request, facts, options.max);
-  const Json predicate = options.v02 ? Version02(request, facts, pieces, options)
-                                     : Version1(request, facts, pieces, options);
-  return predicate.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return options.v02 ? Version02(request, facts, pieces, options)
+                     : Version1(request, facts, pieces, options);
 }
 
 absl::StatusOr<Attestation> MakeProvenance(const BuildRequest& request, const BuildFacts& facts,
