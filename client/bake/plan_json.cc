@@ -1,9 +1,22 @@
 // The plan as JSON, member for member as Docker's tools print it.
+#include "absl/strings/str_replace.h"
+#include "absl/strings/string_view.h"
 #include "client/bake/plan.h"
 #include "proto/go_json.h"
 
 namespace kiln::client::bake {
 namespace {
+
+// What is printed is a definition again, whose texts are templates.
+std::string Escape(absl::string_view text) {
+  return absl::StrReplaceAll(text, {{"${", "$${"}, {"%{", "%%{"}});
+}
+
+// Docker's bake escapes the values of these only.
+bool IsEscaped(absl::string_view key) {
+  return key == "annotations" || key == "dockerfile-inline" || key == "labels" || key == "args" ||
+         key == "extra-hosts";
+}
 
 void AppendTexts(const std::vector<std::string>& texts, GoJson* json) {
   json->BeginArray();
@@ -15,16 +28,20 @@ void AppendTarget(const Target& target, GoJson* json) {
   json->BeginObject();
   for (const TargetField& field : TargetFields()) {
     const std::string key(field.name);
+    const auto shown = [escaped = IsEscaped(key)](const std::string& text) {
+      return escaped ? Escape(text) : text;
+    };
     if (const auto text = target.texts.find(key); text != target.texts.end()) {
-      json->Key(key).String(text->second);
+      json->Key(key).String(shown(text->second));
     } else if (const auto flag = target.flags.find(key); flag != target.flags.end()) {
       json->Key(key).Bool(flag->second);
     } else if (const auto& list = target.List(key); !list.empty()) {
-      json->Key(key);
-      AppendTexts(list, json);
+      json->Key(key).BeginArray();
+      for (const std::string& item : list) json->String(shown(item));
+      json->EndArray();
     } else if (const auto& map = target.Map(key); !map.empty()) {
       json->Key(key).BeginObject();
-      for (const auto& [name, value] : map) json->Key(name).String(value);
+      for (const auto& [name, value] : map) json->Key(name).String(shown(value));
       json->EndObject();
     }
   }

@@ -35,6 +35,28 @@ absl::StatusOr<Plan> PlanOf(const Input& input) {
   return MakePlan(definition, {input.names, input.sets, lookup});
 }
 
+// What is printed can be read again: texts are templates there.
+TEST(BakePrint, EscapesTemplates) {
+  Input input;
+  input.files.push_back({"docker-bake.hcl", R"(target "t" {
+  args = { a = "$${x} %%{y} $z" }
+  labels = { l = "$${x}" }
+  annotations = ["k=$${x}"]
+  dockerfile-inline = "RUN $${x}"
+})"});
+  input.names = {"t"};
+  const auto plan = PlanOf(input);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const std::string printed = PlanJson(*plan);
+  for (const char* text : {R"("a": "$${x} %%{y} $z")", R"("l": "$${x}")", R"("k=$${x}")",
+                           R"("dockerfile-inline": "RUN $${x}")"})
+    EXPECT_NE(printed.find(text), std::string::npos) << text << " in " << printed;
+  input.files = {{"again.json", printed}};
+  const auto again = PlanOf(input);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(PlanJson(*again), printed);
+}
+
 // Recorded: each file holds "# ARGUMENTS" and the JSON that Docker's bake prints for them.
 TEST(BakePrint, EqualsWhatDockerPrints) {
   const std::string folder = absl::StrCat(KILN_TESTDATA, "/bake/");
