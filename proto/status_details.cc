@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "proto/buildkit/ops.pb.h"
@@ -41,9 +42,16 @@ absl::StatusCode ToCode(int code) {
   return static_cast<absl::StatusCode>(code);
 }
 
+bool IsOurOwn(absl::string_view url) { return absl::StartsWith(url, "kiln/"); }
+
+void AddDetails(const google::rpc::Status& proto, absl::Status* status) {
+  for (const auto& any : proto.details())
+    if (!IsOurOwn(any.type_url())) AddDetail(any.type_url(), any.value(), status);
+}
+
 absl::Status FromProto(const google::rpc::Status& proto) {
   absl::Status status(ToCode(proto.code()), proto.message());
-  for (const auto& any : proto.details()) AddDetail(any.type_url(), any.value(), &status);
+  AddDetails(proto, &status);
   return status;
 }
 
@@ -106,6 +114,7 @@ std::vector<StatusDetail> Details(const absl::Status& status) {
   };
   std::vector<Entry> entries;
   status.ForEachPayload([&](absl::string_view url, const absl::Cord& value) {
+    if (IsOurOwn(url)) return;
     const auto [type_url, number] = SplitPayloadUrl(url);
     entries.push_back(
         {type_url != kStackDetail, std::string(type_url), number, std::string(value)});
@@ -147,7 +156,7 @@ absl::Status MakeStatus(int code, absl::string_view message, absl::string_view d
   if (details_bytes.empty() || status.ok() ||
       !proto.ParseFromArray(details_bytes.data(), static_cast<int>(details_bytes.size())))
     return status;
-  for (const auto& any : proto.details()) AddDetail(any.type_url(), any.value(), &status);
+  AddDetails(proto, &status);
   return status;
 }
 

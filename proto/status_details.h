@@ -43,7 +43,7 @@ void AddExitDetail(uint32_t code, absl::Status* status);
 void AddSourceDetail(absl::string_view info, absl::Span<const std::string> ranges,
                      absl::Status* status);
 
-// Stack entries first, then by type; entries of one type in the order they were added.
+// Stacks first, then by type, then as added. Payloads "kiln/" are our own: none leaves or comes in.
 std::vector<StatusDetail> Details(const absl::Status& status);
 
 // Serialized google.rpc.Status, as the trailer grpc-status-details-bin carries it.

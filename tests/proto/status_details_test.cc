@@ -51,6 +51,17 @@ TEST(StatusDetails, EqualDetailIsNotDoubled) {
   EXPECT_EQ(details[1].type_url, kVertexDetail);
 }
 
+TEST(StatusDetails, PayloadsOfOurOwnStayInside) {
+  absl::Status status = absl::UnknownError("x");
+  status.SetPayload("kiln/secret", absl::Cord("here"));
+  EXPECT_TRUE(Details(status).empty());
+  google::rpc::Status proto;
+  proto.set_code(2);
+  proto.add_details()->set_type_url("kiln/secret");
+  EXPECT_FALSE(ParseStatus(proto.SerializeAsString()).GetPayload("kiln/secret").has_value());
+  EXPECT_FALSE(MakeStatus(2, "x", proto.SerializeAsString()).GetPayload("kiln/secret").has_value());
+}
+
 TEST(StatusDetails, SourceHasBothEndsOfARange) {
   pb::SourceInfo info;
   info.set_filename("Dockerfile");
