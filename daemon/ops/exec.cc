@@ -14,10 +14,12 @@
 #include "daemon/ops/exec_key.h"
 #include "daemon/ops/exec_mounts.h"
 #include "daemon/ops/exec_plan.h"
+#include "daemon/ops/failed_step.h"
 #include "daemon/ops/ref_result.h"
 #include "daemon/ops/step_log.h"
 #include "proto/buildkit/ops.pb.h"
 #include "proto/status_details.h"
+#include "spdlog/spdlog.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
@@ -39,6 +41,14 @@ absl::StatusOr<std::optional<LinuxResources>> ParseResources(absl::string_view b
   return out;
 }
 
+absl::Status Explained(const absl::Status& status, const std::string& why) {
+  if (why.empty()) return status;
+  absl::Status out(status.code(), absl::StrCat(status.message(), ": ", why));
+  status.ForEachPayload(
+      [&](absl::string_view url, const absl::Cord& v) { out.SetPayload(url, v); });
+  return out;
+}
+
 class ExecOp final : public solver::Op {
  public:
   ExecOp(const ExecOpDeps& deps, ExecPlan plan, absl::StatusOr<ExecKeys> keys)
@@ -54,12 +64,17 @@ class ExecOp final : public solver::Op {
   std::vector<Resource> Resources() const override;
 
  private:
+  absl::StatusOr<std::string> SelectedDigest(const ExecInputKey& key, const store::RefPtr& ref,
+                                             const CancelToken& cancel) const;
+  // `left` is the state of each mount should it fail.
+  absl::StatusOr<solver::ExecResult> RunStep(solver::OpContext& context,
+                                             absl::Span<const store::RefPtr> inputs,
+                                             std::vector<store::RefPtr>* left) const;
   absl::Status ResetCaches(solver::OpContext& context,
                            absl::Span<const store::RefPtr> inputs) const;
   absl::StatusOr<ProcessSpec> MakeSpec(solver::OpContext& context, const std::string& id,
                                        const ExecMounts& mounts) const;
   absl::Status CheckExit(const ExitInfo& exit, const ProcessSpec& spec) const;
-  absl::Status ExplainFormat(absl::Status status) const;
 
   const ExecOpDeps deps_;
   const ExecPlan plan_;
@@ -80,8 +95,18 @@ absl::StatusOr<solver::CacheMap> ExecOp::MakeCacheMap(solver::OpContext& context
 absl::StatusOr<std::string> ExecOp::ContentDigest(solver::OpContext& context, int input_index,
                                                   const solver::ResultPtr& input) {
   KILN_RETURN_IF_ERROR(keys_.status());
-  const ExecInputKey& key = keys_->inputs.at(static_cast<size_t>(input_index));
   const store::RefPtr ref = RefOf(input);
+  auto digest =
+      SelectedDigest(keys_->inputs.at(static_cast<size_t>(input_index)), ref, context.cancel());
+  if (digest.ok()) return digest;
+  absl::Status status = digest.status();
+  AttachFailedStep({.inputs = {ref}, .cache_index = input_index}, &status);
+  return status;
+}
+
+absl::StatusOr<std::string> ExecOp::SelectedDigest(const ExecInputKey& key,
+                                                   const store::RefPtr& ref,
+                                                   const CancelToken& cancel) const {
   store::ChecksumOptions options;
   options.follow = true;
   std::map<std::string, std::string> known;  // the work is done once for equal selectors
@@ -90,7 +115,7 @@ absl::StatusOr<std::string> ExecOp::ContentDigest(solver::OpContext& context, in
     std::string& checksum = known[selector];
     if (checksum.empty()) {
       KILN_ASSIGN_OR_RETURN(const Digest digest,
-                            deps_.refs->Checksum(ref, selector, options, context.cancel()));
+                            deps_.refs->Checksum(ref, selector, options, cancel));
       checksum = digest.ToString();
     }
     checksums.push_back(checksum);
@@ -188,6 +213,22 @@ absl::StatusOr<solver::ExecResult> ExecOp::Execute(solver::OpContext& context,
                                                    absl::Span<const solver::ResultPtr> inputs) {
   std::vector<store::RefPtr> refs;
   for (const solver::ResultPtr& input : inputs) refs.push_back(RefOf(input));
+  FailedStep failed;
+  for (const ExecPlan::Mount& mount : plan_.mounts) {
+    const bool has_input = mount.input >= 0 && static_cast<size_t>(mount.input) < refs.size();
+    failed.inputs.push_back(has_input ? refs[static_cast<size_t>(mount.input)] : nullptr);
+  }
+  failed.mounts = failed.inputs;
+  auto result = RunStep(context, refs, &failed.mounts);
+  if (result.ok()) return result;
+  absl::Status status = result.status();
+  AttachFailedStep(std::move(failed), &status);
+  return status;
+}
+
+absl::StatusOr<solver::ExecResult> ExecOp::RunStep(solver::OpContext& context,
+                                                   absl::Span<const store::RefPtr> refs,
+                                                   std::vector<store::RefPtr>* left) const {
   if (context.vertex().ignore_cache && !refs.empty())
     KILN_RETURN_IF_ERROR(ResetCaches(context, refs));
 
@@ -196,40 +237,29 @@ absl::StatusOr<solver::ExecResult> ExecOp::Execute(solver::OpContext& context,
                         ExecMounts::Prepare(deps_, plan_, id, context, refs));
   KILN_ASSIGN_OR_RETURN(const ProcessSpec spec, MakeSpec(context, id, *mounts));
   StepLog log(&context.progress(), deps_.log_limits);
-  std::atomic<bool> wrong_format = false;  // in the words of crun and of runc
+  std::atomic<bool> wrong_format = false;
   absl::StatusOr<ExitInfo> exit = deps_.executor->Run(
       spec,
       [&](int stream, absl::string_view data) {
-        if (absl::StrContains(data, "xec format error")) wrong_format = true;
+        if (SaysWrongFormat(data)) wrong_format = true;
         log.Write(stream, data);
       },
       context.cancel());
   absl::Status outcome = exit.ok() ? CheckExit(*exit, spec) : exit.status();
-  if (!outcome.ok() && wrong_format) outcome = ExplainFormat(std::move(outcome));
   if (!outcome.ok()) {
     KILN_RETURN_IF_ERROR(context.cancel().status());
     log.FlushWithheld();
-    return exit.ok() ? outcome : Annotate(outcome, FailureText(plan_.args));
+    // The step's own failure is the one that is told.
+    if (absl::Status s = mounts->CommitLeft(left); !s.ok())
+      spdlog::warn("keep the files of a failed step: {}", s.ToString());
+    if (!exit.ok()) outcome = Annotate(outcome, FailureText(plan_.args));
+    return wrong_format ? Explained(outcome, MissingEmulator(deps_, plan_)) : outcome;
   }
 
   KILN_ASSIGN_OR_RETURN(std::vector<store::RefPtr> outputs, mounts->Commit());
   solver::ExecResult result;
   for (store::RefPtr& output : outputs) result.outputs.push_back(MakeResult(std::move(output)));
   return result;
-}
-
-// Only after the fact: an image may say that it is for another machine, and yet run here.
-absl::Status ExecOp::ExplainFormat(absl::Status status) const {
-  if (plan_.foreign_architecture.empty() || !plan_.emulator.empty() || deps_.foreign == nullptr ||
-      deps_.foreign->Runs(plan_.foreign_architecture))
-    return status;
-  absl::Status out(status.code(),
-                   absl::StrCat(status.message(), ": no binfmt_misc handler for linux/",
-                                plan_.foreign_architecture,
-                                "; install qemu-user-static on the daemon's machine"));
-  status.ForEachPayload(
-      [&](absl::string_view url, const absl::Cord& v) { out.SetPayload(url, v); });
-  return out;
 }
 
 absl::Status ExecOp::CheckExit(const ExitInfo& exit, const ProcessSpec& spec) const {
@@ -247,6 +277,18 @@ absl::Status ExecOp::CheckExit(const ExitInfo& exit, const ProcessSpec& spec) co
 }
 
 }  // namespace
+
+bool SaysWrongFormat(absl::string_view output) {
+  return absl::StrContains(output, "xec format error");
+}
+
+std::string MissingEmulator(const ExecOpDeps& deps, const ExecPlan& plan) {
+  if (plan.foreign_architecture.empty() || !plan.emulator.empty() || deps.foreign == nullptr ||
+      deps.foreign->Runs(plan.foreign_architecture))
+    return "";
+  return absl::StrCat("no binfmt_misc handler for linux/", plan.foreign_architecture,
+                      "; install qemu-user-static on the daemon's machine");
+}
 
 absl::StatusOr<std::shared_ptr<solver::Op>> MakeExecOp(const ExecOpDeps& deps,
                                                        absl::string_view op_bytes,

@@ -17,6 +17,7 @@ namespace kiln::daemon {
 class CacheMounts;
 class DeviceRegistry;
 class Executor;
+struct ExecPlan;
 class ForeignPrograms;
 class SessionFinder;
 
@@ -49,5 +50,12 @@ struct ExecOpDeps {
 absl::StatusOr<std::shared_ptr<solver::Op>> MakeExecOp(const ExecOpDeps& deps,
                                                        absl::string_view op_bytes,
                                                        const solver::VertexInfo& vertex);
+
+// Whether output is, in the words of crun or of runc, that the kernel knows no such programs.
+bool SaysWrongFormat(absl::string_view output);
+// Then, for a plan of another machine whose programs do not run here: ": " and what is missing.
+// Else
+// "". Only after the fact: an image may say that it is for another machine, and yet run here.
+std::string MissingEmulator(const ExecOpDeps& deps, const ExecPlan& plan);
 
 }  // namespace kiln::daemon

@@ -219,6 +219,7 @@ absl::StatusOr<std::string> ExecMounts::MakeChild(const ExecPlan::Mount& mount,
   options.description =
       absl::StrCat("mount ", mount.dest, " from exec ", absl::StrJoin(plan_.args, " "));
   Child child;
+  child.mount = host_paths_.size() - 1;
   KILN_ASSIGN_OR_RETURN(child.ref, deps_.refs->New(input, options));
   KILN_ASSIGN_OR_RETURN(child.tree, deps_.refs->Mount(*child.ref));
   std::string path = child.tree->path();
@@ -315,6 +316,15 @@ absl::StatusOr<std::vector<store::RefPtr>> ExecMounts::Commit() {
     results.push_back(std::move(committed));
   }
   return results;
+}
+
+absl::Status ExecMounts::CommitLeft(std::vector<store::RefPtr>* left) {
+  KILN_RETURN_IF_ERROR(Release());
+  for (Child& child : children_) {
+    KILN_ASSIGN_OR_RETURN((*left)[child.mount],
+                          Annotate(child.ref->Commit(), absl::StrCat("commit ", child.ref->id())));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace kiln::daemon

@@ -63,9 +63,13 @@ class ExecMounts {
   // Ends the step's use: unmounts everything, then commits the trees of the outputs. One result
   // for each mount with an output, in the op's order. To be called once.
   absl::StatusOr<std::vector<store::RefPtr>> Commit();
+  // The end of a step that failed: `(*left)[i]` becomes the plan's mount i as it is now, where it
+  // was writable and is not a cache. To be called once, instead of Commit.
+  absl::Status CommitLeft(std::vector<store::RefPtr>* left);
 
  private:
   struct Child {
+    size_t mount = 0;  // of the plan
     std::unique_ptr<store::MutableRef> ref;
     std::unique_ptr<store::MountedTree> tree;
   };

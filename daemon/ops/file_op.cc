@@ -1,6 +1,4 @@
 // The file op (BuildKit FileOp): how it takes part in caching, and how its actions are run.
-#include <google/protobuf/util/json_util.h>
-
 #include <algorithm>
 #include <deque>
 #include <map>
@@ -12,14 +10,13 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "daemon/ops/failed_step.h"
 #include "daemon/ops/file_actions.h"
 #include "daemon/ops/file_plan.h"
 #include "daemon/ops/op_digest.h"
 #include "daemon/ops/ops.h"
 #include "daemon/ops/ref_result.h"
-#include "proto/buildkit/errdefs.pb.h"
 #include "proto/buildkit/ops.pb.h"
-#include "proto/status_details.h"
 #include "store/base/mutex.h"
 #include "store/base/pattern_matcher.h"
 #include "store/base/status_macros.h"
@@ -33,7 +30,6 @@ using solver::ExecResult;
 using solver::OpContext;
 using solver::ResultPtr;
 
-constexpr absl::string_view kSolveDetailUrl = "github.com/moby/buildkit/errdefs.Solve+json";
 constexpr size_t kMaxThreads = 4;
 
 // A part of an input that the op reads.
@@ -102,11 +98,13 @@ class FileRun {
         description_(std::move(description)),
         results_(static_cast<size_t>(op.actions_size())) {}
 
-  // `*failed` is the action an error belongs to.
-  absl::StatusOr<std::vector<ResultPtr>> Run(int* failed) {
+  // `*failed` is the action that an error belongs to, and what it was given.
+  absl::StatusOr<std::vector<ResultPtr>> Run(FailedStep* failed) {
     const absl::Status status = plan_.outputs.size() == 1 ? RunInOrder() : RunParallel();
-    *failed = failed_;
-    KILN_RETURN_IF_ERROR(status);
+    if (!status.ok()) {
+      if (!absl::IsCancelled(status)) KeepFailed(failed);
+      return status;
+    }
     std::vector<ResultPtr> out;
     for (const int action : plan_.outputs)
       out.push_back(MakeResult(results_[static_cast<size_t>(action)].ref));
@@ -180,6 +178,23 @@ class FileRun {
     return first_error;
   }
 
+  // After all actions have ended.
+  void KeepFailed(FailedStep* failed) {
+    for (const ResultPtr& input : inputs_) failed->inputs.push_back(RefOf(input));
+    failed->mounts.resize(results_.size());
+    failed->file_index = failed_;
+    const auto keep = [&](int64_t action) {
+      if (action < 0) return;
+      ActionResult& result = results_[static_cast<size_t>(action)];
+      // What cannot be kept is not told.
+      if (result.tree != nullptr)
+        result.ref = std::exchange(result.tree, nullptr)->Commit().value_or(nullptr);
+      failed->mounts[static_cast<size_t>(action)] = result.ref;
+    };
+    keep(failed_);
+    keep(op_.actions(failed_).secondaryinput() - plan_.inputs);
+  }
+
   store::RefPtr InputRef(int64_t index) const { return RefOf(inputs_[static_cast<size_t>(index)]); }
   ActionResult& ResultAt(int64_t index) {
     return results_[static_cast<size_t>(index - plan_.inputs)];
@@ -213,8 +228,12 @@ class FileRun {
     KILN_ASSIGN_OR_RETURN(const store::TreeReader secondary,
                           OpenSecondary(action.secondaryinput()));
     const InputTree input_tree = [this](int input) { return ReadTree(InputRef(input), cancel_); };
-    KILN_RETURN_IF_ERROR(RunFileAction(action, tree->writer(), secondary, input_tree, cancel_));
     ActionResult& result = results_[static_cast<size_t>(number)];
+    const absl::Status done = RunFileAction(action, tree->writer(), secondary, input_tree, cancel_);
+    if (!done.ok()) {
+      result.tree = std::move(tree);
+      return done;
+    }
     if (plan_.RequiresCommit(number)) {
       KILN_ASSIGN_OR_RETURN(result.ref, tree->Commit());
     } else {
@@ -229,7 +248,8 @@ class FileRun {
   const absl::Span<const ResultPtr> inputs_;
   const CancelToken cancel_;
   const std::string description_;
-  // Each is written by its action and read by those that come after it.
+  // Each is written by its action and read by those that come after it. The tree of the one that
+  // failed is as it left it.
   std::vector<ActionResult> results_;
   int failed_ = -1;
 };
@@ -252,15 +272,13 @@ class FileOp final : public solver::Op {
         SelectedDigest(context, selectors_[static_cast<size_t>(input_index)], RefOf(input));
     if (digest.ok()) return digest;
     absl::Status status = digest.status();
-    errdefs::Solve detail = Detail(context);
-    detail.mutable_cache()->set_index(input_index);
-    Attach(detail, &status);
+    AttachFailedStep({.inputs = {RefOf(input)}, .cache_index = input_index}, &status);
     return status;
   }
 
   absl::StatusOr<ExecResult> Execute(OpContext& context,
                                      absl::Span<const ResultPtr> inputs) override {
-    int failed = -1;
+    FailedStep failed;
     auto outputs =
         FileRun(refs_, op_.file(), plan_, inputs, context.cancel(), context.vertex().name)
             .Run(&failed);
@@ -270,9 +288,7 @@ class FileOp final : public solver::Op {
       return result;
     }
     absl::Status status = outputs.status();
-    errdefs::Solve detail = Detail(context);
-    detail.mutable_file()->set_index(failed);
-    Attach(detail, &status);
+    AttachFailedStep(std::move(failed), &status);
     return status;
   }
 
@@ -283,20 +299,6 @@ class FileOp final : public solver::Op {
   absl::StatusOr<std::string> SelectedDigest(OpContext& context,
                                              const std::vector<Selector>& selectors,
                                              const store::RefPtr& ref);
-
-  // Without the op itself: the client has it, and trailers of an RPC are small.
-  static errdefs::Solve Detail(OpContext& context) {
-    errdefs::Solve detail;
-    detail.mutable_description()->insert(context.vertex().description.begin(),
-                                         context.vertex().description.end());
-    return detail;
-  }
-  static void Attach(const errdefs::Solve& detail, absl::Status* status) {
-    if (absl::IsCancelled(*status)) return;
-    std::string json;
-    if (google::protobuf::util::MessageToJsonString(detail, &json).ok())
-      AddDetail(kSolveDetailUrl, json, status);
-  }
 
   store::RefStore* const refs_;
   const pb::Op op_;

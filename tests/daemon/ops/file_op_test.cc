@@ -3,7 +3,9 @@
 #include <sys/sysmacros.h>
 
 #include "absl/strings/match.h"
+#include "daemon/ops/failed_step.h"
 #include "proto/status_details.h"
+#include "store/base/status_macros.h"
 #include "tests/daemon/ops/op_fixture.h"
 
 namespace kiln::daemon {
@@ -11,6 +13,7 @@ namespace {
 
 using store::Attributes;
 using store::TreeWriter;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class FileOps : public OpsTest {
@@ -449,13 +452,41 @@ TEST_F(FileOps, Llb6_87_FailureNamesTheActionAndLeavesNothing) {
   Mkdir(Act(&op, -1, -1, -1), "/d");
   Mkfile(Act(&op, 0, -1, -1), "/none/f", "x");
   Mkdir(Act(&op, 1, -1, 0), "/e");
-  const auto result = Run(op);
+  auto result = Run(op);
   EXPECT_TRUE(absl::IsNotFound(result.status())) << result.status();
-  const auto details = Details(result.status());
-  ASSERT_EQ(details.size(), 1u);
-  EXPECT_EQ(details[0].type_url, "github.com/moby/buildkit/errdefs.Solve+json");
-  EXPECT_THAT(details[0].value, HasSubstr(R"("file":{"index":"1"})"));
+  EXPECT_EQ(FailedStepOf(result.status())->file_index, 1);
+  EXPECT_TRUE(Details(result.status()).empty());
+  result = absl::UnknownError("forgotten");
   store_->Drain();
+  EXPECT_EQ(Folders(), before);
+}
+
+// The error holds the trees: what the failed action had written, and what it read.
+TEST_F(FileOps, Llb6_29_FailureKeepsTheTreesOfTheAction) {
+  const RefPtr base = Tree([](TreeWriter& w) { store::Must(w.MakeDir("/in", {.mode = 0755})); });
+  store_->Drain();
+  const auto before = Folders();
+  pb::Op op = OpWith(1);
+  Mkfile(Act(&op, -1, -1, -1), "/source", "s");
+  Mkfile(Act(&op, 0, -1, -1), "/made", "m");
+  Copy(Act(&op, 2, 1, 0), "/absent", "/x");
+  absl::Status status = Run(op, {base}).status();
+  EXPECT_TRUE(absl::IsNotFound(status)) << status;
+  absl::Status other = Annotate(status, "while building");
+  status = absl::OkStatus();
+  store_->Drain();
+  const auto detail = FailedStepOf(other);
+  ASSERT_TRUE(detail.has_value());
+  EXPECT_EQ(detail->file_index, 2);
+  EXPECT_THAT(detail->input_ids, ElementsAre(base->id()));
+  ASSERT_EQ(detail->mount_ids.size(), 3u);
+  EXPECT_EQ(Show(store::Must(store_->Get(detail->mount_ids[2]))), "in/ made=m ");
+  EXPECT_EQ(Show(store::Must(store_->Get(detail->mount_ids[0]))), "source=s ");
+  EXPECT_EQ(detail->mount_ids[1], "");
+  const std::string id = detail->mount_ids[2];
+  other = absl::OkStatus();
+  store_->Drain();
+  EXPECT_TRUE(absl::IsNotFound(store_->Get(id).status()));
   EXPECT_EQ(Folders(), before);
 }
 
