@@ -383,6 +383,7 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   bridge_parts.resolve_source =
       MakeSourceResolver({local_source.get(), http_source.get(), git_source.get()});
   bridge_parts.images = image_reader.get();
+  bridge_parts.refs = refs.get();
   bridge_parts.worker = worker;
   ControlDeps control_deps;
   control_deps.solve.solver = solver.get();

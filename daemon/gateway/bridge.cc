@@ -6,6 +6,7 @@
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "daemon/gateway/failed_solve.h"
 #include "daemon/ops/ref_result.h"
 #include "daemon/policy/judge_definition.h"
 #include "store/base/status_macros.h"
@@ -105,8 +106,12 @@ absl::StatusOr<solver::ResultPtr> Bridge::Evaluate(absl::string_view ref_id,
     ref->solved_definition = solved;
   }
   // Two callers at once share the work: the job holds each vertex once.
-  KILN_ASSIGN_OR_RETURN(solver::ResultPtr result,
-                        options_.job->BuildAndWait(std::move(solved), cancel));
+  auto built = options_.job->BuildAndWait(std::move(solved), cancel);
+  if (!built.ok()) {
+    KILN_ASSIGN_OR_RETURN(solved, SolvedDefinitionOf(ref_id));
+    return DescribeFailure(solved, built.status());
+  }
+  const solver::ResultPtr result = *std::move(built);
   MutexLock lock(&mu_);
   KILN_ASSIGN_OR_RETURN(Ref * ref, FindLocked(ref_id));
   ref->evaluated = true;
@@ -123,6 +128,25 @@ absl::StatusOr<store::RefPtr> Bridge::Tree(absl::string_view ref_id, const Cance
   store::RefPtr tree = RefOf(result);
   if (tree == nullptr) return absl::NotFoundError(absl::StrCat("empty ref: ", ref_id));
   return tree;
+}
+
+std::string Bridge::KeepFailed(store::RefPtr tree) {
+  MutexLock lock(&mu_);
+  if (!closed_.ok()) return "";
+  for (const auto& [id, kept] : failed_)
+    if (kept->id() == tree->id()) return id;
+  return failed_.emplace(NewId(), std::move(tree)).first->first;
+}
+
+absl::StatusOr<store::RefPtr> Bridge::TreeToMount(absl::string_view id, const CancelToken& cancel) {
+  {
+    MutexLock lock(&mu_);
+    if (const auto found = failed_.find(id); found != failed_.end()) return found->second;
+    if (!FindLocked(id).ok())
+      return absl::NotFoundError(absl::StrCat("return reference ", id, " not found"));
+  }
+  KILN_ASSIGN_OR_RETURN(const solver::ResultPtr result, Evaluate(id, cancel));
+  return RefOf(result);
 }
 
 std::vector<std::string> Bridge::RefIds(const BridgeResult& result) {
@@ -163,6 +187,16 @@ absl::Status Bridge::Adopt(Bridge& nested, const BridgeResult& result) {
   return absl::OkStatus();
 }
 
+void Bridge::AdoptFailed(Bridge& nested) {
+  decltype(failed_) taken;
+  {
+    MutexLock lock(&nested.mu_);
+    taken.swap(nested.failed_);
+  }
+  MutexLock lock(&mu_);
+  if (closed_.ok()) failed_.merge(taken);
+}
+
 absl::Status Bridge::Return(absl::StatusOr<BridgeResult> result) {
   MutexLock lock(&mu_);
   if (!closed_.ok()) return closed_;
@@ -195,11 +229,13 @@ absl::StatusOr<BridgeResult> Bridge::WaitForReturn(const CancelToken& cancel) {
 
 void Bridge::Close(absl::Status why) {
   absl::flat_hash_map<std::string, Ref> dropped;  // released after the lock is gone
+  decltype(failed_) failed;
   {
     MutexLock lock(&mu_);
     if (!closed_.ok()) return;
     closed_ = why;
     dropped.swap(refs_);
+    failed.swap(failed_);
     returned_.SignalAll();
   }
   closing_.Cancel(std::move(why));

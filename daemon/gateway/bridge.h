@@ -93,6 +93,13 @@ class Bridge {
   // The evaluated tree of a ref, for reading files. "empty ref: X" when there is none. Blocks.
   absl::StatusOr<store::RefPtr> Tree(absl::string_view ref_id, const CancelToken& cancel);
 
+  // Keeps a tree of a failed step until Close, for containers. The id that its client names it by,
+  // the same for the same tree; "" after Close.
+  std::string KeepFailed(store::RefPtr tree);
+  // What a container mounts under a ref id: such a tree, or the built ref. "return reference X not
+  // found". Blocks.
+  absl::StatusOr<store::RefPtr> TreeToMount(absl::string_view id, const CancelToken& cancel);
+
   // The frontend's answer, once: "gateway result is already set". An unknown ref in it is
   // "return reference X not found".
   absl::Status Return(absl::StatusOr<BridgeResult> result);
@@ -108,6 +115,8 @@ class Bridge {
   // Takes over from the bridge of a nested frontend the refs that its answer names. Ids stay the
   // same. An unknown one is "return reference X not found".
   absl::Status Adopt(Bridge& nested, const BridgeResult& result);
+  // The same for the trees of its failed steps: an error of it may name them.
+  void AdoptFailed(Bridge& nested);
 
   // Remembers the first frontend that was run through this bridge, for provenance.
   void NoteFrontend(const std::string& name, const std::map<std::string, std::string>& opts);
@@ -140,6 +149,7 @@ class Bridge {
   Mutex mu_;
   CondVar returned_;
   absl::flat_hash_map<std::string, Ref> refs_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, store::RefPtr, std::less<>> failed_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::StatusOr<BridgeResult>> answer_ ABSL_GUARDED_BY(mu_);
   absl::Status closed_ ABSL_GUARDED_BY(mu_);
   FrontendCall first_frontend_ ABSL_GUARDED_BY(mu_);

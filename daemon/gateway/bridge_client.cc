@@ -265,6 +265,7 @@ absl::StatusOr<BridgeResult> RunFrontend(const BridgeParts& parts, Bridge& paren
     result = frontend->Run(client);
   }
   absl::Status outcome = result.ok() ? parent.Adopt(*nested, *result) : result.status();
+  if (!outcome.ok()) parent.AdoptFailed(*nested);
   nested->Close(absl::NotFoundError("the frontend has ended"));
   if (outcome.ok()) return result;
   AddDetail(kFrontendDetail, FrontendDetail(running, source), &outcome);

@@ -27,6 +27,7 @@ struct BridgeParts {
   ImageResolver* images = nullptr;  // null: images are refused by name
   // A serialized moby.buildkit.v1.types.WorkerRecord, as of now. May block for a moment.
   std::function<std::string()> worker;
+  store::RefStore* refs = nullptr;  // null: trees of failed steps are not offered
 };
 
 // A bridge as the frontend behind it uses it: the one implementation of what LLBBridge offers, for

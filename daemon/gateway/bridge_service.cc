@@ -10,11 +10,13 @@
 #include "daemon/gateway/build_container.h"
 #include "daemon/gateway/capabilities.h"
 #include "daemon/gateway/exec_stream.h"
+#include "daemon/gateway/failed_solve.h"
 #include "daemon/gateway/file_access.h"
 #include "daemon/gateway/resolve_source_meta.h"
 #include "daemon/rpc/status.h"
 #include "daemon/rpc/unary.h"
 #include "proto/buildkit/gateway.grpc.pb.h"
+#include "proto/buildkit/worker.pb.h"
 #include "proto/status_details.h"
 #include "store/base/status_macros.h"
 
@@ -247,7 +249,7 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
       auto bridge = find(cancel);
       if (!bridge.ok()) return Annotate(bridge.status(), absl::StrCat("forwarding ", method));
       BridgeClient client(deps_.parts, *std::move(bridge), cancel);
-      return work(client);
+      return TellFailedStep(work(client), *client.bridge(), deps_.parts->refs);
     });
   }
 

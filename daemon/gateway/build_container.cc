@@ -6,7 +6,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "daemon/ops/ref_result.h"
 #include "proto/buildkit/gateway.pb.h"
 #include "store/base/status_macros.h"
 
@@ -87,10 +86,8 @@ absl::StatusOr<std::shared_ptr<BuildContainer>> BuildContainer::Create(
   for (const std::string& ref : refs) {
     const std::string doing =
         absl::StrCat("failed to find ref ", ref, " for \"", MountOf(request, ref), "\" mount");
-    if (!bridge->DefinitionOf(ref).ok())
-      return absl::NotFoundError(absl::StrCat(doing, ": return reference ", ref, " not found"));
-    KILN_ASSIGN_OR_RETURN(const auto tree, Annotate(bridge->Evaluate(ref, cancel), doing));
-    trees.push_back(RefOf(tree));
+    KILN_ASSIGN_OR_RETURN(store::RefPtr tree, Annotate(bridge->TreeToMount(ref, cancel), doing));
+    trees.push_back(std::move(tree));
   }
   ProcessSpec spec;
   spec.id = NewStepId();
