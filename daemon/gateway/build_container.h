@@ -56,6 +56,9 @@ class BuildContainer {
                                                           const Stdio& stdio,
                                                           const CancelToken& cancel);
 
+  // What is missing for programs of the container's platform (MissingEmulator).
+  std::string MissingEmulator() const { return daemon::MissingEmulator(parts_.exec, plan_); }
+
   // A mount's files as they are now, by its index in the request.
   absl::StatusOr<store::Layers> Files(size_t mount) const;
 

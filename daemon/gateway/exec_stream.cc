@@ -15,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "daemon/gateway/build_container.h"
 #include "daemon/gateway/process_pump.h"
+#include "daemon/ops/exec.h"
 #include "daemon/rpc/status.h"
 #include "proto/buildkit/gateway.pb.h"
 #include "proto/status_details.h"
@@ -186,7 +187,9 @@ class ExecStream : public grpc::ServerBidiReactor<pbf::ExecMessage, pbf::ExecMes
                                    const CancelToken& cancel) {
     ProcessPump::Pipes ours;
     std::set<int> open;  // outputs whose end the client was not told yet
+    bool wrong_format = false;
     const auto output = [&](int fd, absl::string_view data) {
+      wrong_format = wrong_format || SaysWrongFormat(data);
       if (data.empty()) open.erase(fd);
       return SendFile(id, fd, data, turn.container().released());
     };
@@ -218,6 +221,11 @@ class ExecStream : public grpc::ServerBidiReactor<pbf::ExecMessage, pbf::ExecMes
       out.Reset();
       err.Reset();
       KILN_ASSIGN_OR_RETURN(ExitInfo info, pump.Run(*process, std::move(ours), output, cancel));
+      if (info.code != 0 && (wrong_format || SaysWrongFormat(info.start_failure))) {
+        const std::string missing = turn.container().MissingEmulator();
+        if (!info.start_failure.empty() && !missing.empty()) info.start_failure += ": ";
+        info.start_failure += missing;
+      }
       return info;
     }();
     for (int fd : std::set<int>(open)) SendFile(id, fd, "", CancelToken()).IgnoreError();
