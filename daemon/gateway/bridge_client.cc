@@ -100,6 +100,9 @@ absl::StatusOr<BridgeResult> BridgeClient::SolveGraph(const Solve& solve) {
     KILN_RETURN_IF_ERROR(bridge_->Evaluate(result.ref, cancel_).status());
     for (const auto& [platform, ref] : result.refs)
       KILN_RETURN_IF_ERROR(bridge_->Evaluate(ref, cancel_).status());
+    for (const auto& [platform, attestations] : result.attestations)
+      for (const BridgeAttestation& each : attestations)
+        KILN_RETURN_IF_ERROR(bridge_->Evaluate(each.ref, cancel_).status());
   }
   return result;
 }

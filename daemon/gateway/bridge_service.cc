@@ -94,7 +94,7 @@ absl::Status FillAttestations(const BridgeResult& result, BridgeClient& client, 
       proto.set_kind(attestation.kind == Attestation::Kind::kBundle ? pbf::Bundle : pbf::InToto);
       for (const auto& [key, value] : attestation.metadata)
         (*proto.mutable_metadata())[key] = value;
-      if (!each.ref.empty()) KILN_RETURN_IF_ERROR(FillRef(client, each.ref, proto.mutable_ref()));
+      KILN_RETURN_IF_ERROR(FillRef(client, each.ref, proto.mutable_ref()));  // Go needs it
       proto.set_path(attestation.path);
       proto.set_intotopredicatetype(attestation.predicate_type);
       for (const Attestation::Subject& subject : attestation.subjects) {
@@ -258,7 +258,12 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
     return Run(context, "Ping", [this, response](BridgeClient&) {
       AddCaps(FrontendCapabilities(), response->mutable_frontendapicaps());
       AddCaps(LlbCapabilitiesOffered(), response->mutable_llbcaps());
-      response->add_workers()->ParseFromString(deps_.parts->worker());
+      moby::buildkit::v1::types::WorkerRecord worker;
+      worker.ParseFromString(deps_.parts->worker());
+      auto& told = *response->add_workers();
+      told.set_id(worker.id());
+      told.mutable_labels()->swap(*worker.mutable_labels());
+      told.mutable_platforms()->Swap(worker.mutable_platforms());
       return absl::OkStatus();
     });
   }
@@ -281,10 +286,13 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
 
   grpc::ServerUnaryReactor* Return(Context* context, const pbf::ReturnRequest* request,
                                    pbf::ReturnResponse*) override {
-    return Run(context, "Return", [request](BridgeClient& client) {
+    return Run(context, "Return", [request](BridgeClient& client) -> absl::Status {
       if (request->has_result() == request->has_error())
         return absl::InvalidArgumentError("gateway return must be either result or err");
-      if (!request->has_error()) return client.bridge()->Return(FromProto(request->result()));
+      if (!request->has_error()) {
+        KILN_ASSIGN_OR_RETURN(BridgeResult result, FromProto(request->result()));
+        return client.bridge()->Return(std::move(result));
+      }
       absl::Status error = ParseStatus(request->error().SerializeAsString());
       if (error.ok()) error = absl::UnknownError("frontend failed without saying why");
       return client.bridge()->Return(std::move(error));
@@ -334,9 +342,10 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
   grpc::ServerUnaryReactor* Warn(Context* context, const pbf::WarnRequest* request,
                                  pbf::WarnResponse*) override {
     return Run(context, "Warn", [request](BridgeClient& client) -> absl::Status {
-      KILN_ASSIGN_OR_RETURN(const Digest vertex, Digest::Parse(request->digest()));
       KILN_ASSIGN_OR_RETURN(const solver::Warning warning, ToWarning(*request));
-      return client.Warn(vertex, warning);
+      const absl::StatusOr<Digest> vertex = Digest::Parse(request->digest());
+      if (!vertex.ok()) return absl::OkStatus();  // of no vertex: nobody would show it
+      return client.Warn(*vertex, warning);
     });
   }
 
@@ -422,7 +431,7 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
     return ReadContainer(context, "StatFileContainer", request,
                          [request, response](const store::Layers& files) -> absl::Status {
                            KILN_ASSIGN_OR_RETURN(const auto stat,
-                                                 StatTreeFile(files, request->path()));
+                                                 StatMountFile(files, request->path()));
                            FillStat(stat, response->mutable_stat());
                            return absl::OkStatus();
                          });

@@ -6,7 +6,10 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "store/base/pattern_matcher.h"
 #include "store/base/status_macros.h"
 
@@ -15,6 +18,7 @@ namespace kiln::daemon {
 namespace {
 
 constexpr int64_t kMaxBytes = 16 << 20;  // what one message may carry
+constexpr int kMaxLinks = 40;
 
 absl::Status Named(const absl::Status& status, absl::string_view doing, absl::string_view path) {
   if (absl::IsNotFound(status))
@@ -55,6 +59,22 @@ absl::StatusOr<std::string> ReadRange(int fd, int64_t offset, int64_t length) {
           "file is larger than one message can carry: read it in ranges");
   }
   return data;
+}
+
+// `link` as seen from `folder`; "" when it climbs out of the root.
+std::string JoinInside(absl::string_view folder, absl::string_view link) {
+  std::vector<absl::string_view> parts = absl::StrSplit(folder, '/', absl::SkipEmpty());
+  for (absl::string_view part : absl::StrSplit(link, '/', absl::SkipEmpty())) {
+    if (part == ".") continue;
+    if (part != "..") {
+      parts.push_back(part);
+    } else if (parts.empty()) {
+      return "";
+    } else {
+      parts.pop_back();
+    }
+  }
+  return absl::StrCat("/", absl::StrJoin(parts, "/"));
 }
 
 }  // namespace
@@ -106,6 +126,28 @@ absl::StatusOr<fsutil::Stat> StatTreeFile(const store::Layers& layers, absl::str
   fsutil::Stat stat = ToStat(*entry);
   stat.path = store::SplitPath(*resolved).second;
   return stat;
+}
+
+absl::StatusOr<fsutil::Stat> StatMountFile(const store::Layers& layers, absl::string_view path) {
+  const store::TreeReader reader(layers);
+  std::string at = store::CleanPath(path);
+  for (int links = 0; links <= kMaxLinks; ++links) {
+    const auto resolved = reader.Resolve(at, /*follow=*/false);
+    if (!resolved.ok()) return Named(resolved.status(), "lstat", path);
+    const auto entry = reader.Lstat(*resolved);
+    if (!entry.ok()) return Named(entry.status(), "lstat", path);
+    std::string next;
+    if (S_ISLNK(entry->st.st_mode) && !absl::StartsWith(entry->link, "/"))
+      next = JoinInside(store::SplitPath(*resolved).first, entry->link);
+    if (next.empty()) {
+      fsutil::Stat stat = ToStat(*entry);
+      stat.path = store::SplitPath(store::CleanPath(path)).second;
+      return stat;
+    }
+    at = std::move(next);
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("lstat ", path, ": too many levels of symbolic links"));
 }
 
 }  // namespace kiln::daemon

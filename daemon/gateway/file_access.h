@@ -28,4 +28,8 @@ absl::StatusOr<std::vector<fsutil::Stat>> ReadTreeDir(const store::Layers& layer
 // Follows links; `path` of the answer is the base name.
 absl::StatusOr<fsutil::Stat> StatTreeFile(const store::Layers& layers, absl::string_view path);
 
+// The same for one mount of a container: a link that is absolute or leads out of the mount is told
+// as itself, since what it means depends on the other mounts. `path` is the base name asked for.
+absl::StatusOr<fsutil::Stat> StatMountFile(const store::Layers& layers, absl::string_view path);
+
 }  // namespace kiln::daemon

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "daemon/gateway/capabilities.h"
+#include "daemon/gateway/file_access.h"
 #include "store/base/status_macros.h"
 #include "tests/daemon/control/control_fixture.h"
 
@@ -80,7 +81,9 @@ TEST_F(BridgeServiceTest, PingWaitsForTheBuildAndListsCapabilities) {
                                           "diffop", "platform"}));
   EXPECT_THAT(frontend, testing::Contains("gateway.exec"));
   EXPECT_THAT(llb, testing::Not(testing::Contains("exec.meta.network.proxy")));
-  EXPECT_EQ(pong.workers_size(), 1);
+  ASSERT_EQ(pong.workers_size(), 1);
+  EXPECT_FALSE(pong.workers(0).has_buildkitversion());
+  EXPECT_EQ(pong.workers(0).gcpolicy_size(), 0);
   EXPECT_EQ(Return("late", pbf::Result()), absl::OkStatus());
   EXPECT_EQ(solve.get().first, absl::OkStatus());
 }
@@ -187,6 +190,33 @@ class FakeImages : public ImageResolver {
   const Digest digest_;
 };
 
+// Go's client reads the ref of each without asking whether it is there (wire.md 4.3).
+TEST_F(BridgeServiceTest, AttestationsAlwaysHaveARefAndAreEvaluated) {
+  AddFrontend("attesting", [](FrontendClient& client) -> absl::StatusOr<BridgeResult> {
+    pb::Definition definition;
+    definition.add_def("op");
+    FrontendClient::Solve solve;
+    solve.definition = definition.SerializeAsString();
+    KILN_ASSIGN_OR_RETURN(const BridgeResult made, client.SolveGraph(solve));
+    BridgeResult result;
+    result.attestations["p"] = {BridgeAttestation{"", {}}, BridgeAttestation{made.ref, {}}};
+    return result;
+  });
+  pbf::SolveRequest request;
+  request.set_frontend("attesting");
+  request.set_evaluate(true);
+  request.set_allowresultreturn(true);
+  request.set_allowresultarrayref(true);
+  pbf::SolveResponse response;
+  ASSERT_EQ(Ask(&pbf::LLBBridge::Stub::Solve, request, &response), absl::OkStatus());
+  EXPECT_EQ(evaluated_, 1);
+  const auto& list = response.result().attestations().at("p");
+  ASSERT_EQ(list.attestation_size(), 2);
+  EXPECT_TRUE(list.attestation(0).has_ref());
+  EXPECT_EQ(list.attestation(0).ref().id(), "");
+  EXPECT_EQ(list.attestation(1).ref().def().def(0), "op");
+}
+
 TEST_F(BridgeServiceTest, ResolvesImagesAsAStep) {
   const Digest digest = Digest::Of("index");
   FakeImages images(digest);
@@ -288,6 +318,44 @@ TEST_F(BridgeServiceTest, ReturnTakesOneOfTwoOnce) {
   EXPECT_EQ(Return("b1", pbf::Result()), absl::OkStatus());
   const absl::Status second = Return("b1", pbf::Result());
   EXPECT_FALSE(second.ok());
+}
+
+TEST_F(BridgeServiceTest, MalformedAnswersAreNone) {
+  pbf::Result bad;
+  (*bad.mutable_attestations())["p"].add_attestation()->add_intotosubjects()->add_digest("x");
+  EXPECT_EQ(Return("b1", bad).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Return("b1", pbf::Result()), absl::OkStatus());
+}
+
+TEST_F(BridgeServiceTest, WarningsOfNoVertexAreDropped) {
+  pbf::WarnRequest warning;
+  warning.set_digest("of nothing");
+  pbf::WarnResponse response;
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::Warn, warning, &response), absl::OkStatus());
+}
+
+// What a link means depends on the container's other mounts (wire.md 4.5).
+TEST_F(BridgeServiceTest, LinksOutOfAMountAreToldAsThemselves) {
+  std::ofstream(tree_.File("f")) << "0123456789";
+  std::filesystem::create_directory(tree_.File("d"));
+  const std::vector<std::pair<const char*, const char*>> links = {
+      {"inner", "d/../f"}, {"d/up", "../f"},        {"chain", "d/up"}, {"absolute", "/f"},
+      {"out", "../f"},     {"d/out", "../../../f"}, {"loop", "loop"},  {"nowhere", "none"}};
+  for (const auto& [name, target] : links)
+    std::filesystem::create_symlink(target, tree_.File(name));
+  for (const char* name : {"inner", "d/up", "chain", "f"}) {
+    const auto stat = StatMountFile({tree_.path()}, name);
+    ASSERT_TRUE(stat.ok()) << stat.status();
+    EXPECT_EQ(stat->size, 10) << name;
+    EXPECT_EQ(stat->linkname, "") << name;
+  }
+  EXPECT_EQ(StatMountFile({tree_.path()}, "/chain")->path, "chain");
+  EXPECT_EQ(StatMountFile({tree_.path()}, "absolute")->linkname, "/f");
+  EXPECT_EQ(StatMountFile({tree_.path()}, "out")->linkname, "../f");
+  EXPECT_EQ(StatMountFile({tree_.path()}, "d/out")->linkname, "../../../f");
+  EXPECT_THAT(std::string(StatMountFile({tree_.path()}, "loop").status().message()),
+              HasSubstr("too many levels of symbolic links"));
+  EXPECT_TRUE(absl::IsNotFound(StatMountFile({tree_.path()}, "nowhere").status()));
 }
 
 TEST_F(BridgeServiceTest, InputsAndSourceMeta) {
