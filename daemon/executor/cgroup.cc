@@ -216,7 +216,8 @@ absl::StatusOr<StepCgroup> StepCgroup::Create(
     const CgroupLayout& layout, absl::string_view parent, const std::string& id,
     const std::optional<LinuxResources>& resources,
     const std::function<absl::Status(const std::string&)>& announce) {
-  if (absl::StrContains(parent, ".slice") && absl::EndsWith(parent, ":"))
+  // "SLICE:PREFIX:" and "SLICE:PREFIX:NAME", as runc's systemd driver writes them.
+  if (absl::StrContains(parent, ".slice:"))
     return absl::UnimplementedError(absl::StrCat(
         "cgroup parent ", parent, ": systemd slices are not supported, give a cgroup path"));
   if (resources.has_value()) KILN_RETURN_IF_ERROR(CheckControllers(layout, *resources));

@@ -1,6 +1,7 @@
 // Mounts, network, limits and users of RUN (dockerfile.md 9, by number).
 
 #include <signal.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -123,6 +124,43 @@ COPY --from=base /out /
   EXPECT_THAT(run->File("memory"), HasSubstr("268435456")) << "S95";
   input.attrs["memory"] = "536870912";
   EXPECT_EQ(Make(file, input)->File("unique"), run->File("unique")) << "S95";
+}
+
+// A cgroup namespace hides the parent on v2: there the folder that it left tells.
+TEST_F(DockerfileRunTest, S95CgroupParent) {
+  const char file[] = R"D(FROM busybox AS base
+RUN cat /proc/self/cgroup > /cgroup
+FROM scratch
+COPY --from=base /cgroup /
+)D";
+  const std::string parent = absl::StrCat("kiln-parent-", ::getpid(), "/inner");
+  Input input;
+  input.attrs = {{"cgroup-parent", absl::StrCat("/", parent)}};
+  const auto run = Make(file, input);
+  std::vector<std::string> left;
+  for (const fs::directory_entry& each : fs::directory_iterator("/sys/fs/cgroup"))
+    if (fs::exists(each.path() / parent / "buildkit")) left.push_back(each.path());
+  if (fs::exists(fs::path("/sys/fs/cgroup") / parent / "buildkit"))
+    left.push_back("/sys/fs/cgroup");
+  EXPECT_FALSE(left.empty());
+  if (!fs::exists("/sys/fs/cgroup/cgroup.controllers")) {
+    EXPECT_THAT(run->File("cgroup"), HasSubstr(absl::StrCat(":/", parent, "/buildkit/")));
+  }
+  for (const std::string& hierarchy : left) {
+    EXPECT_TRUE(fs::is_directory(hierarchy + "/" + parent));
+    for (const char* child : {"/buildkit", "", "/.."})
+      (void)::rmdir(fs::weakly_canonical(hierarchy + "/" + parent + child).c_str());
+  }
+  // Part of the step's identity: another parent is another step.
+  EXPECT_TRUE(Make(file, input)->StepLike("cat /proc").cached);
+  EXPECT_FALSE(Make(file)->StepLike("cat /proc").cached);
+
+  for (const char* slice : {"system.slice:kiln:", "system.slice:kiln:name", "user.slice:"}) {
+    input.attrs["cgroup-parent"] = slice;
+    EXPECT_THAT(std::string(Try(file, input)->status.message()),
+                HasSubstr(absl::StrCat("cgroup parent ", slice,
+                                       ": systemd slices are not supported, give a cgroup path")));
+  }
 }
 
 TEST_F(DockerfileRunTest, S91And92Secrets) {
