@@ -57,6 +57,8 @@ constexpr absl::string_view kIds[] = {
     "soruce.http.uidgid",  // the misspelling is the wire name
     "source.buildop.llbfilename",
     "source.git",
+    "source.git.bundle",
+    "source.git.checkoutbundle",
     "source.git.checksum",
     "source.git.fetchbycommit",
     "source.git.fullurl",
@@ -65,6 +67,7 @@ constexpr absl::string_view kIds[] = {
     "source.git.knownsshhosts",
     "source.git.mountsshsock",
     "source.git.mtime",
+    "source.git.signatureverify",
     "source.git.skipsubmodules",
     "source.git.subdir",
     "source.http",

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "store/base/fd.h"
 #include "store/base/status_macros.h"
 #include "store/fsutil/directory_cursor.h"
 #include "store/fsutil/directory_target.h"
@@ -44,10 +45,6 @@ absl::StatusOr<std::string> DefaultBranch(const GitCommand& git, const GitSpec& 
 std::string WorkingRef(const GitSpec& spec, const GitResolved& resolved) {
   if (!spec.ref.empty()) return spec.ref;
   return std::string(absl::StripPrefix(resolved.ref, "refs/heads/"));
-}
-
-bool HasCommit(const GitCommand& git, const std::string& sha) {
-  return git.Run({"cat-file", "-e", absl::StrCat(sha, "^{commit}")}).ok();
 }
 
 bool NeedsFreshRepository(absl::string_view said) {
@@ -95,6 +92,17 @@ absl::Status FetchRef(const GitCommand& git, const GitSpec& spec, const GitResol
   return git.Run({"update-ref", "--no-deref", target, resolved.object}).status();
 }
 
+// The remote's word for what a tag stands for is part of keys.
+absl::Status VerifyPeeled(const GitCommand& git, const GitResolved& resolved) {
+  if (resolved.peeled.empty()) return absl::OkStatus();
+  KILN_ASSIGN_OR_RETURN(const std::string out,
+                        git.Run({"rev-parse", absl::StrCat(resolved.object, "^{}")}));
+  if (absl::StripAsciiWhitespace(out) == resolved.peeled) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("tag ", resolved.object, " is of ",
+                                          absl::StripAsciiWhitespace(out), ", not of ",
+                                          resolved.peeled, " as the remote says"));
+}
+
 absl::Status VerifyChecksum(const GitCommand& git, const GitSpec& spec,
                             const GitResolved& resolved) {
   if (spec.checksum.empty() || absl::StartsWith(resolved.object, spec.checksum))
@@ -107,7 +115,88 @@ absl::Status VerifyChecksum(const GitCommand& git, const GitSpec& spec,
                                                     ", got ", resolved.object, " or ", commit));
 }
 
+// Finds `ref` among the lines of ls-remote.
+absl::StatusOr<GitResolved> PickRef(absl::string_view lines, const GitSpec& spec,
+                                    absl::string_view ref) {
+  const std::string full = absl::StrCat("refs/", absl::StripPrefix(ref, "refs/"));
+  const std::string head = absl::StrCat("refs/heads/", absl::StripPrefix(ref, "refs/heads/"));
+  const std::string tag = absl::StrCat("refs/tags/", absl::StripPrefix(ref, "refs/tags/"));
+  std::string full_sha, head_sha, tag_sha, peeled;
+  for (absl::string_view line : absl::StrSplit(lines, '\n')) {
+    const std::pair<std::string, std::string> entry =
+        absl::StrSplit(line, absl::MaxSplits('\t', 1));
+    if (entry.second == head) head_sha = entry.first;
+    if (entry.second == tag) tag_sha = entry.first;
+    if (entry.second == absl::StrCat(tag, "^{}")) peeled = entry.first;
+    if (entry.second == full) full_sha = entry.first;
+  }
+  GitResolved resolved;
+  if (!full_sha.empty()) {
+    resolved = {full, full_sha, full == tag ? peeled : ""};
+  } else if (!head_sha.empty()) {
+    resolved = {head, head_sha, ""};
+  } else if (!tag_sha.empty()) {
+    resolved = {tag, tag_sha, peeled};
+  } else {
+    return absl::NotFoundError(
+        absl::StrCat("repository ", spec.redacted(), " does not contain ref ", ref));
+  }
+  if (!IsCommitSha(resolved.object))
+    return absl::DataLossError(absl::StrCat("invalid commit sha \"", resolved.object, "\""));
+  return resolved;
+}
+
+// The parents of some commit of its history are missing.
+absl::StatusOr<bool> IsShallow(const GitCommand& git, const std::string& sha) {
+  const std::string file = absl::StrCat(git.git_dir, "/shallow");
+  if (!Exists(file)) return false;
+  KILN_ASSIGN_OR_RETURN(const std::string ends, ReadFileToString(file));
+  KILN_ASSIGN_OR_RETURN(const std::string reached,
+                        git.Run({"rev-list", "--max-parents=0", absl::StrCat(sha, "^{commit}")}));
+  for (absl::string_view end : absl::StrSplit(reached, '\n', absl::SkipEmpty()))
+    if (absl::StrContains(ends, end)) return true;
+  return false;
+}
+
+// For a bundle: all that the commit stands on.
+absl::Status FetchWholeHistory(const GitCommand& git, const GitSpec& spec, const std::string& sha) {
+  const auto is_whole = [&]() -> absl::StatusOr<bool> {
+    if (!HasGitCommit(git, sha)) return false;
+    KILN_ASSIGN_OR_RETURN(const bool shallow, IsShallow(git, sha));
+    return !shallow;
+  };
+  KILN_ASSIGN_OR_RETURN(bool whole, is_whole());
+  if (whole) return absl::OkStatus();
+  KILN_RETURN_IF_ERROR(FetchHistory(git, spec, sha));
+  KILN_ASSIGN_OR_RETURN(whole, is_whole());
+  if (whole) return absl::OkStatus();
+  if (HasGitCommit(git, sha))
+    return absl::AbortedError(absl::StrCat("the history of ", sha, " is incomplete"));
+  return absl::NotFoundError(
+      absl::StrCat("commit ", sha, " can not be found in the repository ", spec.redacted()));
+}
+
 // ---- checkout ----
+
+absl::Status CheckOutBundle(const GitCommand& repo, const GitSpec& spec,
+                            const GitResolved& resolved, const std::string& dir) {
+  // A repository of its own, over the shared one's objects: that one has other names.
+  GitCommand git = repo;
+  git.config.clear();
+  git.git_dir = absl::StrCat(dir, "/.kiln-bundle");
+  std::vector<std::string> init = {"-c", "init.defaultBranch=kiln", "init", "--bare"};
+  if (resolved.object.size() == 64) init.push_back("--object-format=sha256");
+  KILN_RETURN_IF_ERROR(git.Run(init).status());
+  KILN_RETURN_IF_ERROR(WriteFileAtomic(absl::StrCat(git.git_dir, "/objects/info/alternates"),
+                                       absl::StrCat(repo.git_dir, "/objects\n")));
+  const std::string ref = spec.bundle_ref();
+  const std::string& tip =
+      absl::StartsWith(ref, "refs/tags/") ? resolved.object : resolved.commit();
+  KILN_RETURN_IF_ERROR(git.Run({"update-ref", ref, tip}).status());
+  KILN_RETURN_IF_ERROR(
+      git.RunLogged({"bundle", "create", absl::StrCat(dir, "/bundle"), ref}).status());
+  return fsutil::RemoveTree(AT_FDCWD, git.git_dir);
+}
 
 absl::Status CheckOutFiles(const GitCommand& repo, const GitResolved& resolved,
                            const std::string& dir) {
@@ -136,10 +225,10 @@ absl::Status CheckOutWithGitDir(const GitCommand& repo, const GitSpec& spec,
 
   const std::string ref = WorkingRef(spec, resolved);
   std::string pull;
-  if (!resolved.peeled.empty() && !spec.fetch_by_commit) {
+  if (!resolved.peeled.empty() && !spec.fetch_by_commit && spec.bundle.empty()) {
     pull = absl::StartsWith(ref, "refs/tags/") ? absl::StrCat(ref, ":", ref)
                                                : absl::StrCat(ref, ":refs/tags/", ref);
-  } else if (spec.fetch_by_commit && !IsCommitSha(ref)) {
+  } else if ((spec.fetch_by_commit || !spec.bundle.empty()) && !IsCommitSha(ref)) {
     const std::string name = absl::StrCat("refs/kiln/", resolved.object);
     KILN_RETURN_IF_ERROR(repo.Run({"update-ref", name, resolved.object}).status());
     pull = absl::StrCat(name, ":", resolved.ref);
@@ -240,53 +329,73 @@ absl::StatusOr<GitResolved> ResolveGitRef(const GitCommand& git, const GitSpec& 
       const std::string out,
       Annotate(git.Run({"ls-remote", "--", spec.remote, ref, absl::StrCat(ref, "^{}")}),
                absl::StrCat("failed to fetch remote ", spec.redacted())));
-  const std::string full = absl::StrCat("refs/", absl::StripPrefix(ref, "refs/"));
-  const std::string head = absl::StrCat("refs/heads/", absl::StripPrefix(ref, "refs/heads/"));
-  const std::string tag = absl::StrCat("refs/tags/", absl::StripPrefix(ref, "refs/tags/"));
-  std::string full_sha, head_sha, tag_sha, peeled;
-  for (absl::string_view line : absl::StrSplit(out, '\n')) {
-    const std::pair<std::string, std::string> entry =
-        absl::StrSplit(line, absl::MaxSplits('\t', 1));
-    if (entry.second == head) head_sha = entry.first;
-    if (entry.second == tag) tag_sha = entry.first;
-    if (entry.second == absl::StrCat(tag, "^{}")) peeled = entry.first;
-    if (entry.second == full) full_sha = entry.first;
-  }
-  GitResolved resolved;
-  if (!full_sha.empty()) {
-    resolved = {full, full_sha, full == tag ? peeled : ""};
-  } else if (!head_sha.empty()) {
-    resolved = {head, head_sha, ""};
-  } else if (!tag_sha.empty()) {
-    resolved = {tag, tag_sha, peeled};
-  } else {
-    return absl::NotFoundError(
-        absl::StrCat("repository ", spec.redacted(), " does not contain ref ", ref));
-  }
-  if (!IsCommitSha(resolved.object))
-    return absl::DataLossError(absl::StrCat("invalid commit sha \"", resolved.object, "\""));
-  return resolved;
+  return PickRef(out, spec, ref);
 }
 
 absl::Status FetchGit(const GitCommand& git, const GitSpec& spec, const GitResolved& resolved) {
   // Locks that a killed daemon left.
   for (const char* name : {"shallow.lock", "packed-refs.lock", "config.lock", "HEAD.lock"})
     (void)::unlink(absl::StrCat(git.git_dir, "/", name).c_str());
-  if (spec.fetch_by_commit || IsCommitSha(WorkingRef(spec, resolved))) {
-    if (!HasCommit(git, resolved.object)) {
+  if (!spec.bundle.empty()) {
+    if (!HasGitCommit(git, resolved.object))
+      return absl::NotFoundError(
+          absl::StrCat("commit ", resolved.object, " not found in bundle ", spec.bundle));
+  } else if (spec.checkout_bundle) {
+    KILN_RETURN_IF_ERROR(FetchWholeHistory(git, spec, resolved.object));
+  } else if (spec.fetch_by_commit || IsCommitSha(WorkingRef(spec, resolved))) {
+    if (!HasGitCommit(git, resolved.object)) {
       absl::Status status =
           spec.fetch_by_commit
               ? Fetch(git, spec, {"fetch", "--depth=1", "--no-tags", "origin", resolved.object})
               : FetchHistory(git, spec, resolved.object);
       if (!status.ok()) return status;
     }
-    if (!HasCommit(git, resolved.object))
+    if (!HasGitCommit(git, resolved.object))
       return absl::NotFoundError(absl::StrCat(
           "commit ", resolved.object, " can not be found in the repository ", spec.redacted()));
   } else {
     KILN_RETURN_IF_ERROR(FetchRef(git, spec, resolved));
   }
+  KILN_RETURN_IF_ERROR(VerifyPeeled(git, resolved));
   return VerifyChecksum(git, spec, resolved);
+}
+
+bool HasGitCommit(const GitCommand& git, const std::string& sha) {
+  return git.Run({"cat-file", "-e", absl::StrCat(sha, "^{commit}")}).ok();
+}
+
+absl::StatusOr<size_t> BundleNameLength(const GitCommand& git, const std::string& file) {
+  GitCommand outside = git;
+  outside.git_dir.clear();
+  KILN_ASSIGN_OR_RETURN(const std::string out,
+                        Annotate(outside.Run({"ls-remote", "--", file}), "inspect git bundle"));
+  const std::string name = out.substr(0, out.find('\t'));
+  if (IsCommitSha(name)) return name.size();
+  return absl::InvalidArgumentError("inspect git bundle: no refs found");
+}
+
+absl::StatusOr<GitResolved> ImportGitBundle(const GitCommand& git, const GitSpec& spec,
+                                            const std::string& file, const std::string& name) {
+  const std::string kept = absl::StrCat("refs/kiln/bundles/", name, "/");
+  KILN_RETURN_IF_ERROR(Annotate(
+      git.RunLogged({"fetch", "--no-tags", file, absl::StrCat("+refs/*:", kept, "*")}).status(),
+      absl::StrCat("failed to import git bundle ", spec.bundle)));
+  if (!HasGitCommit(git, spec.checksum))
+    return absl::NotFoundError(
+        absl::StrCat("commit ", spec.checksum, " not found in bundle ", spec.bundle));
+  if (spec.ref.empty() || IsCommitSha(spec.ref)) {
+    const std::string& sha = spec.ref.empty() ? spec.checksum : spec.ref;
+    return GitResolved{sha, sha, ""};
+  }
+  KILN_ASSIGN_OR_RETURN(
+      const std::string out,
+      git.Run({"for-each-ref", "--format=%(objectname)%09refs/%(refname:lstrip=4)", kept}));
+  KILN_ASSIGN_OR_RETURN(GitResolved resolved, PickRef(out, spec, spec.ref));
+  KILN_ASSIGN_OR_RETURN(const std::string peeled,
+                        git.Run({"rev-parse", absl::StrCat(resolved.object, "^{}")}));
+  if (absl::StripAsciiWhitespace(peeled) != resolved.object)
+    resolved.peeled = std::string(absl::StripAsciiWhitespace(peeled));
+  return resolved;
 }
 
 absl::Status CheckOutGit(const GitCommand& git, const GitSpec& spec, const GitResolved& resolved,
@@ -298,6 +407,7 @@ absl::Status CheckOutGit(const GitCommand& git, const GitSpec& spec, const GitRe
     work_tree = absl::StrCat(dir, "/.kiln-checkout-XXXXXX");
     if (::mkdtemp(work_tree.data()) == nullptr) return ErrnoStatus(errno, what);
   }
+  if (spec.checkout_bundle) return Annotate(CheckOutBundle(git, spec, resolved, dir), what);
   KILN_RETURN_IF_ERROR(Annotate(own_git_dir ? CheckOutWithGitDir(git, spec, resolved, dir)
                                             : CheckOutFiles(git, resolved, work_tree),
                                 what));

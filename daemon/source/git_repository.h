@@ -27,9 +27,20 @@ struct GitResolved {
 // ref, then as a branch, then as a tag.
 absl::StatusOr<GitResolved> ResolveGitRef(const GitCommand& git, const GitSpec& spec);
 
+// The same for the refs that a bundle file has. Imports it into the bare repository `git.git_dir`,
+// which keeps its refs under "refs/kiln/bundles/NAME/". kNotFound names the commit that the spec
+// pins when the bundle has not got it.
+absl::StatusOr<GitResolved> ImportGitBundle(const GitCommand& git, const GitSpec& spec,
+                                            const std::string& file, const std::string& name);
+
+bool HasGitCommit(const GitCommand& git, const std::string& sha);
+
+// Length of the object names in a bundle, 40 or 64.
+absl::StatusOr<size_t> BundleNameLength(const GitCommand& git, const std::string& file);
+
 // Makes sure that the bare repository `git.git_dir` has the commit that `resolved` names, under
 // the name that checkouts use. kAborted when only a fresh repository can help: a tag was moved, or
-// a branch took the name of a folder of branches.
+// a branch took the name of a folder of branches. A bundle of the spec must have been imported.
 absl::Status FetchGit(const GitCommand& git, const GitSpec& spec, const GitResolved& resolved);
 
 // A commit or tag as git keeps it (git-cat-file), out of the repository. kNotFound.
@@ -39,7 +50,8 @@ absl::StatusOr<std::string> ReadGitObject(const GitCommand& git, absl::string_vi
 // When the commit was made, by its object; nullopt when that does not say.
 std::optional<absl::Time> CommitTime(absl::string_view commit_object);
 
-// Fills the empty directory `dir` from the repository.
+// Fills the empty directory `dir` from the repository; with checkout_bundle by the one file
+// "bundle".
 absl::Status CheckOutGit(const GitCommand& git, const GitSpec& spec, const GitResolved& resolved,
                          const std::string& dir);
 

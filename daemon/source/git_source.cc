@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -63,11 +64,12 @@ std::string TokenScope(const std::string& remote) {
 class GitInstance : public SourceInstance {
  public:
   GitInstance(GitSpec spec, store::RefStore* refs, SessionFinder* sessions, std::string runtime_dir,
-              NamedLocks* locks)
+              Source* blobs, NamedLocks* locks)
       : spec_(std::move(spec)),
         refs_(refs),
         sessions_(sessions),
         runtime_dir_(std::move(runtime_dir)),
+        blobs_(blobs),
         locks_(locks) {}
 
   absl::StatusOr<SourceKey> Key(solver::OpContext& context, int index) override;
@@ -77,6 +79,7 @@ class GitInstance : public SourceInstance {
  private:
   absl::StatusOr<GitResolved> ResolveOnce(solver::OpContext& context);
   absl::StatusOr<GitResolved> Ask(solver::OpContext& context);
+  absl::Status VerifySignature(solver::OpContext& context, const GitResolved& resolved);
   std::string KeyOf(const GitResolved& resolved) const;
 
   absl::StatusOr<PreparedGit> Prepare(solver::OpContext& context);
@@ -85,10 +88,14 @@ class GitInstance : public SourceInstance {
   absl::Status MakeFolder(PreparedGit* git) const;
 
   absl::StatusOr<std::unique_ptr<store::MutableRef>> OpenRepository(const GitCommand& git,
-                                                                    const GitResolved& resolved,
-                                                                    bool fresh);
-  absl::StatusOr<std::unique_ptr<store::MutableRef>> Fetch(GitCommand& git,
+                                                                    bool sha256_names, bool fresh);
+  absl::StatusOr<std::unique_ptr<store::MutableRef>> Fetch(solver::OpContext& context,
+                                                           GitCommand& git,
                                                            const GitResolved& resolved);
+  absl::StatusOr<GitResolved> AskBundle(solver::OpContext& context);
+  absl::Status WithBundle(solver::OpContext& context,
+                          const std::function<absl::Status(const std::string& file)>& use);
+  std::string BundleName() const;
   absl::StatusOr<store::RefPtr> Build(solver::OpContext& context, const GitResolved& resolved,
                                       const std::string& index_key);
 
@@ -96,6 +103,7 @@ class GitInstance : public SourceInstance {
   store::RefStore* const refs_;
   SessionFinder* const sessions_;
   const std::string runtime_dir_;
+  Source* const blobs_;
   NamedLocks* const locks_;
 
   Mutex mu_;
@@ -118,6 +126,11 @@ absl::StatusOr<GitResolved> GitInstance::ResolveOnce(solver::OpContext& context)
     return absl::FailedPreconditionError(
         absl::StrCat("expected checksum to match ", spec_.checksum, ", got ", resolved.object,
                      resolved.peeled.empty() ? "" : absl::StrCat(" or ", resolved.peeled)));
+  if (spec_.signature.has_value()) {
+    const absl::Status verified = VerifySignature(context, resolved);
+    KILN_RETURN_IF_ERROR(context.cancel().status());
+    KILN_RETURN_IF_ERROR(Annotate(verified, spec_.redacted()));
+  }
   MutexLock lock(&mu_);
   if (!resolved_.has_value()) resolved_ = std::move(resolved);
   return *resolved_;
@@ -125,29 +138,56 @@ absl::StatusOr<GitResolved> GitInstance::ResolveOnce(solver::OpContext& context)
 
 absl::StatusOr<GitResolved> GitInstance::Ask(solver::OpContext& context) {
   if (IsCommitSha(spec_.ref)) return GitResolved{spec_.ref, spec_.ref, ""};
-  if (spec_.fetch_by_commit) {
+  if (!spec_.bundle.empty() && spec_.ref.empty())
+    return GitResolved{spec_.checksum, spec_.checksum, ""};
+  if (spec_.fetch_by_commit && spec_.bundle.empty()) {
     std::string ref = spec_.ref.empty() ? spec_.checksum : spec_.ref;
     // As ls-remote would name it: a plain name is a branch.
     if (!spec_.ref.empty() && !absl::StartsWith(ref, "refs/")) ref = "refs/heads/" + ref;
     return GitResolved{ref, spec_.checksum, ""};
   }
   // One answer for each job: all its vertices see the same commit of a ref.
-  KILN_ASSIGN_OR_RETURN(
-      const std::string text,
-      context.job_values().GetOrMake(
-          absl::StrCat("git:", spec_.remote, "#", spec_.ref), [&]() -> absl::StatusOr<std::string> {
-            KILN_ASSIGN_OR_RETURN(const PreparedGit git, Prepare(context));
-            KILN_ASSIGN_OR_RETURN(const GitResolved resolved, ResolveGitRef(git.command, spec_));
-            return absl::StrCat(resolved.object, "\n", resolved.peeled, "\n", resolved.ref);
-          }));
+  KILN_ASSIGN_OR_RETURN(const std::string text,
+                        context.job_values().GetOrMake(
+                            absl::StrCat("git:", spec_.remote, "#", spec_.ref, "#", spec_.bundle),
+                            [&]() -> absl::StatusOr<std::string> {
+                              GitResolved resolved;
+                              if (!spec_.bundle.empty()) {
+                                KILN_ASSIGN_OR_RETURN(resolved, AskBundle(context));
+                              } else {
+                                KILN_ASSIGN_OR_RETURN(const PreparedGit git, Prepare(context));
+                                KILN_ASSIGN_OR_RETURN(resolved, ResolveGitRef(git.command, spec_));
+                              }
+                              return absl::StrCat(resolved.object, "\n", resolved.peeled, "\n",
+                                                  resolved.ref);
+                            }));
   const std::vector<std::string> parts = absl::StrSplit(text, absl::MaxSplits('\n', 2));
   if (parts.size() != 3) return absl::InternalError("git resolver value");
   return GitResolved{parts[2], parts[0], parts[1]};
 }
 
+// Before the key is taken for good: what is cached under it must not be had without.
+absl::Status GitInstance::VerifySignature(solver::OpContext& context, const GitResolved& resolved) {
+  KILN_ASSIGN_OR_RETURN(const auto remote_lock,
+                        locks_->Acquire(absl::StrCat("remote ", spec_.remote), context.cancel()));
+  KILN_ASSIGN_OR_RETURN(PreparedGit git, Prepare(context));
+  KILN_ASSIGN_OR_RETURN(const auto repository, Fetch(context, git.command, resolved));
+  KILN_ASSIGN_OR_RETURN(const std::string commit,
+                        ReadGitObject(git.command, "commit", resolved.commit()));
+  std::string tag;
+  if (!resolved.peeled.empty()) {
+    KILN_ASSIGN_OR_RETURN(tag, ReadGitObject(git.command, "tag", resolved.object));
+  }
+  KILN_RETURN_IF_ERROR(MakeFolder(&git));
+  return VerifyGitSignature(*spec_.signature, commit, tag, git.folder, context.cancel());
+}
+
 std::string GitInstance::KeyOf(const GitResolved& resolved) const {
-  // Without .git nothing of a tag object is left, so tag and commit are the same content.
-  return spec_.CacheKey(spec_.keep_git_dir ? resolved.object : resolved.commit(), resolved.ref);
+  // Without .git nothing of a tag object is left, so tag and commit are the same content. A bundle
+  // of a tag has it.
+  const bool has_tag = spec_.keep_git_dir || (spec_.checkout_bundle &&
+                                              absl::StartsWith(spec_.bundle_ref(), "refs/tags/"));
+  return spec_.CacheKey(has_tag ? resolved.object : resolved.commit(), resolved.ref);
 }
 
 absl::StatusOr<SourceKey> GitInstance::Key(solver::OpContext& context, int /*index*/) {
@@ -167,7 +207,7 @@ absl::StatusOr<SourceDetails> GitInstance::Details(solver::OpContext& context, b
   KILN_ASSIGN_OR_RETURN(const auto remote_lock,
                         locks_->Acquire(absl::StrCat("remote ", spec_.remote), context.cancel()));
   KILN_ASSIGN_OR_RETURN(PreparedGit git, Prepare(context));
-  KILN_ASSIGN_OR_RETURN(const auto repository, Fetch(git.command, resolved));
+  KILN_ASSIGN_OR_RETURN(const auto repository, Fetch(context, git.command, resolved));
   KILN_ASSIGN_OR_RETURN(details.git_commit_object,
                         ReadGitObject(git.command, "commit", resolved.commit()));
   if (!resolved.peeled.empty()) {
@@ -274,7 +314,7 @@ absl::Status GitInstance::AddSshAgent(solver::OpContext& context, PreparedGit* g
 // ---- snapshot ----
 
 absl::StatusOr<std::unique_ptr<store::MutableRef>> GitInstance::OpenRepository(
-    const GitCommand& git, const GitResolved& resolved, bool fresh) {
+    const GitCommand& git, bool sha256_names, bool fresh) {
   const std::string index_key = absl::StrCat("git-remote::", spec_.remote);
   KILN_ASSIGN_OR_RETURN(const std::vector<std::string> ids, refs_->Search(index_key));
   for (const std::string& id : ids) {
@@ -291,7 +331,7 @@ absl::StatusOr<std::unique_ptr<store::MutableRef>> GitInstance::OpenRepository(
   GitCommand init = git;
   init.git_dir = repository->upper_dir();
   std::vector<std::string> args = {"-c", "init.defaultBranch=master", "init", "--bare"};
-  if (resolved.object.size() == 64) args.push_back("--object-format=sha256");
+  if (sha256_names) args.push_back("--object-format=sha256");
   absl::Status status = init.Run(std::move(args)).status();
   if (status.ok()) status = init.Run({"remote", "add", "--", "origin", spec_.remote}).status();
   if (!status.ok()) {
@@ -302,20 +342,62 @@ absl::StatusOr<std::unique_ptr<store::MutableRef>> GitInstance::OpenRepository(
 }
 
 // The repository, with the commit in it.
-absl::StatusOr<std::unique_ptr<store::MutableRef>> GitInstance::Fetch(GitCommand& git,
+absl::StatusOr<std::unique_ptr<store::MutableRef>> GitInstance::Fetch(solver::OpContext& context,
+                                                                      GitCommand& git,
                                                                       const GitResolved& resolved) {
-  KILN_ASSIGN_OR_RETURN(auto repository, OpenRepository(git, resolved, false));
+  const bool sha256_names = resolved.object.size() == 64;
+  KILN_ASSIGN_OR_RETURN(auto repository, OpenRepository(git, sha256_names, false));
   git.git_dir = repository->upper_dir();
+  if (!spec_.bundle.empty() && !HasGitCommit(git, resolved.object))
+    KILN_RETURN_IF_ERROR(WithBundle(context, [&](const std::string& file) {
+      return ImportGitBundle(git, spec_, file, BundleName()).status();
+    }));
   absl::Status status = FetchGit(git, spec_, resolved);
   if (absl::IsAborted(status)) {
     repository->SetRetain(false);
     repository.reset();
-    KILN_ASSIGN_OR_RETURN(repository, OpenRepository(git, resolved, true));
+    KILN_ASSIGN_OR_RETURN(repository, OpenRepository(git, sha256_names, true));
     git.git_dir = repository->upper_dir();
     status = FetchGit(git, spec_, resolved);
   }
   if (!status.ok()) return status;
   return repository;
+}
+
+// Lends the file of the bundle, whose digest was checked.
+absl::Status GitInstance::WithBundle(
+    solver::OpContext& context, const std::function<absl::Status(const std::string& file)>& use) {
+  if (blobs_ == nullptr)
+    return absl::UnimplementedError("git bundles (git.bundle): this daemon fetches no blobs");
+  static constexpr char kFile[] = "bundle";
+  SourceSpec blob{spec_.bundle, {{"http.filename", kFile}}};
+  if (!spec_.bundle_session.empty()) blob.attrs["oci.session"] = spec_.bundle_session;
+  if (!spec_.bundle_store.empty()) blob.attrs["oci.store"] = spec_.bundle_store;
+  const std::string doing = absl::StrCat("failed to fetch git bundle ", spec_.bundle);
+  KILN_ASSIGN_OR_RETURN(const auto instance, Annotate(blobs_->Resolve(blob), doing));
+  KILN_ASSIGN_OR_RETURN(const store::RefPtr ref, Annotate(instance->Snapshot(context), doing));
+  KILN_ASSIGN_OR_RETURN(const store::Layers layers, ref->Materialize(context.cancel()));
+  return use(absl::StrCat(layers.back(), "/", kFile));
+}
+
+// The bundle's digest, as a folder of refs.
+std::string GitInstance::BundleName() const {
+  return spec_.bundle.substr(spec_.bundle.size() - 64);
+}
+
+absl::StatusOr<GitResolved> GitInstance::AskBundle(solver::OpContext& context) {
+  KILN_ASSIGN_OR_RETURN(const auto remote_lock,
+                        locks_->Acquire(absl::StrCat("remote ", spec_.remote), context.cancel()));
+  KILN_ASSIGN_OR_RETURN(PreparedGit git, Prepare(context));
+  GitResolved resolved;
+  KILN_RETURN_IF_ERROR(WithBundle(context, [&](const std::string& file) -> absl::Status {
+    KILN_ASSIGN_OR_RETURN(const size_t length, BundleNameLength(git.command, file));
+    KILN_ASSIGN_OR_RETURN(const auto repository, OpenRepository(git.command, length == 64, false));
+    git.command.git_dir = repository->upper_dir();
+    KILN_ASSIGN_OR_RETURN(resolved, ImportGitBundle(git.command, spec_, file, BundleName()));
+    return absl::OkStatus();
+  }));
+  return resolved;
 }
 
 absl::StatusOr<store::RefPtr> GitInstance::Build(solver::OpContext& context,
@@ -324,7 +406,7 @@ absl::StatusOr<store::RefPtr> GitInstance::Build(solver::OpContext& context,
   KILN_ASSIGN_OR_RETURN(const auto remote_lock,
                         locks_->Acquire(absl::StrCat("remote ", spec_.remote), context.cancel()));
   KILN_ASSIGN_OR_RETURN(PreparedGit git, Prepare(context));
-  KILN_ASSIGN_OR_RETURN(const auto repository, Fetch(git.command, resolved));
+  KILN_ASSIGN_OR_RETURN(const auto repository, Fetch(context, git.command, resolved));
   store::RefOptions options;
   options.description = absl::StrCat("git snapshot for ", spec_.redacted(), "#", spec_.ref);
   options.record_type = "source.git.checkout";
@@ -353,7 +435,8 @@ absl::StatusOr<store::RefPtr> GitInstance::Snapshot(solver::OpContext& context) 
 
 absl::StatusOr<std::shared_ptr<SourceInstance>> GitSource::Resolve(const SourceSpec& spec) {
   KILN_ASSIGN_OR_RETURN(GitSpec git, ParseGitSpec(spec));
-  return std::make_shared<GitInstance>(std::move(git), refs_, sessions_, runtime_dir_, &locks_);
+  return std::make_shared<GitInstance>(std::move(git), refs_, sessions_, runtime_dir_, blobs_,
+                                       &locks_);
 }
 
 }  // namespace kiln::daemon

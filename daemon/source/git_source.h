@@ -11,7 +11,7 @@
 
 namespace kiln::daemon {
 
-// "git://REMOTE#REF:SUBDIR": the files of one commit.
+// "git://REMOTE#REF:SUBDIR": the files of one commit, or a bundle of it.
 //
 // Each remote has one bare repository in a retained mutable, used by one build at a time; finished
 // checkouts are kept by their key and shared. What Key() resolved is what Snapshot() delivers, also
@@ -19,8 +19,10 @@ namespace kiln::daemon {
 class GitSource : public Source {
  public:
   // All outlive the source. `runtime_dir` is a private folder for agent sockets and known hosts.
-  GitSource(store::RefStore* refs, SessionFinder* sessions, std::string runtime_dir)
-      : refs_(refs), sessions_(sessions), runtime_dir_(std::move(runtime_dir)) {}
+  // `blobs` delivers bundles; null: they are refused.
+  GitSource(store::RefStore* refs, SessionFinder* sessions, std::string runtime_dir,
+            Source* blobs = nullptr)
+      : refs_(refs), sessions_(sessions), runtime_dir_(std::move(runtime_dir)), blobs_(blobs) {}
 
   bool Handles(absl::string_view scheme) const override { return scheme == "git"; }
   absl::StatusOr<std::shared_ptr<SourceInstance>> Resolve(const SourceSpec& spec) override;
@@ -29,6 +31,7 @@ class GitSource : public Source {
   store::RefStore* const refs_;
   SessionFinder* const sessions_;
   const std::string runtime_dir_;
+  Source* const blobs_;
   NamedLocks locks_;
 };
 

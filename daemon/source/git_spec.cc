@@ -81,6 +81,24 @@ absl::Status ParseIdentifier(absl::string_view identifier, GitSpec* spec) {
   return absl::OkStatus();
 }
 
+absl::Status SetSignature(const std::string& key, const std::string& value, GitSpec* spec) {
+  if (!spec->signature.has_value()) spec->signature.emplace();
+  GitSignaturePolicy& policy = *spec->signature;
+  if (key == "git.sig.pubkey") {
+    policy.keys.text = value;
+  } else if (key == "git.sig.rejectexpired") {
+    policy.keys.reject_expired = value == "true";
+  } else if (key == "git.sig.requiresignedtag") {
+    policy.require_signed_tag = value == "true";
+  } else if (key == "git.sig.ignoresignedtag") {
+    policy.ignore_signed_tag = value == "true";
+  } else {
+    // Ignoring what restricts signatures would accept too many.
+    return absl::UnimplementedError(absl::StrCat("signatures of git sources: ", key));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SetAttribute(const std::string& key, const std::string& value, GitSpec* spec) {
   if (key == "git.fullurl") return SetRemote(value, spec);
   if (key == "git.keepgitdir") spec->keep_git_dir = value == "true";
@@ -103,11 +121,42 @@ absl::Status SetAttribute(const std::string& key, const std::string& value, GitS
     spec->mtime = value;
     spec->commit_mtime = value == "commit";
   }
-  if ((key == "git.bundle" && !value.empty()) || (key == "git.checkoutbundle" && value == "true"))
-    return absl::UnimplementedError(absl::StrCat("git bundles (", key, ") are not supported"));
-  if (absl::StartsWith(key, "git.sig.") && !value.empty())
-    return absl::UnimplementedError(
-        absl::StrCat("signature verification of git sources (", key, ") is not supported"));
+  if (key == "git.bundle") spec->bundle = value;
+  if (key == "oci.session") spec->bundle_session = value;
+  if (key == "oci.store") spec->bundle_store = value;
+  if (key == "git.checkoutbundle") spec->checkout_bundle = value == "true";
+  if (absl::StartsWith(key, "git.sig.")) return SetSignature(key, value, spec);
+  return absl::OkStatus();
+}
+
+constexpr char kDefaultBundleRef[] = "refs/heads/main";
+constexpr absl::string_view kRegistryBlob = "docker-image+blob://";
+constexpr absl::string_view kLayoutBlob = "oci-layout+blob://";
+
+absl::Status CheckBundle(GitSpec* spec) {
+  if (spec->checkout_bundle && spec->keep_git_dir)
+    return absl::InvalidArgumentError("git.checkoutbundle is incompatible with git.keepgitdir");
+  if (spec->checkout_bundle && !spec->subdir.empty())
+    return absl::InvalidArgumentError("git.checkoutbundle is incompatible with git.subdir");
+  if (spec->bundle.empty()) return absl::OkStatus();
+  absl::string_view locator = spec->bundle;
+  const bool layout = absl::ConsumePrefix(&locator, kLayoutBlob);
+  if (!layout && !absl::ConsumePrefix(&locator, kRegistryBlob))
+    return absl::InvalidArgumentError(
+        absl::StrCat("git.bundle locator \"", spec->bundle, "\": expected ", kRegistryBlob,
+                     "NAME@sha256:HEX or ", kLayoutBlob, "NAME@sha256:HEX"));
+  const size_t at = locator.rfind("@sha256:");
+  if (at == absl::string_view::npos || !IsCommitSha(locator.substr(at + 8)) ||
+      locator.size() != at + 8 + 64)
+    return absl::InvalidArgumentError(
+        absl::StrCat("git.bundle locator \"", spec->bundle, "\": it must end in @sha256:HEX"));
+  if (layout && spec->bundle_store.empty()) spec->bundle_store = std::string(locator.substr(0, at));
+  if (spec->checksum.empty())
+    return absl::InvalidArgumentError("git.bundle requires git.checksum to be set");
+  if (spec->ref.empty() && !IsCommitSha(spec->checksum))
+    return absl::InvalidArgumentError(
+        absl::StrCat("git.bundle without a ref requires a full commit SHA checksum, got \"",
+                     spec->checksum, "\""));
   return absl::OkStatus();
 }
 
@@ -133,6 +182,12 @@ std::string GitSpec::redacted() const {
   return absl::StrCat(remote.substr(0, begin + 3), "xxxxx", remote.substr(at));
 }
 
+std::string GitSpec::bundle_ref() const {
+  if (ref.empty() || IsCommitSha(ref)) return kDefaultBundleRef;
+  if (absl::StartsWith(ref, "refs/tags/")) return ref;
+  return absl::StrCat("refs/heads/", absl::StripPrefix(absl::StripPrefix(ref, "refs/"), "heads/"));
+}
+
 std::string GitSpec::CacheKey(absl::string_view sha, absl::string_view resolved_ref) const {
   std::string key(sha);
   if (keep_git_dir) {
@@ -142,6 +197,11 @@ std::string GitSpec::CacheKey(absl::string_view sha, absl::string_view resolved_
   if (!subdir.empty()) absl::StrAppend(&key, ":", subdir);
   if (skip_submodules) absl::StrAppend(&key, "(skip-submodules)");
   if (!mtime.empty() && mtime != "checkout") absl::StrAppend(&key, "(mtime=", mtime, ")");
+  // BuildKit leaves the name out, and so hands out bundles with another one.
+  if (checkout_bundle)
+    absl::StrAppend(&key, bundle_ref() == kDefaultBundleRef
+                              ? "(bundle)"
+                              : absl::StrCat("(bundle ", bundle_ref(), ")"));
   return key;
 }
 
@@ -156,6 +216,9 @@ absl::StatusOr<GitSpec> ParseGitSpec(const SourceSpec& source) {
   if (IsCommitSha(spec.ref) && !absl::StartsWith(spec.ref, spec.checksum))
     return absl::InvalidArgumentError(
         absl::StrCat("expected checksum to match ", spec.checksum, ", got ", spec.ref));
+  KILN_RETURN_IF_ERROR(CheckBundle(&spec));
+  if (spec.signature.has_value() && spec.signature->keys.text.empty())
+    return absl::InvalidArgumentError("verifying git signatures requires git.sig.pubkey");
   if (spec.fetch_by_commit && !IsCommitSha(spec.ref)) {
     if (spec.checksum.empty())
       return absl::InvalidArgumentError(

@@ -15,8 +15,7 @@
 #include "tests/daemon/session/fake_session.h"
 #include "tests/daemon/source/fake_op_context.h"
 #include "tests/daemon/source/fake_ref_store.h"
-#include "tests/daemon/source/run_git.h"
-#include "tests/daemon/source/test_git_server.h"
+#include "tests/daemon/source/git_source_fixture.h"
 #include "tests/daemon/source/test_http_server.h"
 #include "tests/store/fsutil/test_tree.h"
 
@@ -26,55 +25,6 @@ namespace {
 using fsutil::TestTree;
 using testing::HasSubstr;
 using testing::Not;
-
-class GitSourceTest : public testing::Test {
- protected:
-  GitSourceTest() { Init("repo"); }
-
-  std::string Git(const std::string& repo, const std::vector<std::string>& args) {
-    return RunGit(served_ / repo, args);
-  }
-  void Init(const std::string& repo) {
-    served_.Dir(repo);
-    Git(repo, {"init", "-q", "-b", "main"});
-  }
-  // Commits one file; returns the commit.
-  std::string Commit(const std::string& file, const std::string& data,
-                     const std::string& repo = "repo") {
-    // Times differ, or git takes a file of the same size for unchanged.
-    served_.File(repo + "/" + file, data, 0644, ++seconds_);
-    Git(repo, {"add", "-A"});
-    Git(repo, {"commit", "-q", "-m", "change"});
-    return Git(repo, {"rev-parse", "HEAD"});
-  }
-  std::shared_ptr<SourceInstance> Make(const std::string& fragment = "",
-                                       std::map<std::string, std::string> attrs = {},
-                                       const std::string& repo = "repo") {
-    const std::string remote = server_.Remote(repo);
-    attrs.emplace("git.fullurl", remote);
-    auto instance = source_.Resolve({absl::StrCat(remote, fragment), std::move(attrs)});
-    EXPECT_TRUE(instance.ok()) << instance.status();
-    return instance.ok() ? *instance : nullptr;
-  }
-  absl::StatusOr<store::RefPtr> Get(const std::string& fragment = "",
-                                    std::map<std::string, std::string> attrs = {},
-                                    const std::string& repo = "repo") {
-    FakeOpContext job;
-    return Make(fragment, std::move(attrs), repo)->Snapshot(job);
-  }
-  static bool Has(const store::RefPtr& ref, const std::string& path) {
-    struct stat st;
-    return ::lstat((FakeRefStore::Dir(ref) + "/" + path).c_str(), &st) == 0;
-  }
-
-  int64_t seconds_ = 1000;
-  TestTree served_, runtime_;
-  GitServer server_{served_.path()};
-  FakeSessions sessions_;
-  FakeRefStore refs_;
-  GitSource source_{&refs_, &sessions_, runtime_.path()};
-  FakeOpContext job_;
-};
 
 TEST_F(GitSourceTest, DefaultBranch) {
   const std::string sha = Commit("f", "one");
@@ -442,13 +392,37 @@ INSTANTIATE_TEST_SUITE_P(
           {{"git.checksum", "bbb"}},
           kInvalid,
           "expected checksum to match bbb"},
-         {"Bundle", "git://h/r", {{"git.bundle", "x"}}, kUnimplemented, "git.bundle"},
-         {"CheckoutBundle",
+         {"BundleScheme", "git://h/r", {{"git.bundle", "https://x"}}, kInvalid, "locator"},
+         {"BundleDigest",
           "git://h/r",
+          {{"git.bundle", "docker-image+blob://a/b@sha256:12"}},
+          kInvalid,
+          "@sha256:HEX"},
+         {"BundleChecksum",
+          "git://h/r",
+          {{"git.bundle", "oci-layout+blob://a/b@sha256:" + std::string(64, 'a')}},
+          kInvalid,
+          "git.bundle requires git.checksum"},
+         {"CheckoutBundleGitDir",
+          "git://h/r",
+          {{"git.checkoutbundle", "true"}, {"git.keepgitdir", "true"}},
+          kInvalid,
+          "incompatible with git.keepgitdir"},
+         {"CheckoutBundleSubdir",
+          "git://h/r#main:d",
           {{"git.checkoutbundle", "true"}},
+          kInvalid,
+          "incompatible with git.subdir"},
+         {"NoKey",
+          "git://h/r",
+          {{"git.sig.requiresignedtag", "true"}},
+          kInvalid,
+          "requires git.sig.pubkey"},
+         {"UnknownSignatureRule",
+          "git://h/r",
+          {{"git.sig.pubkey", "k"}, {"git.sig.new", "x"}},
           kUnimplemented,
-          "git.checkoutbundle"},
-         {"Signature", "git://h/r", {{"git.sig.pubkey", "k"}}, kUnimplemented, "git.sig.pubkey"}}),
+          "git.sig.new"}}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST(GitSpec, Remotes) {
