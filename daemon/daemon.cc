@@ -283,8 +283,8 @@ void Daemon::Parts::MakeSolver(const Config& config) {
   image_source = std::make_unique<ImageSource>(image_reader.get(), layers.get());
   image_blob_source =
       std::make_unique<ImageBlobSource>(refs.get(), registry.get(), &sessions.registry());
-  git_source = std::make_unique<GitSource>(refs.get(), &sessions.registry(),
-                                           runtime_folder->path(), image_blob_source.get());
+  git_source = std::make_unique<GitSource>(refs.get(), &sessions.registry(), runtime_folder->path(),
+                                           image_blob_source.get());
   ExecOpFactory make_exec = [why = no_executor](absl::string_view, const solver::VertexInfo&) {
     return absl::StatusOr<std::shared_ptr<solver::Op>>(why);
   };
