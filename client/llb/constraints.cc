@@ -50,9 +50,17 @@ void OpMetadata::Merge(OpMetadata other) {
   other.description.merge(description);  // what is in both stays the other's
   description = std::move(other.description);
   if (other.export_cache) export_cache = other.export_cache;
-  caps.merge(other.caps);
+  if (caps.empty()) {
+    caps = std::move(other.caps);
+  } else {
+    caps.merge(other.caps);
+  }
   if (other.progress_group) progress_group = std::move(other.progress_group);
   if (other.linux_resources) linux_resources = std::move(other.linux_resources);
+  if (locations.empty()) {
+    locations = std::move(other.locations);
+    return;
+  }
   locations.insert(locations.end(), std::make_move_iterator(other.locations.begin()),
                    std::make_move_iterator(other.locations.end()));
 }

@@ -5,46 +5,11 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
+#include "client/llb/wire_writer.h"
 #include "proto/buildkit/ops.pb.h"
 
 namespace kiln::client::llb {
 namespace {
-
-// Fields of a message in protobuf's wire format. Written by hand because a graph has tens of
-// thousands of small messages: making them objects first takes longer than making the graph.
-class Fields {
- public:
-  // As proto3 has it, nothing for 0.
-  Fields& Number(int field, int64_t value) {
-    if (value == 0) return *this;
-    Varint(static_cast<uint64_t>(field) << 3);
-    Varint(static_cast<uint64_t>(value));
-    return *this;
-  }
-  // A string, bytes or a message; also when empty.
-  Fields& Bytes(int field, absl::string_view bytes) {
-    Varint(static_cast<uint64_t>(field) << 3 | 2);
-    Varint(bytes.size());
-    text_.append(bytes.data(), bytes.size());
-    return *this;
-  }
-  Fields& Append(absl::string_view fields) {
-    text_.append(fields.data(), fields.size());
-    return *this;
-  }
-  void Clear() { text_.clear(); }
-  void Reserve(size_t bytes) { text_.reserve(bytes); }
-  const std::string& text() const { return text_; }
-  std::string Take() { return std::move(text_); }
-
- private:
-  void Varint(uint64_t value) {
-    for (; value >= 0x80; value >>= 7) text_.push_back(static_cast<char>(value | 0x80));
-    text_.push_back(static_cast<char>(value));
-  }
-
-  std::string text_;
-};
 
 // What few ops have.
 std::string RareMetadata(const OpMetadata& from) {
@@ -74,68 +39,69 @@ class DefinitionWriter {
   // `bytes`: about how long it will be.
   explicit DefinitionWriter(size_t bytes) { definition_.Reserve(bytes); }
 
-  void AddOp(const std::string& bytes) { definition_.Bytes(1, bytes); }
+  void AddOp(const std::string& bytes) { definition_.Item(1, bytes); }
 
   void AddMetadata(const std::string& digest, const OpMetadata& from) {
-    metadata_.Clear();
-    metadata_.Number(1, from.ignore_cache ? 1 : 0);
-    for (const auto& [key, value] : from.description) {
-      entry_.Clear();
-      metadata_.Bytes(2, entry_.Bytes(1, key).Bytes(2, value).text());
-    }
-    for (const std::string& cap : from.caps) {
-      entry_.Clear();
-      metadata_.Bytes(5, entry_.Bytes(1, cap).Number(2, 1).text());
-    }
-    if (from.export_cache || from.progress_group || from.linux_resources)
-      metadata_.Append(RareMetadata(from));
-    entry_.Clear();
-    definition_.Bytes(2, entry_.Bytes(1, digest).Bytes(2, metadata_.text()).text());
+    WireWriter& out = definition_;
+    out.Message(2, [&] {
+      out.Item(1, digest).Message(2, [&] {
+        out.Number(1, from.ignore_cache);
+        for (const auto& [key, value] : from.description)
+          out.Message(2, [&, &k = key, &v = value] { out.Item(1, k).Item(2, v); });
+        for (const std::string& cap : from.caps)
+          out.Message(5, [&] { out.Item(1, cap).Number(2, 1); });
+        if (from.export_cache || from.progress_group || from.linux_resources)
+          out.Append(RareMetadata(from));
+      });
+    });
     AddLocations(digest, from.locations);
   }
 
   std::string Finish() {
-    if (!source_.text().empty()) definition_.Bytes(3, source_.text());
+    if (!source_.text().empty()) definition_.Item(3, source_.text());
     return definition_.Take();
   }
 
  private:
   void AddLocations(const std::string& digest, const std::vector<SourceLocation>& locations) {
-    Fields& all = metadata_;  // is done
-    all.Clear();
+    bool any = false;
     for (const SourceLocation& location : locations) {
       if (location.text == nullptr) continue;
-      location_.Clear();
-      location_.Number(1, Index(*location.text));
-      for (const LineRange& range : location.ranges) {
-        start_.Clear();
-        end_.Clear();
-        entry_.Clear();
-        entry_.Bytes(1, start_.Number(1, range.start_line).Number(2, range.start_character).text());
-        entry_.Bytes(2, end_.Number(1, range.end_line).Number(2, range.end_character).text());
-        location_.Bytes(2, entry_.text());
-      }
-      all.Bytes(1, location_.text());
+      AddText(*location.text);
+      any = true;
     }
-    if (all.text().empty()) return;
-    entry_.Clear();
-    source_.Bytes(1, entry_.Bytes(1, digest).Bytes(2, all.text()).text());
+    if (!any) return;
+    source_.Message(1, [&] {
+      source_.Item(1, digest).Message(2, [&] {
+        for (const SourceLocation& location : locations)
+          if (location.text != nullptr) AddLocation(location);
+      });
+    });
+  }
+
+  void AddLocation(const SourceLocation& location) {
+    WireWriter& out = source_;
+    out.Message(1, [&] {
+      out.Number(1, indexes_.at(location.text.get()));
+      for (const LineRange& range : location.ranges) {
+        out.Message(2, [&] {
+          out.Message(1, [&] { out.Number(1, range.start_line).Number(2, range.start_character); });
+          out.Message(2, [&] { out.Number(1, range.end_line).Number(2, range.end_character); });
+        });
+      }
+    });
   }
 
   // Texts that ops were written in are told once each.
-  int Index(const SourceText& text) {
-    const auto [known, added] = indexes_.emplace(&text, static_cast<int>(indexes_.size()));
-    if (added) {
-      entry_.Clear();
-      entry_.Bytes(1, text.filename).Bytes(2, text.data).Bytes(4, text.language);
-      if (!text.definition.empty()) entry_.Bytes(3, text.definition);
-      source_.Bytes(2, entry_.text());
-    }
-    return known->second;
+  void AddText(const SourceText& text) {
+    if (!indexes_.emplace(&text, static_cast<int>(indexes_.size())).second) return;
+    source_.Message(2, [&] {
+      source_.Item(1, text.filename).Item(2, text.data).Item(4, text.language);
+      if (!text.definition.empty()) source_.Item(3, text.definition);
+    });
   }
 
-  Fields definition_, source_;
-  Fields metadata_, location_, entry_, start_, end_;  // reused
+  WireWriter definition_, source_;
   absl::flat_hash_map<const SourceText*, int> indexes_;
 };
 

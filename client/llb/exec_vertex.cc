@@ -8,7 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "proto/buildkit/ops.pb.h"
+#include "client/llb/op_draft.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::client::llb {
@@ -16,23 +16,11 @@ namespace {
 
 constexpr int64_t kNoInput = -1;
 constexpr int64_t kNoOutput = -1;
+// pb.MountType.
+constexpr int64_t kSecretMount = 1, kSshMount = 2, kCacheMount = 3, kTmpfsMount = 4;
 
 bool HasOutput(const MountInfo& mount) {
   return !mount.no_output && !mount.readonly && mount.cache_id.empty() && !mount.tmpfs;
-}
-
-void FillMountKind(const MountInfo& mount, pb::Mount* out) {
-  if (!mount.cache_id.empty()) {
-    out->set_mounttype(pb::CACHE);
-    out->mutable_cacheopt()->set_id(mount.cache_id);
-    out->mutable_cacheopt()->set_sharing(
-        static_cast<pb::CacheSharingOpt>(static_cast<int>(mount.cache_sharing)));
-  }
-  out->set_contentcache(static_cast<pb::MountContentCache>(static_cast<int>(mount.content_cache)));
-  if (mount.tmpfs) {
-    out->set_mounttype(pb::TMPFS);
-    out->mutable_tmpfsopt()->set_size(mount.tmpfs_size_bytes);
-  }
 }
 
 std::string SshTarget(const SshInfo& ssh, size_t index) {
@@ -119,43 +107,35 @@ absl::Status ExecVertex::Validate() const {
   return absl::OkStatus();
 }
 
-void ExecVertex::FillMeta(pb::Meta* meta, std::set<std::string>* caps) const {
+void ExecVertex::WriteMeta(WireWriter& meta) const {
   const State::Settings& settings = base_.settings();
-  for (const std::string& arg : info_.args) meta->add_args(arg);
+  for (const std::string& arg : info_.args) meta.Item(1, arg);
   bool has_ssh_variable = false;
   for (const auto& [key, value] : settings.env) {
-    meta->add_env(absl::StrCat(key, "=", value));
+    meta.Item(2, {key, "=", value});
     has_ssh_variable |= key == "SSH_AUTH_SOCK";
   }
-  if (!info_.ssh.empty() && !has_ssh_variable) {
-    meta->add_env(absl::StrCat("SSH_AUTH_SOCK=", SshTarget(info_.ssh[0], 0)));
-  }
-  meta->set_cwd(settings.dir);
-  meta->set_user(settings.user);
-  meta->set_hostname(settings.hostname);
-  meta->set_cgroupparent(settings.cgroup_parent);
-  meta->set_removemountstubsrecursive(true);
-  for (int32_t code : info_.valid_exit_codes) meta->add_validexitcodes(code);
-  for (const HostIp& host : settings.extra_hosts) {
-    pb::HostIP* out = meta->add_extrahosts();
-    out->set_host(host.host);
-    out->set_ip(host.ip);
-  }
-  for (const Ulimit& limit : settings.ulimits) {
-    pb::Ulimit* out = meta->add_ulimit();
-    out->set_name(limit.name);
-    out->set_soft(limit.soft);
-    out->set_hard(limit.hard);
-  }
-  if (!settings.ulimits.empty()) caps->insert("exec.meta.ulimit");
+  if (!info_.ssh.empty() && !has_ssh_variable)
+    meta.Item(2, {"SSH_AUTH_SOCK=", SshTarget(info_.ssh[0], 0)});
+  meta.Text(3, settings.dir).Text(4, settings.user);
   if (info_.proxy_env) {
-    pb::ProxyEnv* out = meta->mutable_proxy_env();
-    out->set_http_proxy(info_.proxy_env->http_proxy);
-    out->set_https_proxy(info_.proxy_env->https_proxy);
-    out->set_ftp_proxy(info_.proxy_env->ftp_proxy);
-    out->set_no_proxy(info_.proxy_env->no_proxy);
-    out->set_all_proxy(info_.proxy_env->all_proxy);
+    const ProxyEnv& proxy = *info_.proxy_env;
+    meta.Message(5, [&] {
+      meta.Text(1, proxy.http_proxy).Text(2, proxy.https_proxy).Text(3, proxy.ftp_proxy);
+      meta.Text(4, proxy.no_proxy).Text(5, proxy.all_proxy);
+    });
   }
+  for (const HostIp& host : settings.extra_hosts)
+    meta.Message(6, [&] { meta.Text(1, host.host).Text(2, host.ip); });
+  meta.Text(7, settings.hostname);
+  for (const Ulimit& limit : settings.ulimits)
+    meta.Message(9, [&] { meta.Text(1, limit.name).Number(2, limit.soft).Number(3, limit.hard); });
+  meta.Text(10, settings.cgroup_parent).Number(11, 1);  // removeMountStubsRecursive
+  if (info_.valid_exit_codes.empty()) return;
+  meta.Message(12, [&] {  // packed
+    for (const int32_t code : info_.valid_exit_codes)
+      meta.Varint(static_cast<uint64_t>(static_cast<int64_t>(code)));
+  });
 }
 
 std::set<std::string> ExecVertex::Caps() const {
@@ -184,62 +164,51 @@ std::set<std::string> ExecVertex::Caps() const {
   }
   if (!info_.ssh.empty()) caps.insert("exec.mount.ssh");
   if (!info_.cdi_devices.empty()) caps.insert("exec.meta.cdi");
+  if (!base_.settings().ulimits.empty()) caps.insert("exec.meta.ulimit");
   return caps;
 }
 
-absl::Status ExecVertex::FillMounts(const MarshalContext& context, pb::Op* op,
-                                    pb::ExecOp* exec) const {
-  int64_t next_output = 0;
-  for (int slot : SlotsByTarget()) {
-    const MountInfo& mount = info_.mounts[slot];
-    int64_t input = kNoInput;
-    if (!mount.source.scratch()) {
-      KILN_ASSIGN_OR_RETURN(input, context.AddInput(mount.source.output(), op));
+void ExecVertex::WriteMount(const MountInfo& mount, int64_t input, int64_t output,
+                            WireWriter& exec) const {
+  exec.Message(2, [&] {
+    exec.Number(1, input).Text(2, mount.selector).Text(3, mount.target).Number(4, output);
+    exec.Number(5, mount.readonly);
+    if (mount.tmpfs) {
+      exec.Number(6, kTmpfsMount);
+    } else if (!mount.cache_id.empty()) {
+      exec.Number(6, kCacheMount);
     }
-    pb::Mount* out = exec->add_mounts();
-    out->set_input(input);
-    out->set_dest(mount.target);
-    out->set_readonly(mount.readonly);
-    out->set_output(HasOutput(mount) ? next_output++ : kNoOutput);
-    out->set_selector(mount.selector);
-    FillMountKind(mount, out);
-  }
-  return absl::OkStatus();
+    if (mount.tmpfs) exec.Message(19, [&] { exec.Number(1, mount.tmpfs_size_bytes); });
+    if (!mount.cache_id.empty()) {
+      exec.Message(20, [&] {
+        exec.Text(1, mount.cache_id).Number(2, static_cast<int>(mount.cache_sharing));
+      });
+    }
+    exec.Number(24, static_cast<int>(mount.content_cache));
+  });
 }
 
 // Secrets and SSH sockets follow the mounts; their output stays 0 as the Go client leaves it.
-void ExecVertex::FillSecrets(pb::ExecOp* exec) const {
+void ExecVertex::WriteSecretMounts(WireWriter& exec) const {
   for (const SecretInfo& secret : info_.secrets) {
-    if (secret.env) {
-      pb::SecretEnv* out = exec->add_secretenv();
-      out->set_id(secret.id);
-      out->set_name(*secret.env);
-      out->set_optional(secret.optional);
-    }
     if (!secret.target) continue;
-    pb::Mount* mount = exec->add_mounts();
-    mount->set_input(kNoInput);
-    mount->set_dest(*secret.target);
-    mount->set_mounttype(pb::SECRET);
-    pb::SecretOpt* out = mount->mutable_secretopt();
-    out->set_id(secret.id);
-    out->set_uid(secret.uid);
-    out->set_gid(secret.gid);
-    out->set_optional(secret.optional);
-    out->set_mode(secret.mode);
+    exec.Message(2, [&] {
+      exec.Number(1, kNoInput).Text(3, *secret.target).Number(6, kSecretMount);
+      exec.Message(21, [&] {
+        exec.Text(1, secret.id).Number(2, secret.uid).Number(3, secret.gid);
+        exec.Number(4, secret.mode).Number(5, secret.optional);
+      });
+    });
   }
   for (size_t i = 0; i < info_.ssh.size(); ++i) {
     const SshInfo& ssh = info_.ssh[i];
-    pb::Mount* mount = exec->add_mounts();
-    mount->set_input(kNoInput);
-    mount->set_dest(SshTarget(ssh, i));
-    mount->set_mounttype(pb::SSH);
-    pb::SSHOpt* out = mount->mutable_sshopt();
-    out->set_id(ssh.id);
-    out->set_uid(ssh.uid);
-    out->set_gid(ssh.gid);
-    out->set_mode(ssh.mode);
-    out->set_optional(ssh.optional);
+    exec.Message(2, [&] {
+      exec.Number(1, kNoInput).Text(3, SshTarget(ssh, i)).Number(6, kSshMount);
+      exec.Message(22, [&] {
+        exec.Text(1, ssh.id).Number(2, ssh.uid).Number(3, ssh.gid);
+        exec.Number(4, ssh.mode).Number(5, ssh.optional);
+      });
+    });
   }
 }
 
@@ -247,20 +216,35 @@ absl::StatusOr<MarshalledOp> ExecVertex::Marshal(const MarshalContext& context) 
   KILN_RETURN_IF_ERROR(Validate());
   Constraints constraints = info_.constraints;
   constraints.metadata.caps.merge(Caps());
-  pb::Op op;
-  pb::ExecOp* exec = op.mutable_exec();
-  FillMeta(exec->mutable_meta(), &constraints.metadata.caps);
-  exec->set_network(static_cast<pb::NetMode>(static_cast<int>(base_.settings().network)));
-  exec->set_security(static_cast<pb::SecurityMode>(static_cast<int>(base_.settings().security)));
-  for (const CdiDevice& device : info_.cdi_devices) {
-    pb::CDIDevice* out = exec->add_cdidevices();
-    out->set_name(device.name);
-    out->set_optional(device.optional);
+  OpDraft op(context);
+  const std::vector<int> slots = SlotsByTarget();
+  std::vector<int64_t> inputs;
+  inputs.reserve(slots.size());
+  for (const int slot : slots) {
+    const State& source = info_.mounts[slot].source;
+    inputs.push_back(kNoInput);
+    if (!source.scratch()) {
+      KILN_ASSIGN_OR_RETURN(inputs.back(), op.AddInput(source.output()));
+    }
   }
-  OpMetadata metadata = FillConstraints(context, std::move(constraints), &op);
-  KILN_RETURN_IF_ERROR(FillMounts(context, &op, exec));
-  FillSecrets(exec);
-  return FinishOp(std::move(op), std::move(metadata));
+  return op.Finish(OpKind::kExec, OnPlatform::kYes, std::move(constraints), [&](WireWriter& exec) {
+    exec.Message(1, [&] { WriteMeta(exec); });
+    int64_t next_output = 0;
+    for (size_t i = 0; i < slots.size(); ++i) {
+      const MountInfo& mount = info_.mounts[slots[i]];
+      WriteMount(mount, inputs[i], HasOutput(mount) ? next_output++ : kNoOutput, exec);
+    }
+    WriteSecretMounts(exec);
+    exec.Number(3, static_cast<int>(base_.settings().network));
+    exec.Number(4, static_cast<int>(base_.settings().security));
+    for (const SecretInfo& secret : info_.secrets) {
+      if (!secret.env) continue;
+      exec.Message(
+          5, [&] { exec.Text(1, secret.id).Text(2, *secret.env).Number(3, secret.optional); });
+    }
+    for (const CdiDevice& device : info_.cdi_devices)
+      exec.Message(6, [&] { exec.Text(1, device.name).Number(2, device.optional); });
+  });
 }
 
 }  // namespace kiln::client::llb

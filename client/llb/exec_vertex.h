@@ -7,13 +7,9 @@
 #include "client/llb/exec.h"
 #include "client/llb/vertex.h"
 
-namespace pb {
-class ExecOp;
-class Meta;
-class Mount;
-}  // namespace pb
-
 namespace kiln::client::llb {
+
+class WireWriter;
 
 // A command with its mounts; slot 0 is the root, slot i the i-th added mount.
 class ExecVertex : public Vertex {
@@ -35,9 +31,9 @@ class ExecVertex : public Vertex {
  private:
   std::vector<int> SlotsByTarget() const;
   absl::Status Validate() const;
-  void FillMeta(pb::Meta* meta, std::set<std::string>* caps) const;
-  absl::Status FillMounts(const MarshalContext& context, pb::Op* op, pb::ExecOp* exec) const;
-  void FillSecrets(pb::ExecOp* exec) const;
+  void WriteMeta(WireWriter& meta) const;
+  void WriteMount(const MountInfo& mount, int64_t input, int64_t output, WireWriter& exec) const;
+  void WriteSecretMounts(WireWriter& exec) const;
   std::set<std::string> Caps() const;
 
   State base_;

@@ -7,7 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/llb/go_path.h"
-#include "proto/buildkit/ops.pb.h"
+#include "client/llb/op_draft.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::client::llb {
@@ -33,41 +33,35 @@ int64_t Timestamp(const std::optional<absl::Time>& time) {
   return time ? absl::ToUnixNanos(*time) : -1;
 }
 
-void FillUser(const UserOpt& user, int64_t base, pb::UserOpt* out) {
-  if (user.name.empty()) {
-    out->set_byid(user.id);
-    return;
-  }
-  out->mutable_byname()->set_name(user.name);
-  out->mutable_byname()->set_input(base);
+void WriteUser(int field, const UserOpt& user, int64_t base, WireWriter& out) {
+  out.Message(field, [&] {
+    if (user.name.empty()) {
+      out.Present(2, user.id);
+    } else {
+      out.Message(1, [&] { out.Text(1, user.name).Number(2, base); });
+    }
+  });
 }
 
-template <typename Action>
-void FillOwner(const std::optional<ChownOpt>& owner, int64_t base, Action* action) {
+void WriteOwner(int field, const std::optional<ChownOpt>& owner, int64_t base, WireWriter& out) {
   if (!owner) return;
-  pb::ChownOpt* out = action->mutable_owner();
-  if (owner->user) FillUser(*owner->user, base, out->mutable_user());
-  if (owner->group) FillUser(*owner->group, base, out->mutable_group());
+  out.Message(field, [&] {
+    if (owner->user) WriteUser(1, *owner->user, base, out);
+    if (owner->group) WriteUser(2, *owner->group, base, out);
+  });
 }
 
-void FillCopyInfo(const CopyInfo& info, int64_t base, pb::FileActionCopy* out) {
-  FillOwner(info.owner, base, out);
-  for (const std::string& pattern : info.include_patterns) out->add_include_patterns(pattern);
-  for (const std::string& pattern : info.exclude_patterns) out->add_exclude_patterns(pattern);
-  for (const std::string& path : info.required_paths) out->add_required_paths(path);
-  out->set_allowwildcard(info.allow_wildcard);
-  out->set_allowemptywildcard(info.allow_empty_wildcard);
-  out->set_followsymlink(info.follow_symlinks);
-  out->set_dircopycontents(info.dir_contents_only);
-  out->set_attemptunpackdockercompatibility(info.attempt_unpack);
-  out->set_createdestpath(info.create_dest_path);
-  out->set_timestamp(Timestamp(info.created));
-  out->set_alwaysreplaceexistingdestpaths(info.always_replace_existing);
-  if (!info.mode_str.empty()) {
-    out->set_modestr(info.mode_str);
-  } else {
-    out->set_mode(info.mode ? *info.mode : -1);
-  }
+void WriteCopyInfo(const CopyInfo& info, int64_t base, WireWriter& out) {
+  WriteOwner(3, info.owner, base, out);
+  if (info.mode_str.empty()) out.Number(4, info.mode ? *info.mode : -1);
+  out.Number(5, info.follow_symlinks).Number(6, info.dir_contents_only);
+  out.Number(7, info.attempt_unpack).Number(8, info.create_dest_path);
+  out.Number(9, info.allow_wildcard).Number(10, info.allow_empty_wildcard);
+  out.Number(11, Timestamp(info.created));
+  for (const std::string& pattern : info.include_patterns) out.Item(12, pattern);
+  for (const std::string& pattern : info.exclude_patterns) out.Item(13, pattern);
+  out.Number(14, info.always_replace_existing).Text(15, info.mode_str);
+  for (const std::string& path : info.required_paths) out.Item(16, path);
 }
 
 }  // namespace
@@ -85,8 +79,7 @@ struct FileVertex::Draft {
     int64_t base;
     Source input, secondary;
   };
-  const MarshalContext& context;
-  pb::Op op;
+  OpDraft op;
   std::vector<Action> actions;
   std::map<const FileAction::Bound*, int> seen;  // chain → its last action
 };
@@ -129,7 +122,7 @@ absl::StatusOr<int> FileVertex::AddChain(const FileAction::Bound& chain, Draft* 
   }
   int64_t base = -1;
   if (!chain.base.scratch()) {
-    KILN_ASSIGN_OR_RETURN(base, draft->context.AddInput(chain.base.output(), &draft->op));
+    KILN_ASSIGN_OR_RETURN(base, draft->op.AddInput(chain.base.output()));
   }
   Draft::Source input{base, false};
   for (const FileAction::Action& action : chain.actions) {
@@ -139,8 +132,7 @@ absl::StatusOr<int> FileVertex::AddChain(const FileAction::Bound& chain, Draft* 
         KILN_ASSIGN_OR_RETURN(const int from, AddChain(*copy->action, draft));
         drafted.secondary = {from, true};
       } else if (!copy->from.scratch()) {
-        KILN_ASSIGN_OR_RETURN(const int64_t from,
-                              draft->context.AddInput(copy->from.output(), &draft->op));
+        KILN_ASSIGN_OR_RETURN(const int64_t from, draft->op.AddInput(copy->from.output()));
         drafted.secondary = {from, false};
       }
     }
@@ -151,78 +143,77 @@ absl::StatusOr<int> FileVertex::AddChain(const FileAction::Bound& chain, Draft* 
   return static_cast<int>(input.index);
 }
 
-absl::Status FileVertex::FillAction(const FileAction::Action& action, const std::string& dir,
-                                    int64_t base, pb::FileAction* out) const {
+void FileVertex::AddCaps(const FileAction::Action& action, std::set<std::string>* caps) {
+  if (std::holds_alternative<FileAction::SymlinkAction>(action))
+    caps->insert("file.symlink.create");
+  const auto* copy = std::get_if<FileAction::CopyAction>(&action);
+  if (copy == nullptr) return;
+  if (!copy->info.include_patterns.empty() || !copy->info.exclude_patterns.empty())
+    caps->insert("file.copy.includeexcludepatterns");
+  if (!copy->info.required_paths.empty()) caps->insert("file.copy.requiredpaths");
+  if (copy->info.always_replace_existing) caps->insert("file.copy.alwaysreplaceexistingdestpaths");
+}
+
+void FileVertex::WriteAction(const FileAction::Action& action, const std::string& dir, int64_t base,
+                             WireWriter& out) const {
   if (const auto* mkdir = std::get_if<FileAction::MkdirAction>(&action)) {
-    pb::FileActionMkDir* op = out->mutable_mkdir();
-    op->set_path(NormalizePath(dir, mkdir->path, false));
-    op->set_mode(mkdir->mode & kPermissionBits);
-    op->set_makeparents(mkdir->info.make_parents);
-    FillOwner(mkdir->info.owner, base, op);
-    op->set_timestamp(Timestamp(mkdir->info.created));
+    out.Message(6, [&] {
+      out.Text(1, NormalizePath(dir, mkdir->path, false)).Number(2, mkdir->mode & kPermissionBits);
+      out.Number(3, mkdir->info.make_parents);
+      WriteOwner(4, mkdir->info.owner, base, out);
+      out.Number(5, Timestamp(mkdir->info.created));
+    });
   } else if (const auto* mkfile = std::get_if<FileAction::MkfileAction>(&action)) {
-    pb::FileActionMkFile* op = out->mutable_mkfile();
-    op->set_path(NormalizePath(dir, mkfile->path, false));
-    op->set_mode(mkfile->mode & kPermissionBits);
-    op->set_data(mkfile->data);
-    FillOwner(mkfile->info.owner, base, op);
-    op->set_timestamp(Timestamp(mkfile->info.created));
+    out.Message(5, [&] {
+      out.Text(1, NormalizePath(dir, mkfile->path, false));
+      out.Number(2, mkfile->mode & kPermissionBits).Text(3, mkfile->data);
+      WriteOwner(4, mkfile->info.owner, base, out);
+      out.Number(5, Timestamp(mkfile->info.created));
+    });
   } else if (const auto* link = std::get_if<FileAction::SymlinkAction>(&action)) {
-    pb::FileActionSymlink* op = out->mutable_symlink();
-    op->set_oldpath(link->old_path);
-    op->set_newpath(NormalizePath(dir, link->new_path, false));
-    FillOwner(link->info.owner, base, op);
-    op->set_timestamp(Timestamp(link->info.created));
+    out.Message(8, [&] {
+      out.Text(1, link->old_path).Text(2, NormalizePath(dir, link->new_path, false));
+      WriteOwner(3, link->info.owner, base, out);
+      out.Number(4, Timestamp(link->info.created));
+    });
   } else if (const auto* rm = std::get_if<FileAction::RmAction>(&action)) {
-    pb::FileActionRm* op = out->mutable_rm();
-    op->set_path(NormalizePath(dir, rm->path, false));
-    op->set_allownotfound(rm->info.allow_not_found);
-    op->set_allowwildcard(rm->info.allow_wildcard);
+    out.Message(7, [&] {
+      out.Text(1, NormalizePath(dir, rm->path, false));
+      out.Number(2, rm->info.allow_not_found).Number(3, rm->info.allow_wildcard);
+    });
   } else {
     const auto& copy = std::get<FileAction::CopyAction>(action);
-    pb::FileActionCopy* op = out->mutable_copy();
     const State& from = copy.action != nullptr ? copy.action->base : copy.from;
     const std::string src = CleanPath(copy.src);
-    op->set_src(src.front() == '/' ? src : JoinPath(from.dir(), src));
-    op->set_dest(NormalizePath(dir, copy.dest, true));
-    FillCopyInfo(copy.info, base, op);
+    out.Message(4, [&] {
+      out.Text(1, src.front() == '/' ? src : JoinPath(from.dir(), src));
+      out.Text(2, NormalizePath(dir, copy.dest, true));
+      WriteCopyInfo(copy.info, base, out);
+    });
   }
-  return absl::OkStatus();
 }
 
 absl::StatusOr<MarshalledOp> FileVertex::Marshal(const MarshalContext& context) const {
-  Draft draft{context, {}, {}, {}};
+  Draft draft{OpDraft(context), {}, {}};
   KILN_RETURN_IF_ERROR(AddChain(chain_, &draft).status());
   Constraints constraints = constraints_;
   std::set<std::string>& caps = constraints.metadata.caps;
   caps.insert("file.base");
-  OpMetadata metadata;
-  const int64_t inputs = draft.op.inputs_size();
+  for (const Draft::Action& drafted : draft.actions) AddCaps(*drafted.action, &caps);
+  const int64_t inputs = draft.op.inputs();
   const auto number = [inputs](const Draft::Source& source) {
     return source.is_action ? inputs + source.index : source.index;
   };
-  pb::FileOp* file = draft.op.mutable_file();
-  for (const Draft::Action& drafted : draft.actions) {
-    pb::FileAction* out = file->add_actions();
-    out->set_input(number(drafted.input));
-    out->set_secondaryinput(number(drafted.secondary));
-    out->set_output(&drafted == &draft.actions.back() ? 0 : -1);
-    KILN_RETURN_IF_ERROR(FillAction(*drafted.action, drafted.base_state->dir(), drafted.base, out));
-    if (out->has_symlink()) caps.insert("file.symlink.create");
-    if (out->has_copy()) {
-      const pb::FileActionCopy& copy = out->copy();
-      if (copy.include_patterns_size() + copy.exclude_patterns_size() > 0) {
-        caps.insert("file.copy.includeexcludepatterns");
-      }
-      if (copy.required_paths_size() > 0) caps.insert("file.copy.requiredpaths");
-      if (copy.alwaysreplaceexistingdestpaths()) {
-        caps.insert("file.copy.alwaysreplaceexistingdestpaths");
-      }
-    }
-  }
-  metadata = FillConstraints(context, std::move(constraints), &draft.op);
-  draft.op.clear_platform();  // file ops are not platform specific
-  return FinishOp(std::move(draft.op), std::move(metadata));
+  return draft.op.Finish(
+      OpKind::kFile, OnPlatform::kNo, std::move(constraints), [&](WireWriter& file) {
+        for (const Draft::Action& drafted : draft.actions) {
+          file.Message(2, [&] {
+            file.Number(1, number(drafted.input)).Number(2, number(drafted.secondary));
+            file.Number(3, &drafted == &draft.actions.back() ? 0 : -1);
+            WriteAction(*drafted.action, drafted.base_state->dir(), drafted.base, file);
+          });
+        }
+      });
 }
 
 }  // namespace kiln::client::llb

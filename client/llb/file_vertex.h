@@ -1,15 +1,15 @@
 #pragma once
 
+#include <set>
+#include <string>
 #include <vector>
 
 #include "client/llb/file_action.h"
 #include "client/llb/vertex.h"
 
-namespace pb {
-class FileAction;
-}
-
 namespace kiln::client::llb {
+
+class WireWriter;
 
 // A file op. The only output is the last action's.
 class FileVertex : public Vertex {
@@ -24,8 +24,10 @@ class FileVertex : public Vertex {
   struct Draft;
   static void CollectInputs(const FileAction::Bound& chain, std::vector<Output>* inputs);
   absl::StatusOr<int> AddChain(const FileAction::Bound& chain, Draft* draft) const;
-  absl::Status FillAction(const FileAction::Action& action, const std::string& dir, int64_t base,
-                          pb::FileAction* out) const;
+  // What a daemon must know for this action.
+  static void AddCaps(const FileAction::Action& action, std::set<std::string>* caps);
+  void WriteAction(const FileAction::Action& action, const std::string& dir, int64_t base,
+                   WireWriter& out) const;
 
   FileAction::Bound chain_;
   Constraints constraints_;

@@ -1,9 +1,9 @@
 #include <utility>
 #include <vector>
 
+#include "client/llb/op_draft.h"
 #include "client/llb/state.h"
 #include "client/llb/vertex.h"
-#include "proto/buildkit/ops.pb.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::client::llb {
@@ -18,15 +18,12 @@ class MergeVertex : public Vertex {
   std::vector<Output> Inputs() const override { return inputs_; }
 
   absl::StatusOr<MarshalledOp> Marshal(const MarshalContext& context) const override {
-    pb::Op op;
-    OpMetadata metadata = FillConstraints(context, constraints_, &op);
-    op.clear_platform();
-    pb::MergeOp* merge = op.mutable_merge();
-    for (const Output& input : inputs_) {  // one op input each, equal ones too
-      merge->add_inputs()->set_input(op.inputs_size());
-      KILN_RETURN_IF_ERROR(context.FillInput(input, op.add_inputs()));
-    }
-    return FinishOp(std::move(op), std::move(metadata));
+    OpDraft op(context);
+    for (const Output& input : inputs_)  // one op input each, equal ones too
+      KILN_RETURN_IF_ERROR(op.AppendInput(input).status());
+    return op.Finish(OpKind::kMerge, OnPlatform::kNo, constraints_, [&](WireWriter& merge) {
+      for (int64_t i = 0; i < op.inputs(); ++i) merge.Message(1, [&] { merge.Number(1, i); });
+    });
   }
 
  private:
@@ -51,24 +48,20 @@ class DiffVertex : public Vertex {
   }
 
   absl::StatusOr<MarshalledOp> Marshal(const MarshalContext& context) const override {
-    pb::Op op;
-    OpMetadata metadata = FillConstraints(context, constraints_, &op);
-    op.clear_platform();
-    pb::DiffOp* diff = op.mutable_diff();
-    KILN_ASSIGN_OR_RETURN(const int64_t lower, Add(context, lower_, &op));
-    KILN_ASSIGN_OR_RETURN(const int64_t upper, Add(context, upper_, &op));
-    diff->mutable_lower()->set_input(lower);
-    diff->mutable_upper()->set_input(upper);
-    return FinishOp(std::move(op), std::move(metadata));
+    OpDraft op(context);
+    KILN_ASSIGN_OR_RETURN(const int64_t lower, Add(lower_, op));
+    KILN_ASSIGN_OR_RETURN(const int64_t upper, Add(upper_, op));
+    return op.Finish(OpKind::kDiff, OnPlatform::kNo, constraints_, [&](WireWriter& diff) {
+      diff.Message(1, [&] { diff.Number(1, lower); });
+      diff.Message(2, [&] { diff.Number(1, upper); });
+    });
   }
 
  private:
   // The op input's index, or -1 for scratch.
-  static absl::StatusOr<int64_t> Add(const MarshalContext& context, const Output& from,
-                                     pb::Op* op) {
+  static absl::StatusOr<int64_t> Add(const Output& from, OpDraft& op) {
     if (!from) return -1;
-    KILN_RETURN_IF_ERROR(context.FillInput(from, op->add_inputs()));
-    return op->inputs_size() - 1;
+    return op.AppendInput(from);
   }
 
   Output lower_, upper_;

@@ -9,8 +9,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "client/llb/go_path.h"
+#include "client/llb/op_draft.h"
 #include "client/llb/vertex.h"
-#include "proto/buildkit/ops.pb.h"
 #include "proto/go_json.h"
 #include "store/base/status_macros.h"
 
@@ -33,22 +33,22 @@ class SourceVertex : public Vertex {
       return absl::InvalidArgumentError(absl::StrCat("source \"", identifier_, "\" has no scheme"));
     }
     Constraints constraints = constraints_;
-    pb::Op op;
-    pb::SourceOp* source = op.mutable_source();
-    source->set_identifier(identifier_);
-    for (const auto& [key, value] : attrs_) (*source->mutable_attrs())[key] = value;
-    if (absl::StartsWith(identifier_, "local://") && attrs_.count("local.session") == 0) {
-      (*source->mutable_attrs())["local.unique"] = constraints.local_unique_id.empty()
-                                                       ? context.defaults().local_unique_id
-                                                       : constraints.local_unique_id;
+    Attrs attrs = attrs_;
+    if (absl::StartsWith(identifier_, "local://") && attrs.count("local.session") == 0) {
+      attrs["local.unique"] = constraints.local_unique_id.empty()
+                                  ? context.defaults().local_unique_id
+                                  : constraints.local_unique_id;
       constraints.metadata.caps.insert("source.local.unique");
     }
-    OpMetadata metadata = FillConstraints(context, std::move(constraints), &op);
-    if (!absl::StartsWith(identifier_, "docker-image://") &&
-        !absl::StartsWith(identifier_, "oci-layout://")) {
-      op.clear_platform();
-    }
-    return FinishOp(std::move(op), std::move(metadata));
+    const bool image = absl::StartsWith(identifier_, "docker-image://") ||
+                       absl::StartsWith(identifier_, "oci-layout://");
+    return OpDraft(context).Finish(
+        OpKind::kSource, image ? OnPlatform::kYes : OnPlatform::kNo, std::move(constraints),
+        [&](WireWriter& source) {
+          source.Text(1, identifier_);
+          for (const auto& [key, value] : attrs)
+            source.Message(2, [&, &k = key, &v = value] { source.Item(1, k).Item(2, v); });
+        });
   }
 
  private:

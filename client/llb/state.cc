@@ -7,7 +7,7 @@
 #include "client/llb/file_action.h"
 #include "client/llb/file_vertex.h"
 #include "client/llb/go_path.h"
-#include "proto/buildkit/ops.pb.h"
+#include "client/llb/op_draft.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::client::llb {
@@ -142,8 +142,12 @@ absl::Status MarshalGraph(const Output& root, MarshalContext& context, Definitio
     KILN_ASSIGN_OR_RETURN(MarshalledOp op, top.vertex->Marshal(context));
     context.Add(top.vertex.get(), op.digest);
     const auto [beside, added] = definition->metadata.try_emplace(op.digest);
-    beside->second.Merge(std::move(op.metadata));
-    if (added) definition->ops.push_back({op.digest, std::move(op.bytes)});
+    if (added) {
+      beside->second = std::move(op.metadata);
+      definition->ops.push_back({op.digest, std::move(op.bytes)});
+    } else {
+      beside->second.Merge(std::move(op.metadata));
+    }
     stack.pop_back();
   }
   return absl::OkStatus();
@@ -156,8 +160,8 @@ absl::StatusOr<Definition> State::Marshal(const Constraints& defaults) const {
   if (scratch()) return definition;
   MarshalContext context(defaults);
   KILN_RETURN_IF_ERROR(MarshalGraph(output_, context, &definition));
-  pb::Op last;
-  KILN_RETURN_IF_ERROR(context.FillInput(output_, last.add_inputs()));
+  OpDraft last(context);
+  KILN_RETURN_IF_ERROR(last.AddInput(output_).status());
   OpMetadata metadata;
   metadata.caps = {"constraints", "platform"};
   for (const auto& [digest, op] : definition.metadata) {
@@ -165,7 +169,7 @@ absl::StatusOr<Definition> State::Marshal(const Constraints& defaults) const {
     if (!op.description.empty()) metadata.caps.insert("meta.description");
     if (op.export_cache) metadata.caps.insert("meta.exportcache");
   }
-  MarshalledOp done = FinishOp(std::move(last), std::move(metadata));
+  MarshalledOp done = last.FinishRoot(std::move(metadata));
   definition.metadata[done.digest] = std::move(done.metadata);
   definition.ops.push_back({done.digest, std::move(done.bytes)});
   return definition;

@@ -12,11 +12,6 @@
 #include "client/llb/constraints.h"
 #include "proto/digest.h"
 
-namespace pb {
-class Input;
-class Op;
-}  // namespace pb
-
 namespace kiln::client::llb {
 
 class Vertex;
@@ -47,11 +42,6 @@ class MarshalContext {
   const Digest* Find(const Vertex* vertex) const;
   void Add(const Vertex* vertex, const Digest& digest) { done_.emplace(vertex, digest); }
 
-  // The wire form of a reference to `output`, whose vertex must have been added.
-  absl::Status FillInput(const Output& output, pb::Input* input) const;
-  // Adds `output` to the op's inputs unless an equal one is there; returns its index.
-  absl::StatusOr<int64_t> AddInput(const Output& output, pb::Op* op) const;
-
  private:
   const Constraints defaults_;
   absl::flat_hash_map<const Vertex*, Digest> done_;
@@ -77,12 +67,5 @@ class Vertex {
   // Destructors hand their inputs over here: releasing a long chain must not recurse.
   static void Release(std::vector<Output> inputs);
 };
-
-// Platform and worker constraints of `own` over those of the defaults, written into `op`; the
-// merged metadata is returned.
-OpMetadata FillConstraints(const MarshalContext& context, Constraints own, pb::Op* op);
-
-// Canonical bytes and digest of a complete op.
-MarshalledOp FinishOp(pb::Op op, OpMetadata metadata);
 
 }  // namespace kiln::client::llb
