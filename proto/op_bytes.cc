@@ -2,8 +2,10 @@
 
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <google/protobuf/wire_format.h>
 
-#include <utility>
+#include <algorithm>
+#include <cstddef>
 
 #include "proto/buildkit/ops.pb.h"
 
@@ -21,24 +23,23 @@ std::string CanonicalBytes(const google::protobuf::MessageLite& message) {
   return out;
 }
 
-std::string CanonicalOpBytes(pb::Op&& op) {
-  pb::Op plain;
-  plain.mutable_inputs()->Swap(op.mutable_inputs());
-  if (op.has_platform()) plain.set_allocated_platform(op.release_platform());
-  if (op.has_constraints()) plain.set_allocated_constraints(op.release_constraints());
-  return CanonicalBytes(plain) + CanonicalBytes(op);  // the rest: the oneof, unknown fields
-}
-
-absl::StatusOr<std::string> CanonicalOpBytes(
-    absl::string_view op_bytes, absl::FunctionRef<std::string(absl::string_view)> rename) {
-  pb::Op op;
-  if (!op.ParseFromArray(op_bytes.data(), static_cast<int>(op_bytes.size())))
-    return absl::InvalidArgumentError("failed to parse llb proto op");
-  for (pb::Input& input : *op.mutable_inputs()) {
-    std::string renamed = rename(input.digest());
-    if (!renamed.empty()) input.set_digest(std::move(renamed));
-  }
-  return CanonicalOpBytes(std::move(op));
+std::string CanonicalOpBytes(const pb::Op& op) {
+  std::string bytes = CanonicalBytes(op);
+  // By number come inputs, the oneof, platform and constraints, and what is unknown.
+  const auto field_size = [](const google::protobuf::MessageLite& message) {
+    const size_t size = message.ByteSizeLong();
+    return 1 + google::protobuf::io::CodedOutputStream::VarintSize64(size) + size;
+  };
+  size_t inputs = 0, plain = 0;
+  for (const pb::Input& input : op.inputs()) inputs += field_size(input);
+  if (op.has_platform()) plain += field_size(op.platform());
+  if (op.has_constraints()) plain += field_size(op.constraints());
+  const size_t unknown = google::protobuf::internal::WireFormat::ComputeUnknownFieldsSize(
+      op.GetReflection()->GetUnknownFields(op));
+  const auto end = bytes.end() - static_cast<std::ptrdiff_t>(unknown);
+  std::rotate(bytes.begin() + static_cast<std::ptrdiff_t>(inputs),
+              end - static_cast<std::ptrdiff_t>(plain), end);
+  return bytes;
 }
 
 }  // namespace kiln

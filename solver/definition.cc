@@ -151,7 +151,7 @@ class Loader {
       if (digest != input.received)
         op.mutable_inputs(static_cast<int>(i))->set_digest(digest.ToString());
     }
-    std::string bytes = CanonicalBytes(op);
+    std::string bytes = CanonicalOpBytes(op);
     const Digest digest = bytes == *bytes_[index] ? entry.received : sha256_.Update(bytes).Finish();
     const auto [it, is_new] = by_digest_.emplace(digest, graph_.vertices.size());
     entry.vertex = it->second;

@@ -39,7 +39,7 @@ std::string SolvedDigest(const std::string& bytes,
   for (pb::Input& input : *op.mutable_inputs())
     if (const auto found = known_as.find(input.digest()); found != known_as.end())
       input.set_digest(found->second);
-  return Digest::Of(CanonicalBytes(op)).ToString();
+  return Digest::Of(CanonicalOpBytes(op)).ToString();
 }
 
 }  // namespace

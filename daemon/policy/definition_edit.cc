@@ -68,7 +68,7 @@ void DefinitionEdit::SettleOne(Entry* entry) {
     entry->changed = true;
   }
   if (!entry->changed) return;
-  entry->bytes = CanonicalBytes(*entry->op);
+  entry->bytes = CanonicalOpBytes(*entry->op);
   entry->new_digest = Digest::Of(entry->bytes).ToString();
 }
 
