@@ -244,6 +244,37 @@ TEST_F(CacheTest, C16_ABucketKeepsWhatARegistryWould) {
   EXPECT_NE(Content({.state = RandomFile(), .from = {bucket}}, "random"), first);
 }
 
+// What a build imported and did not need is no answer to a later one that cannot fetch it.
+TEST_F(CacheTest, WhatCannotBeFetchedAnyMoreRunsAgain) {
+  daemon::S3Server server;
+  const client::CacheEntry bucket = {"s3",
+                                     {{"bucket", daemon::S3Server::kBucket},
+                                      {"region", daemon::S3Server::kRegion},
+                                      {"endpoint_url", server.url()},
+                                      {"use_path_style", "true"},
+                                      {"access_key_id", daemon::S3Server::kId},
+                                      {"secret_access_key", daemon::S3Server::kSecret},
+                                      {"mode", "max"}}};
+  const std::string first = Content({.state = RandomFile(), .to = {bucket}}, "random");
+  for (const llb::State& later :
+       {RandomFile(), RandomStep().Run(Step("more", "cp /random /more")).Root(),
+        llb::Merge({RandomFile(), llb::State().File(llb::Mkdir("/d", 0755))})}) {
+    Prune();
+    SeenProgress seen;
+    ASSERT_TRUE(Solve({.state = RandomFile(), .from = {bucket}}, &seen).ok());
+    EXPECT_FALSE(Ran(seen, "random"));
+    const std::string again = Content({.state = later}, "random");
+    EXPECT_EQ(again.size(), first.size());
+    EXPECT_NE(again, first);
+  }
+  // Nor is what stands on it.
+  const llb::State merged = llb::Merge({RandomFile(), llb::State().File(llb::Mkdir("/d", 0755))});
+  Prune();
+  ASSERT_TRUE(Solve({.state = merged, .from = {bucket}}).ok());
+  const std::string again = Content({.state = merged}, "random");
+  EXPECT_EQ(again.size(), first.size());
+}
+
 TEST_F(CacheTest, TheActionsCacheKeepsWhatARegistryWould) {
   daemon::ActionsServer server;
   const client::CacheEntry actions = {
