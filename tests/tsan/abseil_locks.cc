@@ -1,7 +1,10 @@
-// Debian's Abseil is not instrumented: ThreadSanitizer sees its locks order nothing, and gRPC,
-// which uses them throughout, hand data from thread to thread without any. In the tests of the tsan
-// preset the linker puts these functions around Abseil's (--wrap); they tell what each lock orders.
+// Debian's Abseil is not instrumented: ThreadSanitizer sees its locks and the counts of shared
+// statuses order nothing, and gRPC, which uses them throughout, hand data from thread to thread
+// without any. In the tests of the tsan preset the linker puts these functions around Abseil's
+// (--wrap); they tell what each orders.
 #include <sanitizer/tsan_interface.h>
+
+#include <cstdint>
 
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
@@ -14,6 +17,14 @@
 #define KILN_REAL(name) KILN_JOIN(__real_, name)
 
 extern "C" {
+
+// The last of a status's copies deletes what they share: after all others are done with it.
+void KILN_REAL(_ZN4absl7debian36Status15UnrefNonInlinedEm)(uintptr_t rep);
+void KILN_WRAP(_ZN4absl7debian36Status15UnrefNonInlinedEm)(uintptr_t rep) {
+  __tsan_release(reinterpret_cast<void*>(rep));
+  __tsan_acquire(reinterpret_cast<void*>(rep));
+  KILN_REAL(_ZN4absl7debian36Status15UnrefNonInlinedEm)(rep);
+}
 
 void KILN_REAL(KILN_MUTEX(4LockEv))(absl::Mutex*);
 void KILN_WRAP(KILN_MUTEX(4LockEv))(absl::Mutex* mu) {
