@@ -37,7 +37,8 @@ void AddOptional(const std::string& id, bool optional, std::map<std::string, boo
 
 class Reading {
  public:
-  Reading(const SourcePins& pins, BuildFacts* facts) : pins_(pins), facts_(*facts) {}
+  Reading(const SourcePins& pins, const std::set<std::string>& tags, BuildFacts* facts)
+      : pins_(pins), tags_(tags), facts_(*facts) {}
 
   void Exec(const pb::ExecOp& exec) {
     facts_.network |= exec.network() != pb::NetMode::NONE;
@@ -89,11 +90,15 @@ class Reading {
 
   void Image(const pb::Op& op, const std::string& scheme, absl::string_view name,
              const std::string& pin) {
-    const auto reference = Reference::ParseFamiliar(name);
+    auto reference = Reference::ParseFamiliar(name);
     if (!reference.ok()) {
       facts_.unpinned.push_back(op.source().identifier());
       return;
     }
+    const std::string digest = reference->digest.has_value() ? reference->digest->ToString() : pin;
+    Reference by_tag = *reference;
+    by_tag.digest.reset();
+    if (!by_tag.tag.empty() && tags_.contains(by_tag.ToString())) *reference = std::move(by_tag);
     Platform platform;
     platform.os = op.platform().os();
     platform.architecture = op.platform().architecture();
@@ -102,7 +107,7 @@ class Reading {
                                 platform.os.empty() ? nullptr : &platform);
     if (absl::EndsWith(scheme, "+blob"))
       absl::StrAppend(&uri, absl::StrContains(uri, "?") ? "&" : "?", "ref_type=blob");
-    Add(uri, reference->digest.has_value() ? reference->digest->ToString() : pin);
+    Add(uri, digest);
   }
 
   void Git(const pb::SourceOp& source, absl::string_view rest, const std::string& pin) {
@@ -118,6 +123,7 @@ class Reading {
   }
 
   const SourcePins& pins_;
+  const std::set<std::string>& tags_;
   BuildFacts& facts_;
 };
 
@@ -135,12 +141,13 @@ std::string RedactCredentials(absl::string_view uri) {
                       rest.substr(at + 1));
 }
 
-absl::StatusOr<BuildFacts> ReadBuildFacts(absl::string_view bytes, const SourcePins& pins) {
+absl::StatusOr<BuildFacts> ReadBuildFacts(absl::string_view bytes, const SourcePins& pins,
+                                          const std::set<std::string>& tags) {
   pb::Definition definition;
   if (!definition.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
     return absl::InvalidArgumentError("provenance: malformed definition");
   BuildFacts facts;
-  Reading reading(pins, &facts);
+  Reading reading(pins, tags, &facts);
   std::string steps;
   Json mapping = Json::object();
   std::map<std::string, std::string> step_of;  // digest -> "stepN"

@@ -34,8 +34,11 @@ struct BuildFacts {
   std::string source;                   // where they come from in the user's files, as JSON; ""
 };
 
-// Reads a serialized pb.Definition. kInvalidArgument when it is none. O(bytes).
-absl::StatusOr<BuildFacts> ReadBuildFacts(absl::string_view definition, const SourcePins& pins);
+// Reads a serialized pb.Definition. Images that were asked for by one of `tags`, and whose digest a
+// frontend added, are named by the tag (BuildKit, provenance capture). kInvalidArgument when it is
+// no definition. O(bytes).
+absl::StatusOr<BuildFacts> ReadBuildFacts(absl::string_view definition, const SourcePins& pins,
+                                          const std::set<std::string>& tags = {});
 
 // `uri` without a user name and a password.
 std::string RedactCredentials(absl::string_view uri);

@@ -37,7 +37,7 @@ absl::StatusOr<BuildFacts> BuildProvenance::Facts(const std::string& ref) const 
   if (!ref.empty()) {
     KILN_ASSIGN_OR_RETURN(definition, build_.bridge->SolvedDefinitionOf(ref));
   }
-  return ReadBuildFacts(definition, pins_ != nullptr ? *pins_ : none);
+  return ReadBuildFacts(definition, pins_ != nullptr ? *pins_ : none, build_.bridge->tags());
 }
 
 absl::Status BuildProvenance::Attach(ExportSource* source) const {

@@ -170,8 +170,19 @@ FrontendCall Bridge::first_frontend() {
   return first_frontend_;
 }
 
+void Bridge::NoteTag(const std::string& name) {
+  MutexLock lock(&mu_);
+  tags_.insert(name);
+}
+
+std::set<std::string> Bridge::tags() {
+  MutexLock lock(&mu_);
+  return tags_;
+}
+
 absl::Status Bridge::Adopt(Bridge& nested, const BridgeResult& result) {
   absl::flat_hash_map<std::string, Ref> taken;
+  std::set<std::string> tags = nested.tags();
   {
     MutexLock lock(&nested.mu_);
     for (const std::string& id : RefIds(result)) {
@@ -184,6 +195,7 @@ absl::Status Bridge::Adopt(Bridge& nested, const BridgeResult& result) {
   MutexLock lock(&mu_);
   if (!closed_.ok()) return closed_;
   for (auto& [id, ref] : taken) refs_.try_emplace(id, std::move(ref));
+  tags_.merge(tags);
   return absl::OkStatus();
 }
 

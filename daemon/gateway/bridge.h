@@ -112,8 +112,8 @@ class Bridge {
   // Waits for the answer.
   absl::StatusOr<BridgeResult> WaitForReturn(const CancelToken& cancel);
 
-  // Takes over from the bridge of a nested frontend the refs that its answer names. Ids stay the
-  // same. An unknown one is "return reference X not found".
+  // Takes over from the bridge of a nested frontend the refs that its answer names, and its tags.
+  // Ids stay the same. An unknown one is "return reference X not found".
   absl::Status Adopt(Bridge& nested, const BridgeResult& result);
   // The same for the trees of its failed steps: an error of it may name them.
   void AdoptFailed(Bridge& nested);
@@ -121,6 +121,10 @@ class Bridge {
   // Remembers the first frontend that was run through this bridge, for provenance.
   void NoteFrontend(const std::string& name, const std::map<std::string, std::string>& opts);
   FrontendCall first_frontend();
+
+  // Remembers that an image was asked for by this name, a tag and no digest, for provenance.
+  void NoteTag(const std::string& name);
+  std::set<std::string> tags();
 
   // The containers that the frontend made.
   ContainerTable& containers() { return containers_; }
@@ -153,6 +157,7 @@ class Bridge {
   std::optional<absl::StatusOr<BridgeResult>> answer_ ABSL_GUARDED_BY(mu_);
   absl::Status closed_ ABSL_GUARDED_BY(mu_);
   FrontendCall first_frontend_ ABSL_GUARDED_BY(mu_);
+  std::set<std::string> tags_ ABSL_GUARDED_BY(mu_);
 };
 
 // Finds the bridge of a build that is running. Thread-safe.

@@ -9,6 +9,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "daemon/gateway/file_access.h"
+#include "daemon/registry/reference.h"
 #include "proto/buildkit/ops.pb.h"
 #include "proto/buildkit/worker.pb.h"
 #include "proto/status_details.h"
@@ -201,6 +202,9 @@ absl::StatusOr<FrontendClient::Image> BridgeClient::FetchImage(const ImageReques
                     image = parts_->images->Resolve(query, &job.values(), cancel_);
                     return image.status();
                   }));
+  if (const auto asked = Reference::ParseFamiliar(request.reference);
+      asked.ok() && !asked->digest.has_value())
+    bridge_->NoteTag(asked->ToString());
   return Image{std::move(image->reference), image->digest, std::move(image->config)};
 }
 

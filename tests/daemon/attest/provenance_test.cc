@@ -111,6 +111,19 @@ TEST_F(ProvenanceTest, E17MinHidesArgumentsAndSecrets) {
   EXPECT_EQ(v1.at("runDetails").at("metadata").at("buildkit_completeness").at("request"), false);
 }
 
+// The frontend adds the digest to what the user wrote.
+TEST_F(ProvenanceTest, ImagesAreNamedAsTheyWereAskedFor) {
+  Source(image_);
+  const auto uri = [&](const std::set<std::string>& tags) {
+    const auto facts = ReadBuildFacts(definition_.SerializeAsString(), pins_, tags);
+    EXPECT_EQ(facts->dependencies.size(), 1u);
+    EXPECT_EQ(facts->dependencies.begin()->hex, std::string(64, 'a'));
+    return facts->dependencies.begin()->uri;
+  };
+  EXPECT_EQ(uri({"docker.io/library/busybox:1"}), "pkg:docker/busybox@1?platform=linux%2Famd64");
+  EXPECT_THAT(uri({"docker.io/library/busybox:2"}), HasSubstr("digest=sha256"));
+}
+
 TEST_F(ProvenanceTest, E17Version02) {
   Source(image_);
   const Json v02 = Make("mode=max,version=v0.2,reproducible=true");
