@@ -75,7 +75,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       Look(instruction.body);
     }
   }
-  Require(!status.ok() || !document.stages.empty());
+  Require(!status.ok() || !document.stages.empty() || !document.global_args.empty());
   for (const LineRange& lines : LocationsOf(status)) {
     Require(lines.first >= 0 && lines.last <= places.lines());
     Excerpt("Dockerfile", file, lines);
