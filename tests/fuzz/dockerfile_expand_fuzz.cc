@@ -1,5 +1,5 @@
 // Text with references from anywhere: no crash, no endless match, valid UTF-8 out, and cutting the
-// result into words loses nothing but white space.
+// result into words adds nothing and changes no order.
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -30,6 +30,16 @@ std::string WithoutSpace(absl::string_view text) {
   return out;
 }
 
+// Whether `part` is left when some bytes of `whole` are taken away.
+bool IsLeftOf(absl::string_view part, absl::string_view whole) {
+  for (const char c : part) {
+    const size_t at = whole.find(c);
+    if (at == absl::string_view::npos) return false;
+    whole.remove_prefix(at + 1);
+  }
+  return true;
+}
+
 // A third of all names is not set, and one is empty.
 std::optional<absl::string_view> LookUp(absl::string_view name) {
   static const auto& values = *new std::vector<std::string>{
@@ -57,7 +67,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Require(word.status() == words.status());
   if (word.ok()) {
     Require(IsValidUtf8(word->text));
-    Require(WithoutSpace(word->text) == WithoutSpace(absl::StrJoin(*words, "")));
+    Require(IsLeftOf(WithoutSpace(absl::StrJoin(*words, "")), WithoutSpace(word->text)));
   }
   FindHeredocs(text).status().IgnoreError();
   return 0;
