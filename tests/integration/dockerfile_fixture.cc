@@ -88,7 +88,6 @@ std::unique_ptr<DockerfileRun> DockerfileTest::Try(const std::string& dockerfile
   options.secrets = input.secrets;
   options.ssh = input.ssh;
   options.entitlements = input.entitlements;
-  options.oci_layouts = input.layouts;
   options.cache_imports = input.cache_imports;
   client::ExportRequest output;
   if (!input.push.empty()) {

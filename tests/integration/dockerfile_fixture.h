@@ -38,7 +38,6 @@ struct DockerfileInput {
   client::SecretStore secrets = {};
   client::SshAgents ssh = {};
   std::vector<std::string> entitlements = {};
-  std::map<std::string, std::string> layouts = {};  // OCI layouts: name → folder
   std::vector<client::CacheEntry> cache_imports = {};
   std::string push = {};     // a name: the result becomes an image of docker.io, no files
   std::string archive = {};  // a path: the result becomes an OCI archive, no files

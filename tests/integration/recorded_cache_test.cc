@@ -27,7 +27,7 @@ class RecordedCacheTest : public DockerfileTest {
     dockerfile_text_ = absl::StrReplaceAll(Slurp(absl::StrCat(kRecorded, "/Dockerfile")),
                                            {{kRecordedServer, absl::StrCat(server_.Url("/"))}});
     input_.attrs["context:base"] = absl::StrCat("oci-layout://base:v1@", kBase);
-    input_.layouts["base"] = absl::StrCat(kRecorded, "/base");
+    input_.oci_layouts["base"] = absl::StrCat(kRecorded, "/base");
     input_.cache_imports = {{"local", {{"src", absl::StrCat(kRecorded, "/cache")}}}};
   }
 

@@ -428,6 +428,9 @@ TEST_F(OciExecutorTest, CgroupParentIsUsed) {
 }
 
 TEST_F(OciExecutorTest, ManyAtOnce) {
+  // They share a root: targets that each made and removed would be taken from the others.
+  for (const char* file : {"/etc/hosts", "/etc/resolv.conf"}) scratch_.Write(file, "");
+  for (const char* dir : {"/proc", "/dev", "/sys"}) fs::create_directories(scratch_.Path(dir));
   std::vector<std::thread> threads;
   std::vector<Outcome> outcomes(8);
   std::vector<ProcessSpec> specs;
