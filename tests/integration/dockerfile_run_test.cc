@@ -198,7 +198,8 @@ TEST_F(DockerfileRunTest, S93AgentSockets) {
   const std::string out = Output({"ssh-agent", "-a", socket});
   Output({"sh", "-c",
           absl::StrCat("ssh-keygen -q -t ed25519 -N '' -f ", dir.path(),
-                       "/key && SSH_AUTH_SOCK=", socket, " ssh-add -q ", dir.path(), "/key")});
+                       "/key && for i in $(seq 100); do SSH_AUTH_SOCK=", socket, " ssh-add -q ",
+                       dir.path(), "/key && exit 0; sleep 0.1; done; exit 1")});
   Input input;
   ASSERT_TRUE(input.ssh.Add(absl::StrCat("default=", socket)).ok());
   const auto run = Make(R"D(FROM busybox AS base
