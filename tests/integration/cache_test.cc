@@ -33,6 +33,16 @@ class CacheTest : public ImageBuildTest {
   static llb::State RandomFile() {
     return llb::State().File(llb::Copy(RandomStep(), "/random", "/random"));
   }
+  static client::CacheEntry BucketCache(const daemon::S3Server& server) {
+    return {"s3",
+            {{"bucket", daemon::S3Server::kBucket},
+             {"region", daemon::S3Server::kRegion},
+             {"endpoint_url", server.url()},
+             {"use_path_style", "true"},
+             {"access_key_id", daemon::S3Server::kId},
+             {"secret_access_key", daemon::S3Server::kSecret},
+             {"mode", "max"}}};
+  }
   static Json CacheOf(const std::string& repository) {
     return Blob(repository, Manifest(repository, "latest").at("config").at("digest"));
   }
@@ -193,14 +203,7 @@ TEST_F(CacheTest, C09_TheSameOfABucket) {
 
 TEST_F(CacheTest, C16_ABucketKeepsWhatARegistryWould) {
   daemon::S3Server server;
-  client::CacheEntry bucket = {"s3",
-                               {{"bucket", daemon::S3Server::kBucket},
-                                {"region", daemon::S3Server::kRegion},
-                                {"endpoint_url", server.url()},
-                                {"use_path_style", "true"},
-                                {"access_key_id", daemon::S3Server::kId},
-                                {"secret_access_key", daemon::S3Server::kSecret},
-                                {"mode", "max"}}};
+  client::CacheEntry bucket = BucketCache(server);
   const std::string first = Content({.state = RandomFile(), .to = {bucket}}, "random");
   EXPECT_TRUE(server.Get("manifests/buildkit").has_value());
   for (const daemon::TestHttpRequest& request : server.server().requests()) {
@@ -247,14 +250,7 @@ TEST_F(CacheTest, C16_ABucketKeepsWhatARegistryWould) {
 // What a build imported and did not need is no answer to a later one that cannot fetch it.
 TEST_F(CacheTest, WhatCannotBeFetchedAnyMoreRunsAgain) {
   daemon::S3Server server;
-  const client::CacheEntry bucket = {"s3",
-                                     {{"bucket", daemon::S3Server::kBucket},
-                                      {"region", daemon::S3Server::kRegion},
-                                      {"endpoint_url", server.url()},
-                                      {"use_path_style", "true"},
-                                      {"access_key_id", daemon::S3Server::kId},
-                                      {"secret_access_key", daemon::S3Server::kSecret},
-                                      {"mode", "max"}}};
+  const client::CacheEntry bucket = BucketCache(server);
   const std::string first = Content({.state = RandomFile(), .to = {bucket}}, "random");
   for (const llb::State& later :
        {RandomFile(), RandomStep().Run(Step("more", "cp /random /more")).Root(),
