@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "daemon/gateway/bridge.h"
+#include "daemon/registry/attestation_chain.h"
 #include "proto/digest.h"
 #include "solver/op.h"
 #include "store/base/cancel.h"
@@ -66,11 +68,15 @@ class FrontendClient {
     bool oci_layout = false;                 // `reference` is in a client's content store
     std::string store_id, store_session_id;  // of an OCI layout
     std::vector<std::string> source_policies = {};
+    // As in ImageQuery.
+    bool no_config = false, attestation_chain = false;
+    std::vector<std::string> predicate_types = {};
   };
   struct Image {
-    std::string reference;  // maybe changed by a policy
-    Digest digest;          // of the root object
-    std::string config;     // the image config, JSON
+    std::string reference;                                           // maybe changed by a policy
+    Digest digest;                                                   // of the root object
+    std::string config;                                              // the image config, JSON
+    std::shared_ptr<const AttestationChain> attestations = nullptr;  // when asked for
   };
   virtual absl::StatusOr<Image> ResolveImage(const ImageRequest& request) = 0;
 

@@ -184,6 +184,9 @@ absl::StatusOr<FrontendClient::Image> BridgeClient::FetchImage(const ImageReques
   query.oci_layout = request.oci_layout;
   query.store_id = request.store_id;
   query.store_session_id = request.store_session_id;
+  query.no_config = request.no_config;
+  query.attestation_chain = request.attestation_chain;
+  query.predicate_types = request.predicate_types;
   query.session_ids = bridge_->options().session_ids;
   solver::Job& job = *bridge_->options().job;
   const std::string name =
@@ -205,7 +208,8 @@ absl::StatusOr<FrontendClient::Image> BridgeClient::FetchImage(const ImageReques
   if (const auto asked = Reference::ParseFamiliar(request.reference);
       asked.ok() && !asked->digest.has_value())
     bridge_->NoteTag(asked->ToString());
-  return Image{std::move(image->reference), image->digest, std::move(image->config)};
+  return Image{std::move(image->reference), image->digest, std::move(image->config),
+               std::move(image->attestations)};
 }
 
 absl::StatusOr<FrontendClient::SourceFacts> BridgeClient::ResolveSource(
@@ -219,14 +223,14 @@ absl::StatusOr<FrontendClient::SourceFacts> BridgeClient::ResolveSource(
   op.clear_attrs();
   for (const auto& [key, value] : judged.attrs) (*op.mutable_attrs())[key] = value;
   KILN_ASSIGN_OR_RETURN(ResolvedSource resolved,
-                        FetchSource(op.SerializeAsString(), log_name, /*objects=*/true));
+                        FetchSource(op.SerializeAsString(), log_name, {.git_objects = true}));
   return std::move(resolved.facts);
 }
 
 absl::StatusOr<ResolvedSource> BridgeClient::FetchSource(absl::string_view source,
                                                          const std::string& log_name,
-                                                         bool objects) {
-  const auto resolve = [&] { return parts_->resolve_source(*bridge_, source, objects, cancel_); };
+                                                         const SourceQuestion& question) {
+  const auto resolve = [&] { return parts_->resolve_source(*bridge_, source, question, cancel_); };
   if (log_name.empty()) return resolve();
   absl::StatusOr<ResolvedSource> facts = absl::InternalError("not resolved");
   KILN_RETURN_IF_ERROR(bridge_->options().job->RunStep(absl::StrCat(log_name, "\n", source),

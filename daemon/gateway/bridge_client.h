@@ -62,7 +62,7 @@ class BridgeClient final : public FrontendClient {
                            const std::vector<std::string>& policies);
   absl::StatusOr<Image> FetchImage(const ImageRequest& request);
   absl::StatusOr<ResolvedSource> FetchSource(absl::string_view source, const std::string& log_name,
-                                             bool objects);
+                                             const SourceQuestion& question);
   // What NewContainer makes (wire.md 4.5). `request` is a serialized
   // moby.buildkit.v1.frontend.NewContainerRequest.
   absl::Status NewContainer(absl::string_view request);

@@ -7,8 +7,6 @@
 namespace kiln::daemon {
 
 std::vector<absl::string_view> FrontendCapabilities() {
-  // Left out: the parts of source.metaresolver that need attestations of images or ranges of a
-  // file.
   return {"frontend.caps",
           "frontend.inputs",
           "gateway.evaluate",
@@ -33,6 +31,8 @@ std::vector<absl::string_view> FrontendCapabilities() {
           "solve.base",
           "solve.inlinereturn",
           "source.metaresolver",
+          "source.metaresolver.http.checksumrequest",
+          "source.metaresolver.image.attestations",
           "statfile"};
 }
 

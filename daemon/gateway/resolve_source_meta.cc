@@ -13,6 +13,51 @@ namespace {
 
 namespace pbf = moby::buildkit::v1::frontend;
 
+constexpr size_t kMaxSuffix = 4096;
+
+void WriteChain(const AttestationChain& chain, pbf::AttestationChain* out) {
+  const auto text = [](const Digest& digest) {
+    return digest.empty() ? std::string() : digest.ToString();
+  };
+  out->set_root(text(chain.root));
+  out->set_imagemanifest(text(chain.image_manifest));
+  out->set_attestationmanifest(text(chain.attestation_manifest));
+  for (const Digest& signature : chain.signature_manifests)
+    out->add_signaturemanifests(text(signature));
+  for (const auto& [digest, blob] : chain.blobs) {
+    pbf::Blob& to = (*out->mutable_blobs())[text(digest)];
+    pbf::Descriptor& descriptor = *to.mutable_blob_descriptor();
+    descriptor.set_media_type(blob.descriptor.media_type);
+    descriptor.set_digest(text(digest));
+    descriptor.set_size(static_cast<int64_t>(blob.bytes.size()));
+    descriptor.mutable_annotations()->insert(blob.descriptor.annotations.begin(),
+                                             blob.descriptor.annotations.end());
+    to.set_data(blob.bytes);
+  }
+}
+
+absl::StatusOr<ChecksumQuestion> ReadQuestion(const pbf::ChecksumRequest& request) {
+  ChecksumQuestion question;
+  if (request.suffix().size() > kMaxSuffix)
+    return absl::InvalidArgumentError(
+        absl::StrCat("http checksum request suffix exceeds max size ", kMaxSuffix));
+  question.suffix = request.suffix();
+  switch (request.algo()) {
+    case pbf::ChecksumRequest::CHECKSUM_ALGO_SHA256:
+      question.algorithm = FileHash::kSha256;
+      return question;
+    case pbf::ChecksumRequest::CHECKSUM_ALGO_SHA384:
+      question.algorithm = FileHash::kSha384;
+      return question;
+    case pbf::ChecksumRequest::CHECKSUM_ALGO_SHA512:
+      question.algorithm = FileHash::kSha512;
+      return question;
+    default:
+      return absl::InvalidArgumentError(
+          absl::StrCat("unsupported checksum algorithm ", static_cast<int>(request.algo())));
+  }
+}
+
 }  // namespace
 
 std::string PlatformText(const pb::Platform& platform) {
@@ -42,9 +87,6 @@ absl::Status ResolveSourceMeta(BridgeClient& client, const pbf::ResolveSourceMet
   absl::string_view reference = judged.identifier;
   const bool oci_layout = absl::ConsumePrefix(&reference, "oci-layout://");
   if (oci_layout || absl::ConsumePrefix(&reference, "docker-image://")) {
-    if (request.image().attestationchain() || request.image().resolveattestations_size() > 0)
-      return absl::UnimplementedError(
-          "resolving the attestations of an image is not supported by this daemon yet");
     const auto attr = [&](const char* key) {
       const auto found = source.attrs().find(key);
       return found == source.attrs().end() ? std::string() : found->second;
@@ -57,16 +99,28 @@ absl::Status ResolveSourceMeta(BridgeClient& client, const pbf::ResolveSourceMet
     wanted.oci_layout = oci_layout;
     wanted.store_id = attr("oci.store");
     wanted.store_session_id = attr("oci.session");
+    wanted.no_config = request.image().noconfig();
+    wanted.predicate_types.assign(request.image().resolveattestations().begin(),
+                                  request.image().resolveattestations().end());
+    wanted.attestation_chain =
+        request.image().attestationchain() || !wanted.predicate_types.empty();
     KILN_ASSIGN_OR_RETURN(FrontendClient::Image image, client.FetchImage(wanted));
     source.set_identifier(
         absl::StrCat(oci_layout ? "oci-layout://" : "docker-image://", image.reference));
     response->mutable_image()->set_digest(image.digest.ToString());
-    if (!request.image().noconfig()) response->mutable_image()->set_config(std::move(image.config));
+    response->mutable_image()->set_config(std::move(image.config));
+    if (image.attestations != nullptr)
+      WriteChain(*image.attestations, response->mutable_image()->mutable_attestationchain());
     return absl::OkStatus();
   }
-  KILN_ASSIGN_OR_RETURN(const ResolvedSource resolved,
-                        client.FetchSource(source.SerializeAsString(), request.logname(),
-                                           request.git().returnobject()));
+  SourceQuestion question;
+  question.git_objects = request.git().returnobject();
+  if (request.http().has_checksumrequest() && absl::StartsWith(judged.identifier, "http")) {
+    KILN_ASSIGN_OR_RETURN(question.checksum, ReadQuestion(request.http().checksumrequest()));
+  }
+  KILN_ASSIGN_OR_RETURN(
+      const ResolvedSource resolved,
+      client.FetchSource(source.SerializeAsString(), request.logname(), question));
   const FrontendClient::SourceFacts& facts = resolved.facts;
   source.set_identifier(facts.identifier);
   source.clear_attrs();
@@ -78,13 +132,15 @@ absl::Status ResolveSourceMeta(BridgeClient& client, const pbf::ResolveSourceMet
     response->mutable_git()->set_commitobject(resolved.git_commit_object);
     response->mutable_git()->set_tagobject(resolved.git_tag_object);
   } else if (absl::StartsWith(facts.identifier, "http")) {
-    if (request.http().has_checksumrequest())
-      return absl::UnimplementedError(
-          "checksums of parts of a file are not supported by this daemon yet");
     response->mutable_http()->set_checksum(facts.checksum);
     response->mutable_http()->set_filename(facts.http_filename);
     if (facts.changed_unix_seconds)
       response->mutable_http()->mutable_lastmodified()->set_seconds(*facts.changed_unix_seconds);
+    if (question.checksum.has_value()) {
+      pbf::ChecksumResponse& checksum = *response->mutable_http()->mutable_checksumresponse();
+      checksum.set_digest(resolved.asked_checksum);
+      checksum.set_suffix(question.checksum->suffix);
+    }
   }
   return absl::OkStatus();
 }

@@ -11,7 +11,7 @@ namespace kiln::daemon {
 
 SourceResolver MakeSourceResolver(std::vector<Source*> sources) {
   return [sources = std::move(sources)](
-             const Bridge& bridge, absl::string_view bytes, bool objects,
+             const Bridge& bridge, absl::string_view bytes, const SourceQuestion& question,
              const CancelToken& cancel) -> absl::StatusOr<ResolvedSource> {
     pb::SourceOp op;
     if (!op.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
@@ -31,13 +31,18 @@ SourceResolver MakeSourceResolver(std::vector<Source*> sources) {
       BridgeContext context(bridge, cancel);
       KILN_ASSIGN_OR_RETURN(const SourceKey key, instance->Key(context, 0));
       facts.checksum = key.pin;
-      KILN_ASSIGN_OR_RETURN(SourceDetails details, instance->Details(context, objects));
+      KILN_ASSIGN_OR_RETURN(SourceDetails details,
+                            instance->Details(context, question.git_objects));
       facts.git_ref = std::move(details.git_ref);
       facts.git_commit = std::move(details.git_commit);
       facts.http_filename = std::move(details.filename);
       if (details.changed) facts.changed_unix_seconds = absl::ToUnixSeconds(*details.changed);
       resolved.git_commit_object = std::move(details.git_commit_object);
       resolved.git_tag_object = std::move(details.git_tag_object);
+      if (question.checksum.has_value()) {
+        KILN_ASSIGN_OR_RETURN(resolved.asked_checksum,
+                              instance->Checksum(context, *question.checksum));
+      }
       return resolved;
     }
     return absl::UnimplementedError(

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,16 +14,23 @@
 
 namespace kiln::daemon {
 
+// What is asked of a source beside what it is.
+struct SourceQuestion {
+  bool git_objects = false;  // and the time of a commit; they may have to be fetched
+  std::optional<ChecksumQuestion> checksum = std::nullopt;  // of http sources
+};
+
 struct ResolvedSource {
   FrontendClient::SourceFacts facts;
   std::string git_commit_object, git_tag_object;  // as git keeps them
+  std::string asked_checksum;
 };
 
 // What a source is now, for a frontend that asks before it builds. `source` is a serialized
-// pb.SourceOp; `objects` asks for those of git and for the time of a commit, which may have to be
-// fetched. kUnimplemented names a scheme that cannot be resolved. Blocks.
+// pb.SourceOp. kUnimplemented names a scheme that cannot be resolved. Blocks.
 using SourceResolver = std::function<absl::StatusOr<ResolvedSource>(
-    const Bridge& bridge, absl::string_view source, bool objects, const CancelToken& cancel)>;
+    const Bridge& bridge, absl::string_view source, const SourceQuestion& question,
+    const CancelToken& cancel)>;
 
 // Resolves what `sources` handle, and nothing else; `sources` outlive the function. Of what is
 // local to the client only the source itself is told.

@@ -12,6 +12,7 @@
 #include "daemon/image/media_types.h"
 #include "daemon/registry/endpoint_client.h"
 #include "daemon/registry/http_registry.h"
+#include "daemon/registry/referrers.h"
 #include "daemon/registry/response_error.h"
 #include "store/base/status_macros.h"
 
@@ -255,6 +256,40 @@ absl::StatusOr<std::string> HttpRegistry::FetchSmall(const Reference& repository
   });
   if (absl::IsNotFound(status)) return absl::NotFoundError(absl::StrCat(name, ": not found"));
   KILN_RETURN_IF_ERROR(Outcome(call, status, absl::StrCat("fetch ", name)));
+  return body;
+}
+
+absl::StatusOr<std::string> HttpRegistry::FetchReferrers(const Reference& repository,
+                                                         const Digest& subject,
+                                                         const RegistryCall& call) {
+  std::string body;
+  const auto fetch = [&](const std::string& target) {
+    return OnAnyEndpoint(repository, call, [&](EndpointClient& client) -> absl::Status {
+      EndpointRequest request;
+      request.target = target;
+      request.headers = {{"Accept", absl::StrCat(kOciIndex, ", */*")}};
+      request.accept_encoding = kEncodings;
+      request.json = true;
+      request.begin = [&](const HttpResponse&) {
+        body.clear();
+        return absl::OkStatus();
+      };
+      request.sink = Gather(&body, kMaxManifest);
+      KILN_ASSIGN_OR_RETURN(const HttpResponse response, client.Do(request));
+      return response.status == 200 ? absl::OkStatus()
+                                    : ResponseError("GET", client.UrlOf(request), response);
+    });
+  };
+  absl::Status status;
+  for (const std::string& target : {absl::StrCat("/referrers/", subject.ToString()),
+                                    absl::StrCat("/manifests/", ReferrersTag(subject))}) {
+    status = WithRetries(call, [&] { return fetch(target); });
+    if (!absl::IsNotFound(status)) break;
+  }
+  if (absl::IsNotFound(status)) return std::string();
+  KILN_RETURN_IF_ERROR(Outcome(
+      call, status,
+      absl::StrCat("list what refers to ", repository.Repository(), "@", subject.ToString())));
   return body;
 }
 

@@ -35,6 +35,8 @@ class HttpRegistry final : public Registry {
   absl::StatusOr<std::string> FetchSmall(const Reference& repository,
                                          const store::Descriptor& descriptor,
                                          const RegistryCall& call) override;
+  absl::StatusOr<std::string> FetchReferrers(const Reference& repository, const Digest& subject,
+                                             const RegistryCall& call) override;
   absl::Status FetchBlob(const Reference& repository, const store::Descriptor& descriptor,
                          int64_t offset, const RegistryCall& call,
                          const std::function<absl::Status(absl::string_view)>& sink) override;

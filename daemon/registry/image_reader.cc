@@ -270,8 +270,23 @@ absl::StatusOr<ResolvedImage> ImageReader::Resolve(const ImageQuery& query, solv
   call.cancel = cancel;
   call.log = query.log;
   KILN_ASSIGN_OR_RETURN(const store::Descriptor root, Root(location, call, job));
-  KILN_ASSIGN_OR_RETURN(const ChosenImagePtr image, Choose(location, root, platform, call));
-  return ResolvedImage{location.reference.ToString(), root.digest, image->config};
+  ResolvedImage resolved;
+  resolved.reference = location.reference.ToString();
+  resolved.digest = root.digest;
+  if (!query.no_config) {
+    KILN_ASSIGN_OR_RETURN(const ChosenImagePtr image, Choose(location, root, platform, call));
+    resolved.config = image->config;
+  }
+  if (query.attestation_chain && !query.oci_layout && root.media_type == kOciIndex) {
+    const AttestationReader from{
+        [&](const store::Descriptor& descriptor) { return Read(location, descriptor, call); },
+        [&](const Digest& subject) {
+          return registry_->FetchReferrers(location.reference, subject, call);
+        }};
+    KILN_ASSIGN_OR_RETURN(resolved.attestations,
+                          ReadAttestationChain(from, root, platform, query.predicate_types));
+  }
+  return resolved;
 }
 
 }  // namespace kiln::daemon

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "daemon/registry/attestation_chain.h"
 #include "proto/digest.h"
 #include "solver/op.h"
 #include "store/base/cancel.h"
@@ -20,7 +21,11 @@ struct ImageQuery {
   std::string resolve_mode = {};  // "", "default", "pull", "local"
   bool oci_layout = false;        // `reference` is in a client's content store
   std::string store_id = {}, store_session_id = {};  // of an OCI layout; the session may be ""
-  std::vector<std::string> session_ids = {};         // asked for credentials and layouts, in turn
+  bool no_config = false;                            // the root only: no platform is looked for
+  bool attestation_chain = false;                    // of images in registries
+  // The statements of the chain to read whole: "https://slsa.dev/provenance/v1".
+  std::vector<std::string> predicate_types = {};
+  std::vector<std::string> session_ids = {};  // asked for credentials and layouts, in turn
   std::function<void(absl::string_view line)> log = {};  // "retrying in …" lines; may be null
 };
 
@@ -28,6 +33,8 @@ struct ResolvedImage {
   std::string reference;  // normalized
   Digest digest;          // of the root object: an index, or the manifest itself
   std::string config;     // the config of the platform's image, JSON as it is stored
+  // Null: not asked for, or the root is no index of OCI's.
+  std::shared_ptr<const AttestationChain> attestations = nullptr;
 };
 
 // Finds out what images are now, for frontends. Layers are not looked at. Thread-safe.

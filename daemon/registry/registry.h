@@ -43,6 +43,13 @@ class Registry {
                                                  const store::Descriptor& descriptor,
                                                  const RegistryCall& call) = 0;
 
+  // The index of the manifests that speak of `subject` (OCI distribution-spec, "Listing
+  // Referrers"), from the registry's list or, where it keeps none, from the tag `sha256-<hex>`;
+  // "": nothing does. The bytes prove nothing, what they name does. kResourceExhausted above 4 MiB.
+  virtual absl::StatusOr<std::string> FetchReferrers(const Reference& repository,
+                                                     const Digest& subject,
+                                                     const RegistryCall& call) = 0;
+
   // The bytes of a blob from `offset` on, in order; resumes and retries by itself. A size that is
   // not known is what the server says. With an offset only the length is verified here: the digest
   // needs what came before. kAborted: the bytes were wrong and from a mirror, which is not asked

@@ -18,6 +18,7 @@
 #include "proto/go_json.h"
 #include "store/base/mutex.h"
 #include "store/base/status_macros.h"
+#include "store/tree.h"
 
 namespace kiln::daemon {
 namespace {
@@ -139,6 +140,8 @@ class HttpInstance : public SourceInstance {
   absl::StatusOr<SourceKey> Key(solver::OpContext& context, int index) override;
   absl::StatusOr<store::RefPtr> Snapshot(solver::OpContext& context) override;
   absl::StatusOr<SourceDetails> Details(solver::OpContext& context, bool objects) override;
+  absl::StatusOr<std::string> Checksum(solver::OpContext& context,
+                                       const ChecksumQuestion& question) override;
 
  private:
   // An earlier download that is still there.
@@ -186,6 +189,23 @@ absl::StatusOr<SourceDetails> HttpInstance::Details(solver::OpContext& context, 
   details.filename = resolved.filename;
   details.changed = ParseHttpDate(resolved.last_modified);
   return details;
+}
+
+absl::StatusOr<std::string> HttpInstance::Checksum(solver::OpContext& context,
+                                                   const ChecksumQuestion& question) {
+  KILN_ASSIGN_OR_RETURN(const store::RefPtr ref, Snapshot(context));
+  KILN_ASSIGN_OR_RETURN(store::Layers layers, ref->Materialize(context.cancel()));
+  const store::TreeReader tree(std::move(layers));
+  // The name that a server gave is not told by a pinned digest.
+  KILN_ASSIGN_OR_RETURN(const std::vector<store::Entry> files, tree.List("/"));
+  if (files.size() != 1)
+    return absl::DataLossError(
+        absl::StrCat(RedactUrl(spec_.url), ": kept as ", files.size(), " files instead of one"));
+  KILN_ASSIGN_OR_RETURN(const Fd file, tree.Open(absl::StrCat("/", files[0].name)));
+  absl::StatusOr<std::string> hash =
+      HashFile(file.get(), question.algorithm, question.suffix, context.cancel());
+  KILN_RETURN_IF_ERROR(Annotate(hash.status(), RedactUrl(spec_.url)));
+  return hash;
 }
 
 // ---- key ----

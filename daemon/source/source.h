@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "daemon/image/platform.h"
+#include "daemon/source/file_hash.h"
 #include "solver/op.h"
 #include "store/ref_store.h"
 
@@ -41,6 +42,12 @@ struct SourceDetails {
   std::optional<absl::Time> changed = {};              // time of the commit, or Last-Modified
 };
 
+// What a client wants hashed: the bytes of the one file that a source delivers, then `suffix`.
+struct ChecksumQuestion {
+  FileHash algorithm = FileHash::kSha256;
+  std::string suffix = {};
+};
+
 // One source of one vertex. What Key() resolved is remembered, so that Snapshot() delivers exactly
 // that content even if the remote moved meanwhile. Thread-safe; blocking; honours
 // context.cancel() at every wait.
@@ -53,6 +60,12 @@ class SourceInstance {
   // `objects`: those of git, too, and the time of the commit; they may have to be fetched.
   virtual absl::StatusOr<SourceDetails> Details(solver::OpContext& /*context*/, bool /*objects*/) {
     return SourceDetails();
+  }
+  // "sha512:…". The file is delivered for it if it is not here. kUnimplemented: not of this kind of
+  // source.
+  virtual absl::StatusOr<std::string> Checksum(solver::OpContext& /*context*/,
+                                               const ChecksumQuestion& /*question*/) {
+    return absl::UnimplementedError("only http sources have checksums of their bytes");
   }
   // True when the session that is asked decides what it is (solver::Op::PerSession).
   virtual bool PerSession() const { return false; }

@@ -23,6 +23,10 @@ class MemoryRegistry : public Registry {
                                          const RegistryCall&) override {
     return absl::UnimplementedError("FetchSmall");
   }
+  absl::StatusOr<std::string> FetchReferrers(const Reference&, const Digest&,
+                                             const RegistryCall&) override {
+    return absl::UnimplementedError("FetchReferrers");
+  }
   absl::Status FetchBlob(const Reference&, const store::Descriptor&, int64_t, const RegistryCall&,
                          const std::function<absl::Status(absl::string_view)>&) override {
     return absl::UnimplementedError("FetchBlob");

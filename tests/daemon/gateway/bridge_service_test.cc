@@ -183,7 +183,16 @@ class FakeImages : public ImageResolver {
       return absl::NotFoundError("no such image");
     EXPECT_EQ(query.platform, "linux/arm64/v8");
     EXPECT_NE(job, nullptr);
-    return ResolvedImage{"docker.io/library/b:1", digest_, "{}"};
+    ResolvedImage image{"docker.io/library/b:1", digest_, query.no_config ? "" : "{}"};
+    if (query.attestation_chain) {
+      auto chain = std::make_shared<AttestationChain>();
+      chain->root = digest_;
+      chain->image_manifest = Digest::Of("image");
+      for (const std::string& type : query.predicate_types)
+        chain->blobs[Digest::Of(type)] = {{"t", Digest::Of(type), 0, {{"a", "b"}}}, type};
+      image.attestations = std::move(chain);
+    }
+    return image;
   }
 
  private:
@@ -240,6 +249,22 @@ TEST_F(BridgeServiceTest, ResolvesImagesAsAStep) {
   EXPECT_EQ(answer.source().identifier(), "docker-image://docker.io/library/b:1");
   EXPECT_EQ(answer.image().digest(), digest.ToString());
   EXPECT_EQ(answer.image().config(), "");
+  EXPECT_FALSE(answer.image().has_attestationchain());
+  // Asking for statements asks for the chain.
+  meta.mutable_image()->add_resolveattestations("https://slsa.dev/provenance/v1");
+  answer.Clear();
+  ASSERT_EQ(Ask(&pbf::LLBBridge::Stub::ResolveSourceMeta, meta, &answer), absl::OkStatus());
+  const auto& chain = answer.image().attestationchain();
+  EXPECT_EQ(chain.root(), digest.ToString());
+  EXPECT_EQ(chain.imagemanifest(), Digest::Of("image").ToString());
+  EXPECT_EQ(chain.attestationmanifest(), "");
+  ASSERT_EQ(chain.blobs_size(), 1);
+  const std::string statement = "https://slsa.dev/provenance/v1";
+  const auto& blob = chain.blobs().at(Digest::Of(statement).ToString());
+  EXPECT_EQ(blob.data(), statement);
+  EXPECT_EQ(blob.blob_descriptor().digest(), Digest::Of(statement).ToString());
+  EXPECT_EQ(blob.blob_descriptor().size(), static_cast<int64_t>(statement.size()));
+  EXPECT_EQ(blob.blob_descriptor().annotations().at("a"), "b");
   request.set_ref("docker.io/library/none:latest");
   EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::ResolveImageConfig, request, &response),
             absl::NotFoundError("no such image"));
@@ -250,6 +275,7 @@ TEST_F(BridgeServiceTest, ResolvesImagesAsAStep) {
       if (vertex->completed != absl::InfinitePast()) names.push_back(vertex->name);
   EXPECT_THAT(names,
               testing::ElementsAre("[internal] load metadata for a",
+                                   "resolve image config for docker-image://docker.io/library/a:1",
                                    "resolve image config for docker-image://docker.io/library/a:1",
                                    "[internal] load metadata for a"));
 }
@@ -369,6 +395,16 @@ TEST_F(BridgeServiceTest, InputsAndSourceMeta) {
   request.mutable_source()->set_identifier("local://x");
   EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::ResolveSourceMeta, request, &response), absl::OkStatus());
   EXPECT_EQ(response.source().identifier(), "local://x");
+  // What a checksum cannot be of is refused before anybody is asked for the file.
+  request.mutable_source()->set_identifier("http://127.0.0.1:1/f");
+  request.mutable_http()->mutable_checksumrequest()->set_suffix(std::string(4097, 's'));
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::ResolveSourceMeta, request, &response),
+            absl::InvalidArgumentError("http checksum request suffix exceeds max size 4096"));
+  request.mutable_http()->mutable_checksumrequest()->set_suffix("s");
+  request.mutable_http()->mutable_checksumrequest()->set_algo(
+      static_cast<pbf::ChecksumRequest::ChecksumAlgo>(7));
+  EXPECT_EQ(Ask(&pbf::LLBBridge::Stub::ResolveSourceMeta, request, &response),
+            absl::InvalidArgumentError("unsupported checksum algorithm 7"));
 }
 
 TEST_F(BridgeServiceTest, ContainersNeedARuntimeAndABuild) {

@@ -90,6 +90,39 @@ TEST_F(HttpSourceTest, DetailsTellTheNameAndTheTime) {
   EXPECT_FALSE(details->changed.has_value());
 }
 
+// The hashes are those of coreutils over "hello" and "hello!".
+TEST_F(HttpSourceTest, ChecksumsAreOverTheFileAndASuffix) {
+  Server server([](const TestHttpRequest&) {
+    return Server::Answer("200 OK", {"Content-Disposition: attachment; filename=named"}, "hello");
+  });
+  auto job = NewJob();
+  auto instance = Make(server.Url("/f"));
+  EXPECT_EQ(instance->Checksum(*job, {FileHash::kSha256, ""}).value(),
+            Digest::Of("hello").ToString());
+  EXPECT_EQ(instance->Checksum(*job, {FileHash::kSha256, "!"}).value(),
+            Digest::Of("hello!").ToString());
+  EXPECT_EQ(instance->Checksum(*job, {FileHash::kSha384, ""}).value(),
+            "sha384:59e1748777448c69de6b800d7a33bbfb9ff1b463e44354c3553bcdb9c666fa90"
+            "125a3c79f90397bdf5f6a13de828684f");
+  EXPECT_EQ(instance->Checksum(*job, {FileHash::kSha512, ""}).value(),
+            "sha512:9b71d224bd62f3785d96d46ad3ea3d73319bfbc2890caadae2dff72519673ca7"
+            "2323c3d99ba5c11d7c7acc6e14b8c5da0c4663475c2e5c3adef46f73bcdec043");
+  EXPECT_EQ(server.requests().size(), 1u);
+  // A pinned source delivers its file for it; what arrives must be what the pin says.
+  auto fresh = NewJob();
+  const std::string pin = Digest::Of("hello").ToString();
+  EXPECT_EQ(Make(server.Url("/g"), {{"http.checksum", pin}})
+                ->Checksum(*fresh, {FileHash::kSha256, "!"})
+                .value(),
+            Digest::Of("hello!").ToString());
+  const std::string wrong = Digest::Of("other").ToString();
+  EXPECT_THAT(std::string(Make(server.Url("/g"), {{"http.checksum", wrong}})
+                              ->Checksum(*fresh, {})
+                              .status()
+                              .message()),
+              HasSubstr("digest mismatch"));
+}
+
 TEST_F(HttpSourceTest, Llb6_60_ABodyThatWasPrunedIsFetchedAndVerified) {
   std::string body = "first";
   Server server([&](const TestHttpRequest&) { return Server::Answer("200 OK", {}, body); });
