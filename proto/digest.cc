@@ -40,9 +40,22 @@ absl::StatusOr<Digest> Digest::FromRaw(absl::string_view raw) {
   return Digest(bytes);
 }
 
-Digest Digest::Of(absl::string_view bytes) { return Sha256().Update(bytes).Finish(); }
+Digest Digest::Of(absl::string_view bytes) {
+  static thread_local Sha256 hasher;  // making its context takes longer than hashing a short text
+  return hasher.Update(bytes).Finish();
+}
 
-std::string Digest::ToString() const { return absl::StrCat("sha256:", hex()); }
+std::string Digest::ToString() const {
+  constexpr absl::string_view kPrefix = "sha256:";
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string text(kPrefix.size() + 2 * kSize, '\0');
+  char* out = std::copy(kPrefix.begin(), kPrefix.end(), text.data());
+  for (const uint8_t byte : bytes_) {
+    *out++ = kHex[byte >> 4];
+    *out++ = kHex[byte & 15];
+  }
+  return text;
+}
 
 std::string Digest::hex() const { return absl::BytesToHexString(raw()); }
 
