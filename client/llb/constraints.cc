@@ -2,8 +2,6 @@
 
 #include <sys/utsname.h>
 
-#include <algorithm>
-#include <iterator>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -45,24 +43,18 @@ Platform HostPlatform() {
   return NormalizePlatform(std::move(platform));
 }
 
-void OpMetadata::Merge(OpMetadata other) {
-  if (other.ignore_cache) ignore_cache = true;
-  other.description.merge(description);  // what is in both stays the other's
-  description = std::move(other.description);
+void OpMetadata::Merge(const OpMetadata& other) {
+  ignore_cache |= other.ignore_cache;
+  for (const auto& [key, value] : other.description) description[key] = value;
   if (other.export_cache) export_cache = other.export_cache;
-  if (caps.empty()) {
-    caps = std::move(other.caps);
-  } else {
-    caps.merge(other.caps);
-  }
-  if (other.progress_group) progress_group = std::move(other.progress_group);
-  if (other.linux_resources) linux_resources = std::move(other.linux_resources);
-  if (locations.empty()) {
-    locations = std::move(other.locations);
-    return;
-  }
-  locations.insert(locations.end(), std::make_move_iterator(other.locations.begin()),
-                   std::make_move_iterator(other.locations.end()));
+  if (other.progress_group) progress_group = other.progress_group;
+  if (other.linux_resources) linux_resources = other.linux_resources;
+  locations.insert(locations.end(), other.locations.begin(), other.locations.end());
+}
+
+bool OpMetadata::empty() const {
+  return !ignore_cache && description.empty() && !export_cache && !progress_group &&
+         !linux_resources && locations.empty();
 }
 
 Constraints Named(std::string name) {

@@ -4,9 +4,10 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
+
+#include "client/llb/caps.h"
 
 namespace kiln::client::llb {
 
@@ -68,13 +69,13 @@ struct OpMetadata {
   bool ignore_cache = false;
   std::map<std::string, std::string> description;
   std::optional<bool> export_cache;
-  std::set<std::string> caps;  // capabilities that a daemon needs for the op
   std::optional<ProgressGroup> progress_group;
   std::optional<LinuxResources> linux_resources;
   std::vector<SourceLocation> locations;  // where the op was written
 
   // Takes over what `other` sets.
-  void Merge(OpMetadata other);
+  void Merge(const OpMetadata& other);
+  bool empty() const;
 };
 
 // Settings of one op, or the defaults for every op of a graph.
@@ -82,6 +83,7 @@ struct Constraints {
   std::optional<Platform> platform;
   std::vector<std::string> worker_filters;
   OpMetadata metadata;
+  CapSet caps;
   // Marks local sources that name no session, so that equal names of different clients differ.
   std::string local_unique_id;
 };

@@ -1,6 +1,6 @@
 #include "client/llb/definition.h"
 
-#include <cstdint>
+#include <algorithm>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -33,37 +33,25 @@ std::string RareMetadata(const OpMetadata& from) {
   return to.SerializeAsString();
 }
 
-// pb.Definition, part by part.
-class DefinitionWriter {
- public:
-  // `bytes`: about how long it will be.
-  explicit DefinitionWriter(size_t bytes) { definition_.Reserve(bytes); }
-
-  void AddOp(const std::string& bytes) { definition_.Item(1, bytes); }
-
-  void AddMetadata(const std::string& digest, const OpMetadata& from) {
-    WireWriter& out = definition_;
-    out.Message(2, [&] {
-      out.Item(1, digest).Message(2, [&] {
-        out.Number(1, from.ignore_cache);
-        for (const auto& [key, value] : from.description)
-          out.Message(2, [&, &k = key, &v = value] { out.Item(1, k).Item(2, v); });
-        for (const std::string& cap : from.caps)
-          out.Message(5, [&] { out.Item(1, cap).Number(2, 1); });
-        if (from.export_cache || from.progress_group || from.linux_resources)
-          out.Append(RareMetadata(from));
-      });
+void WriteMetadata(const std::string& digest, const Definition::Op& op, WireWriter& out) {
+  const OpMetadata& from = *op.metadata;
+  out.Message(2, [&] {
+    out.Item(1, digest).Message(2, [&] {
+      out.Number(1, from.ignore_cache);
+      for (const auto& [key, value] : from.description)
+        out.Message(2, [&, &k = key, &v = value] { out.Item(1, k).Item(2, v); });
+      op.caps.ForEach(
+          [&](absl::string_view cap) { out.Message(5, [&] { out.Item(1, cap).Number(2, 1); }); });
+      if (from.export_cache || from.progress_group || from.linux_resources)
+        out.Append(RareMetadata(from));
     });
-    AddLocations(digest, from.locations);
-  }
+  });
+}
 
-  std::string Finish() {
-    if (!source_.text().empty()) definition_.Item(3, source_.text());
-    return definition_.Take();
-  }
-
- private:
-  void AddLocations(const std::string& digest, const std::vector<SourceLocation>& locations) {
+// The message pb.Source: where ops were written. Texts are told once each.
+class SourceWriter {
+ public:
+  void Add(const std::string& digest, const std::vector<SourceLocation>& locations) {
     bool any = false;
     for (const SourceLocation& location : locations) {
       if (location.text == nullptr) continue;
@@ -71,50 +59,64 @@ class DefinitionWriter {
       any = true;
     }
     if (!any) return;
-    source_.Message(1, [&] {
-      source_.Item(1, digest).Message(2, [&] {
+    out_.Message(1, [&] {
+      out_.Item(1, digest).Message(2, [&] {
         for (const SourceLocation& location : locations)
           if (location.text != nullptr) AddLocation(location);
       });
     });
   }
 
+  absl::string_view text() const { return out_.text(); }
+
+ private:
   void AddLocation(const SourceLocation& location) {
-    WireWriter& out = source_;
-    out.Message(1, [&] {
-      out.Number(1, indexes_.at(location.text.get()));
+    out_.Message(1, [&] {
+      out_.Number(1, indexes_.at(location.text.get()));
       for (const LineRange& range : location.ranges) {
-        out.Message(2, [&] {
-          out.Message(1, [&] { out.Number(1, range.start_line).Number(2, range.start_character); });
-          out.Message(2, [&] { out.Number(1, range.end_line).Number(2, range.end_character); });
+        out_.Message(2, [&] {
+          out_.Message(1,
+                       [&] { out_.Number(1, range.start_line).Number(2, range.start_character); });
+          out_.Message(2, [&] { out_.Number(1, range.end_line).Number(2, range.end_character); });
         });
       }
     });
   }
 
-  // Texts that ops were written in are told once each.
   void AddText(const SourceText& text) {
     if (!indexes_.emplace(&text, static_cast<int>(indexes_.size())).second) return;
-    source_.Message(2, [&] {
-      source_.Item(1, text.filename).Item(2, text.data).Item(4, text.language);
-      if (!text.definition.empty()) source_.Item(3, text.definition);
+    out_.Message(2, [&] {
+      out_.Item(1, text.filename).Item(2, text.data).Item(4, text.language);
+      if (!text.definition.empty()) out_.Item(3, text.definition);
     });
   }
 
-  WireWriter definition_, source_;
+  WireWriter out_;
   absl::flat_hash_map<const SourceText*, int> indexes_;
 };
 
 }  // namespace
 
-std::string Definition::Serialize() const {
+std::string Definition::Serialize() const& { return Definition(*this).Serialize(); }
+
+std::string Definition::Serialize() && {
+  std::vector<const Op*> by_digest;
+  by_digest.reserve(ops_.size());
+  for (const Op& op : ops_) by_digest.push_back(&op);
+  std::sort(by_digest.begin(), by_digest.end(),
+            [](const Op* a, const Op* b) { return a->digest < b->digest; });
   constexpr size_t kBeside = 768;  // metadata and lines of a usual op
-  size_t bytes = 0;
-  for (const Op& op : ops) bytes += op.bytes.size() + kBeside;
-  DefinitionWriter writer(bytes);
-  for (const Op& op : ops) writer.AddOp(op.bytes);
-  for (const auto& [digest, beside] : metadata) writer.AddMetadata(digest.ToString(), beside);
-  return writer.Finish();
+  WireWriter out(std::move(text_));
+  out.Reserve(out.size() + ops_.size() * kBeside);
+  SourceWriter source;
+  for (const Op* op : by_digest) {
+    const std::string digest = op->digest.ToString();
+    WriteMetadata(digest, *op, out);
+    source.Add(digest, op->metadata->locations);
+  }
+  if (!source.text().empty()) out.Item(3, source.text());
+  ops_.clear();
+  return out.Take();
 }
 
 }  // namespace kiln::client::llb

@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <numeric>
-#include <set>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "client/llb/op_draft.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::client::llb {
@@ -29,24 +27,23 @@ std::string SshTarget(const SshInfo& ssh, size_t index) {
 
 }  // namespace
 
-ExecVertex::ExecVertex(State base, RunInfo info) : base_(std::move(base)), info_(std::move(info)) {
+ExecVertex::ExecVertex(State base, RunInfo info)
+    : info_(std::move(info)), traits_(std::move(info_.constraints)) {
+  if (traits_.platform == nullptr) traits_.platform = base.settings().platform;
   MountInfo root;
   root.target = "/";
-  root.source = base_;
+  root.source = std::move(base);
   root.readonly = info_.readonly_root;
   info_.mounts.insert(info_.mounts.begin(), std::move(root));
-  if (!info_.constraints.platform) info_.constraints.platform = base_.settings().platform;
 }
 
 ExecVertex::~ExecVertex() {
-  std::vector<Output> inputs = {std::move(base_.output_)};
-  for (MountInfo& mount : info_.mounts) inputs.push_back(std::move(mount.source.output_));
-  Release(std::move(inputs));
+  for (MountInfo& mount : info_.mounts) Release(std::move(mount.source.output_));
 }
 
 Output ExecVertex::RootOutput(const std::shared_ptr<ExecVertex>& self) {
-  if (self->info_.readonly_root) return self->base_.output();
-  return {self, 0, self->info_.constraints.platform};
+  if (self->info_.readonly_root) return self->base().output();
+  return {self, 0, self->traits_.platform};
 }
 
 int ExecVertex::AddMount(MountInfo mount) {
@@ -57,36 +54,40 @@ int ExecVertex::AddMount(MountInfo mount) {
 State ExecVertex::MountState(const std::shared_ptr<ExecVertex>& self, int slot) {
   const MountInfo& mount = self->info_.mounts[slot];
   if (mount.readonly) return mount.source;
-  return mount.source.WithOutput({self, slot, self->info_.constraints.platform});
+  return mount.source.WithOutput({self, slot, self->traits_.platform});
 }
 
-std::vector<int> ExecVertex::SlotsByTarget() const {
-  std::vector<int> slots(info_.mounts.size());
+ExecVertex::Slots ExecVertex::SlotsByTarget() const {
+  Slots slots(info_.mounts.size());
   std::iota(slots.begin(), slots.end(), 0);
-  std::stable_sort(slots.begin(), slots.end(),
-                   [&](int a, int b) { return info_.mounts[a].target < info_.mounts[b].target; });
+  std::sort(slots.begin(), slots.end(), [&](int a, int b) { return Before(a, b); });
   return slots;
 }
 
-std::vector<Output> ExecVertex::Inputs() const {
-  std::vector<Output> inputs;
-  for (int slot : SlotsByTarget()) {
+bool ExecVertex::Before(int a, int b) const {
+  const int order = info_.mounts[a].target.compare(info_.mounts[b].target);
+  return order != 0 ? order < 0 : a < b;
+}
+
+Vertex::Inputs ExecVertex::inputs() const {
+  Inputs inputs;
+  for (const int slot : SlotsByTarget()) {
     const Output& source = info_.mounts[slot].source.output();
-    if (source) inputs.push_back(source);
+    if (source) inputs.push_back(source.vertex.get());
   }
   return inputs;
 }
 
 absl::StatusOr<int64_t> ExecVertex::OutputIndex(int slot) const {
-  int64_t index = 0;
-  for (int other : SlotsByTarget()) {
-    if (other == slot && !HasOutput(info_.mounts[other])) break;
-    if (other == slot) return index;
-    if (HasOutput(info_.mounts[other])) ++index;
+  if (!HasOutput(info_.mounts[slot])) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "mount ", info_.mounts[slot].target, " of [", absl::StrJoin(info_.args, " "),
+        "] is read-only, a cache, a tmpfs or without output and can't be used as a parent"));
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "mount ", info_.mounts[slot].target, " of [", absl::StrJoin(info_.args, " "),
-      "] is read-only, a cache, a tmpfs or without output and can't be used as a parent"));
+  int64_t index = 0;
+  for (int other = 0; other < static_cast<int>(info_.mounts.size()); ++other)
+    index += Before(other, slot) && HasOutput(info_.mounts[other]) ? 1 : 0;
+  return index;
 }
 
 absl::Status ExecVertex::Validate() const {
@@ -108,7 +109,7 @@ absl::Status ExecVertex::Validate() const {
 }
 
 void ExecVertex::WriteMeta(WireWriter& meta) const {
-  const State::Settings& settings = base_.settings();
+  const State::Settings& settings = base().settings();
   for (const std::string& arg : info_.args) meta.Item(1, arg);
   bool has_ssh_variable = false;
   for (const auto& [key, value] : settings.env) {
@@ -138,33 +139,33 @@ void ExecVertex::WriteMeta(WireWriter& meta) const {
   });
 }
 
-std::set<std::string> ExecVertex::Caps() const {
-  std::set<std::string> caps = {"exec.meta.base"};
-  if (info_.daemon_sets_path) caps.insert("exec.meta.setsdefaultpath");
-  if (!info_.valid_exit_codes.empty()) caps.insert("exec.validexitcode");
-  if (base_.settings().network != NetMode::kSandbox) caps.insert("exec.meta.network");
-  if (base_.settings().security != SecurityMode::kSandbox) caps.insert("exec.meta.security");
-  if (info_.proxy_env) caps.insert("exec.meta.proxyenv");
-  if (info_.constraints.metadata.linux_resources) caps.insert("exec.meta.linux.resources");
+CapSet ExecVertex::Caps() const {
+  CapSet caps = {"exec.meta.base"};
+  if (info_.daemon_sets_path) caps.Add("exec.meta.setsdefaultpath");
+  if (!info_.valid_exit_codes.empty()) caps.Add("exec.validexitcode");
+  if (base().settings().network != NetMode::kSandbox) caps.Add("exec.meta.network");
+  if (base().settings().security != SecurityMode::kSandbox) caps.Add("exec.meta.security");
+  if (info_.proxy_env) caps.Add("exec.meta.proxyenv");
+  if (traits_.metadata->linux_resources) caps.Add("exec.meta.linux.resources");
   for (const MountInfo& mount : info_.mounts) {
-    if (!mount.selector.empty()) caps.insert("exec.mount.selector");
+    if (!mount.selector.empty()) caps.Add("exec.mount.selector");
     if (!mount.cache_id.empty()) {
-      caps.insert({"exec.mount.cache", "exec.mount.cache.sharing"});
+      caps.AddAll({"exec.mount.cache", "exec.mount.cache.sharing"});
     } else if (mount.tmpfs) {
-      caps.insert("exec.mount.tmpfs");
-      if (mount.tmpfs_size_bytes > 0) caps.insert("exec.mount.tmpfs.size");
+      caps.Add("exec.mount.tmpfs");
+      if (mount.tmpfs_size_bytes > 0) caps.Add("exec.mount.tmpfs.size");
     } else if (!mount.source.scratch()) {
-      caps.insert("exec.mount.bind");
+      caps.Add("exec.mount.bind");
     }
-    if (mount.content_cache != ContentCache::kDefault) caps.insert("exec.mount.cache.content");
+    if (mount.content_cache != ContentCache::kDefault) caps.Add("exec.mount.cache.content");
   }
-  if (!info_.secrets.empty()) caps.insert("exec.mount.secret");
+  if (!info_.secrets.empty()) caps.Add("exec.mount.secret");
   for (const SecretInfo& secret : info_.secrets) {
-    if (secret.env) caps.insert("exec.secretenv");
+    if (secret.env) caps.Add("exec.secretenv");
   }
-  if (!info_.ssh.empty()) caps.insert("exec.mount.ssh");
-  if (!info_.cdi_devices.empty()) caps.insert("exec.meta.cdi");
-  if (!base_.settings().ulimits.empty()) caps.insert("exec.meta.ulimit");
+  if (!info_.ssh.empty()) caps.Add("exec.mount.ssh");
+  if (!info_.cdi_devices.empty()) caps.Add("exec.meta.cdi");
+  if (!base().settings().ulimits.empty()) caps.Add("exec.meta.ulimit");
   return caps;
 }
 
@@ -212,13 +213,11 @@ void ExecVertex::WriteSecretMounts(WireWriter& exec) const {
   }
 }
 
-absl::StatusOr<MarshalledOp> ExecVertex::Marshal(const MarshalContext& context) const {
+absl::StatusOr<Digest> ExecVertex::Write(GraphWriter& graph) const {
   KILN_RETURN_IF_ERROR(Validate());
-  Constraints constraints = info_.constraints;
-  constraints.metadata.caps.merge(Caps());
-  OpDraft op(context);
-  const std::vector<int> slots = SlotsByTarget();
-  std::vector<int64_t> inputs;
+  OpDraft op(graph);
+  const Slots slots = SlotsByTarget();
+  absl::InlinedVector<int64_t, 4> inputs;
   inputs.reserve(slots.size());
   for (const int slot : slots) {
     const State& source = info_.mounts[slot].source;
@@ -227,7 +226,7 @@ absl::StatusOr<MarshalledOp> ExecVertex::Marshal(const MarshalContext& context) 
       KILN_ASSIGN_OR_RETURN(inputs.back(), op.AddInput(source.output()));
     }
   }
-  return op.Finish(OpKind::kExec, OnPlatform::kYes, std::move(constraints), [&](WireWriter& exec) {
+  return op.Finish(OpKind::kExec, OnPlatform::kYes, traits_, Caps(), [&](WireWriter& exec) {
     exec.Message(1, [&] { WriteMeta(exec); });
     int64_t next_output = 0;
     for (size_t i = 0; i < slots.size(); ++i) {
@@ -235,8 +234,8 @@ absl::StatusOr<MarshalledOp> ExecVertex::Marshal(const MarshalContext& context) 
       WriteMount(mount, inputs[i], HasOutput(mount) ? next_output++ : kNoOutput, exec);
     }
     WriteSecretMounts(exec);
-    exec.Number(3, static_cast<int>(base_.settings().network));
-    exec.Number(4, static_cast<int>(base_.settings().security));
+    exec.Number(3, static_cast<int>(base().settings().network));
+    exec.Number(4, static_cast<int>(base().settings().security));
     for (const SecretInfo& secret : info_.secrets) {
       if (!secret.env) continue;
       exec.Message(

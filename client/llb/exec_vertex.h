@@ -1,10 +1,11 @@
 #pragma once
 
 #include <memory>
-#include <string>
-#include <vector>
 
+#include "absl/container/inlined_vector.h"
+#include "client/llb/caps.h"
 #include "client/llb/exec.h"
+#include "client/llb/op_draft.h"
 #include "client/llb/vertex.h"
 
 namespace kiln::client::llb {
@@ -24,20 +25,25 @@ class ExecVertex : public Vertex {
   // The state that a mount's contents are after the run.
   static State MountState(const std::shared_ptr<ExecVertex>& self, int slot);
 
-  std::vector<Output> Inputs() const override;
-  absl::StatusOr<MarshalledOp> Marshal(const MarshalContext& context) const override;
+  Inputs inputs() const override;
+  absl::StatusOr<Digest> Write(GraphWriter& graph) const override;
   absl::StatusOr<int64_t> OutputIndex(int slot) const override;
 
  private:
-  std::vector<int> SlotsByTarget() const;
+  using Slots = absl::InlinedVector<int, 4>;
+
+  const State& base() const { return info_.mounts[0].source; }
+  Slots SlotsByTarget() const;
+  // The order of mounts on the wire, of their slots.
+  bool Before(int a, int b) const;
   absl::Status Validate() const;
   void WriteMeta(WireWriter& meta) const;
   void WriteMount(const MountInfo& mount, int64_t input, int64_t output, WireWriter& exec) const;
   void WriteSecretMounts(WireWriter& exec) const;
-  std::set<std::string> Caps() const;
+  CapSet Caps() const;
 
-  State base_;
   RunInfo info_;  // its mounts begin with the root
+  OpTraits traits_;
 };
 
 }  // namespace kiln::client::llb

@@ -110,7 +110,7 @@ class FileAction {
   struct Bound;
   struct CopyAction {
     State from;
-    std::shared_ptr<const Bound> action;  // instead of `from`
+    std::shared_ptr<Bound> action;  // instead of `from`
     std::string src, dest;
     CopyInfo info;
   };

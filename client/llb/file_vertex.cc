@@ -1,13 +1,13 @@
 #include "client/llb/file_vertex.h"
 
-#include <map>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/llb/go_path.h"
-#include "client/llb/op_draft.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::client::llb {
@@ -80,37 +80,42 @@ struct FileVertex::Draft {
     Source input, secondary;
   };
   OpDraft op;
-  std::vector<Action> actions;
-  std::map<const FileAction::Bound*, int> seen;  // chain → its last action
+  absl::InlinedVector<Action, 2> actions;
+  absl::flat_hash_map<const FileAction::Bound*, int> seen;  // chain → its last action
 };
 
 FileVertex::FileVertex(State base, FileAction action, Constraints constraints)
-    : chain_{std::move(base), std::move(action.actions_)}, constraints_(std::move(constraints)) {
-  if (!constraints_.platform) constraints_.platform = chain_.base.settings().platform;
+    : chain_{std::move(base), std::move(action.actions_)}, traits_(std::move(constraints)) {
+  if (traits_.platform == nullptr) traits_.platform = chain_.base.settings().platform;
 }
 
-FileVertex::~FileVertex() {
-  std::vector<Output> inputs;
-  CollectInputs(chain_, &inputs);
-  chain_ = {};  // `inputs` now holds the last references
-  Release(std::move(inputs));
+FileVertex::~FileVertex() { ReleaseChain(chain_); }
+
+void FileVertex::ReleaseChain(FileAction::Bound& chain) {
+  Release(std::move(chain.base.output_));
+  for (FileAction::Action& action : chain.actions) {
+    auto* copy = std::get_if<FileAction::CopyAction>(&action);
+    if (copy == nullptr) continue;
+    Release(std::move(copy->from.output_));
+    if (copy->action != nullptr && copy->action.use_count() == 1) ReleaseChain(*copy->action);
+  }
 }
 
-void FileVertex::CollectInputs(const FileAction::Bound& chain, std::vector<Output>* inputs) {
-  if (!chain.base.scratch()) inputs->push_back(chain.base.output());
+void FileVertex::CollectInputs(const FileAction::Bound& chain, Inputs* inputs) {
+  if (!chain.base.scratch()) inputs->push_back(chain.base.output().vertex.get());
   for (const FileAction::Action& action : chain.actions) {
     const auto* copy = std::get_if<FileAction::CopyAction>(&action);
     if (copy == nullptr) continue;
     if (copy->action != nullptr) {
       CollectInputs(*copy->action, inputs);
     } else if (!copy->from.scratch()) {
-      inputs->push_back(copy->from.output());
+      inputs->push_back(copy->from.output().vertex.get());
     }
   }
 }
 
-std::vector<Output> FileVertex::Inputs() const {
-  std::vector<Output> inputs;
+Vertex::Inputs FileVertex::inputs() const {
+  Inputs inputs;
   CollectInputs(chain_, &inputs);
   return inputs;
 }
@@ -143,15 +148,14 @@ absl::StatusOr<int> FileVertex::AddChain(const FileAction::Bound& chain, Draft* 
   return static_cast<int>(input.index);
 }
 
-void FileVertex::AddCaps(const FileAction::Action& action, std::set<std::string>* caps) {
-  if (std::holds_alternative<FileAction::SymlinkAction>(action))
-    caps->insert("file.symlink.create");
+void FileVertex::AddCaps(const FileAction::Action& action, CapSet* caps) {
+  if (std::holds_alternative<FileAction::SymlinkAction>(action)) caps->Add("file.symlink.create");
   const auto* copy = std::get_if<FileAction::CopyAction>(&action);
   if (copy == nullptr) return;
   if (!copy->info.include_patterns.empty() || !copy->info.exclude_patterns.empty())
-    caps->insert("file.copy.includeexcludepatterns");
-  if (!copy->info.required_paths.empty()) caps->insert("file.copy.requiredpaths");
-  if (copy->info.always_replace_existing) caps->insert("file.copy.alwaysreplaceexistingdestpaths");
+    caps->Add("file.copy.includeexcludepatterns");
+  if (!copy->info.required_paths.empty()) caps->Add("file.copy.requiredpaths");
+  if (copy->info.always_replace_existing) caps->Add("file.copy.alwaysreplaceexistingdestpaths");
 }
 
 void FileVertex::WriteAction(const FileAction::Action& action, const std::string& dir, int64_t base,
@@ -193,19 +197,17 @@ void FileVertex::WriteAction(const FileAction::Action& action, const std::string
   }
 }
 
-absl::StatusOr<MarshalledOp> FileVertex::Marshal(const MarshalContext& context) const {
-  Draft draft{OpDraft(context), {}, {}};
+absl::StatusOr<Digest> FileVertex::Write(GraphWriter& graph) const {
+  Draft draft{OpDraft(graph), {}, {}};
   KILN_RETURN_IF_ERROR(AddChain(chain_, &draft).status());
-  Constraints constraints = constraints_;
-  std::set<std::string>& caps = constraints.metadata.caps;
-  caps.insert("file.base");
+  CapSet caps = {"file.base"};
   for (const Draft::Action& drafted : draft.actions) AddCaps(*drafted.action, &caps);
   const int64_t inputs = draft.op.inputs();
   const auto number = [inputs](const Draft::Source& source) {
     return source.is_action ? inputs + source.index : source.index;
   };
   return draft.op.Finish(
-      OpKind::kFile, OnPlatform::kNo, std::move(constraints), [&](WireWriter& file) {
+      OpKind::kFile, OnPlatform::kNo, traits_, std::move(caps), [&](WireWriter& file) {
         for (const Draft::Action& drafted : draft.actions) {
           file.Message(2, [&] {
             file.Number(1, number(drafted.input)).Number(2, number(drafted.secondary));

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <set>
 #include <string>
-#include <vector>
 
+#include "client/llb/caps.h"
 #include "client/llb/file_action.h"
+#include "client/llb/op_draft.h"
 #include "client/llb/vertex.h"
 
 namespace kiln::client::llb {
@@ -17,20 +17,21 @@ class FileVertex : public Vertex {
   FileVertex(State base, FileAction action, Constraints constraints);
   ~FileVertex() override;
 
-  std::vector<Output> Inputs() const override;
-  absl::StatusOr<MarshalledOp> Marshal(const MarshalContext& context) const override;
+  Inputs inputs() const override;
+  absl::StatusOr<Digest> Write(GraphWriter& graph) const override;
 
  private:
   struct Draft;
-  static void CollectInputs(const FileAction::Bound& chain, std::vector<Output>* inputs);
+  static void CollectInputs(const FileAction::Bound& chain, Inputs* inputs);
+  static void ReleaseChain(FileAction::Bound& chain);
   absl::StatusOr<int> AddChain(const FileAction::Bound& chain, Draft* draft) const;
   // What a daemon must know for this action.
-  static void AddCaps(const FileAction::Action& action, std::set<std::string>* caps);
+  static void AddCaps(const FileAction::Action& action, CapSet* caps);
   void WriteAction(const FileAction::Action& action, const std::string& dir, int64_t base,
                    WireWriter& out) const;
 
   FileAction::Bound chain_;
-  Constraints constraints_;
+  OpTraits traits_;
 };
 
 }  // namespace kiln::client::llb

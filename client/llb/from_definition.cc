@@ -6,6 +6,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "client/llb/graph_writer.h"
 #include "client/llb/vertex.h"
 #include "proto/buildkit/ops.pb.h"
 #include "store/base/status_macros.h"
@@ -16,26 +17,44 @@ namespace {
 // An op as it came.
 class GivenVertex : public Vertex {
  public:
-  GivenVertex(MarshalledOp op, std::vector<Output> inputs)
-      : op_(std::move(op)), inputs_(std::move(inputs)) {}
-  ~GivenVertex() override { Release(std::move(inputs_)); }
+  GivenVertex(std::string bytes, CapSet caps, OpMetadata metadata, std::vector<Output> inputs)
+      : bytes_(std::move(bytes)),
+        caps_(std::move(caps)),
+        metadata_(std::make_shared<const OpMetadata>(std::move(metadata))),
+        inputs_(std::move(inputs)) {}
+  ~GivenVertex() override {
+    for (Output& input : inputs_) Release(std::move(input));
+  }
 
-  std::vector<Output> Inputs() const override { return inputs_; }
-  absl::StatusOr<MarshalledOp> Marshal(const MarshalContext&) const override { return op_; }
+  Inputs inputs() const override {
+    Inputs inputs;
+    for (const Output& input : inputs_) inputs.push_back(input.vertex.get());
+    return inputs;
+  }
+  absl::StatusOr<Digest> Write(GraphWriter& graph) const override {
+    return graph.AddOp(caps_, metadata_, [this](WireWriter& op) { op.Append(bytes_); });
+  }
 
  private:
-  const MarshalledOp op_;
+  const std::string bytes_;
+  const CapSet caps_;
+  const std::shared_ptr<const OpMetadata> metadata_;
   std::vector<Output> inputs_;
 };
+
+CapSet ReadCaps(const pb::OpMetadata& from) {
+  CapSet caps;
+  for (const auto& [cap, needed] : from.caps()) {
+    if (needed) caps.AddById(cap);
+  }
+  return caps;
+}
 
 OpMetadata ReadMetadata(const pb::OpMetadata& from) {
   OpMetadata metadata;
   metadata.ignore_cache = from.ignore_cache();
   metadata.description.insert(from.description().begin(), from.description().end());
   if (from.has_export_cache()) metadata.export_cache = from.export_cache().value();
-  for (const auto& [cap, needed] : from.caps()) {
-    if (needed) metadata.caps.insert(cap);
-  }
   if (from.has_progress_group()) {
     const pb::ProgressGroup& group = from.progress_group();
     metadata.progress_group = ProgressGroup{group.id(), group.name(), group.weak()};
@@ -79,14 +98,15 @@ absl::Status ReadLocations(const pb::Definition& definition, const std::string& 
   return absl::OkStatus();
 }
 
-std::optional<Platform> ReadPlatform(const pb::Op& op) {
-  if (!op.has_platform()) return std::nullopt;
+std::shared_ptr<const Platform> ReadPlatform(const pb::Op& op) {
+  if (!op.has_platform()) return nullptr;
   const pb::Platform& from = op.platform();
-  return Platform{from.os(),
-                  from.architecture(),
-                  from.variant(),
-                  from.osversion(),
-                  {from.osfeatures().begin(), from.osfeatures().end()}};
+  return std::make_shared<const Platform>(
+      Platform{from.os(),
+               from.architecture(),
+               from.variant(),
+               from.osversion(),
+               {from.osfeatures().begin(), from.osfeatures().end()}});
 }
 
 }  // namespace
@@ -99,7 +119,7 @@ absl::StatusOr<State> FromDefinition(absl::string_view bytes) {
   if (definition.def_size() == 0) return State();
   struct Known {
     std::shared_ptr<const Vertex> vertex;
-    std::optional<Platform> platform;
+    std::shared_ptr<const Platform> platform;
   };
   absl::flat_hash_map<std::string, Known> known;
   const std::vector<std::shared_ptr<const SourceText>> texts = ReadTexts(definition.source());
@@ -109,8 +129,7 @@ absl::StatusOr<State> FromDefinition(absl::string_view bytes) {
     if (!op.ParseFromString(op_bytes)) {
       return absl::InvalidArgumentError("failed to parse llb proto op");
     }
-    MarshalledOp given{Digest::Of(op_bytes), op_bytes, {}};
-    const std::string digest = given.digest.ToString();
+    const std::string digest = Digest::Of(op_bytes).ToString();
     inputs.clear();
     for (const pb::Input& input : op.inputs()) {
       const auto from = known.find(input.digest());
@@ -122,12 +141,17 @@ absl::StatusOr<State> FromDefinition(absl::string_view bytes) {
           {from->second.vertex, static_cast<int>(input.index()), from->second.platform});
     }
     if (&op_bytes == &definition.def(definition.def_size() - 1)) break;
+    CapSet caps;
+    OpMetadata metadata;
     if (const auto found = definition.metadata().find(digest);
         found != definition.metadata().end()) {
-      given.metadata = ReadMetadata(found->second);
+      caps = ReadCaps(found->second);
+      metadata = ReadMetadata(found->second);
     }
-    KILN_RETURN_IF_ERROR(ReadLocations(definition, digest, texts, &given.metadata));
-    known[digest] = {std::make_shared<GivenVertex>(std::move(given), inputs), ReadPlatform(op)};
+    KILN_RETURN_IF_ERROR(ReadLocations(definition, digest, texts, &metadata));
+    known[digest] = {
+        std::make_shared<GivenVertex>(op_bytes, std::move(caps), std::move(metadata), inputs),
+        ReadPlatform(op)};
   }
   if (inputs.size() != 1) {
     return absl::InvalidArgumentError("definition: the last op must have exactly one input");

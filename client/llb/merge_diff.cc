@@ -12,46 +12,52 @@ namespace {
 class MergeVertex : public Vertex {
  public:
   MergeVertex(std::vector<Output> inputs, Constraints constraints)
-      : inputs_(std::move(inputs)), constraints_(std::move(constraints)) {}
-  ~MergeVertex() override { Release(std::move(inputs_)); }
+      : inputs_(std::move(inputs)), traits_(std::move(constraints)) {}
+  ~MergeVertex() override {
+    for (Output& input : inputs_) Release(std::move(input));
+  }
 
-  std::vector<Output> Inputs() const override { return inputs_; }
+  Inputs inputs() const override {
+    Inputs inputs;
+    for (const Output& input : inputs_) inputs.push_back(input.vertex.get());
+    return inputs;
+  }
 
-  absl::StatusOr<MarshalledOp> Marshal(const MarshalContext& context) const override {
-    OpDraft op(context);
+  absl::StatusOr<Digest> Write(GraphWriter& graph) const override {
+    OpDraft op(graph);
     for (const Output& input : inputs_)  // one op input each, equal ones too
       KILN_RETURN_IF_ERROR(op.AppendInput(input).status());
-    return op.Finish(OpKind::kMerge, OnPlatform::kNo, constraints_, [&](WireWriter& merge) {
+    return op.Finish(OpKind::kMerge, OnPlatform::kNo, traits_, {"mergeop"}, [&](WireWriter& merge) {
       for (int64_t i = 0; i < op.inputs(); ++i) merge.Message(1, [&] { merge.Number(1, i); });
     });
   }
 
  private:
   std::vector<Output> inputs_;
-  const Constraints constraints_;
+  const OpTraits traits_;
 };
 
 class DiffVertex : public Vertex {
  public:
   DiffVertex(Output lower, Output upper, Constraints constraints)
-      : lower_(std::move(lower)), upper_(std::move(upper)), constraints_(std::move(constraints)) {}
+      : lower_(std::move(lower)), upper_(std::move(upper)), traits_(std::move(constraints)) {}
   ~DiffVertex() override {
-    std::vector<Output> inputs = {std::move(lower_), std::move(upper_)};
-    Release(std::move(inputs));
+    Release(std::move(lower_));
+    Release(std::move(upper_));
   }
 
-  std::vector<Output> Inputs() const override {
-    std::vector<Output> inputs;
-    if (lower_) inputs.push_back(lower_);
-    if (upper_) inputs.push_back(upper_);
+  Inputs inputs() const override {
+    Inputs inputs;
+    if (lower_) inputs.push_back(lower_.vertex.get());
+    if (upper_) inputs.push_back(upper_.vertex.get());
     return inputs;
   }
 
-  absl::StatusOr<MarshalledOp> Marshal(const MarshalContext& context) const override {
-    OpDraft op(context);
+  absl::StatusOr<Digest> Write(GraphWriter& graph) const override {
+    OpDraft op(graph);
     KILN_ASSIGN_OR_RETURN(const int64_t lower, Add(lower_, op));
     KILN_ASSIGN_OR_RETURN(const int64_t upper, Add(upper_, op));
-    return op.Finish(OpKind::kDiff, OnPlatform::kNo, constraints_, [&](WireWriter& diff) {
+    return op.Finish(OpKind::kDiff, OnPlatform::kNo, traits_, {"diffop"}, [&](WireWriter& diff) {
       diff.Message(1, [&] { diff.Number(1, lower); });
       diff.Message(2, [&] { diff.Number(1, upper); });
     });
@@ -65,7 +71,7 @@ class DiffVertex : public Vertex {
   }
 
   Output lower_, upper_;
-  const Constraints constraints_;
+  const OpTraits traits_;
 };
 
 }  // namespace
@@ -80,14 +86,12 @@ State Merge(const std::vector<State>& inputs, Constraints constraints) {
   }
   if (first == nullptr) return State();
   if (outputs.size() == 1) return *first;
-  constraints.metadata.caps.insert("mergeop");
   return first->WithOutput(
       {std::make_shared<MergeVertex>(std::move(outputs), std::move(constraints)), 0, {}});
 }
 
 State Diff(const State& lower, const State& upper, Constraints constraints) {
   if (lower.scratch()) return upper;
-  constraints.metadata.caps.insert("diffop");
   return lower.WithOutput(
       {std::make_shared<DiffVertex>(lower.output(), upper.output(), std::move(constraints)),
        0,

@@ -8,16 +8,6 @@
 namespace kiln::client::llb {
 namespace {
 
-constexpr size_t kKeptBytes = 64 << 10;
-
-// Where ops are written, one after the other: each then gets a string of just its length.
-WireWriter& Scratch() {
-  static thread_local WireWriter scratch;
-  if (scratch.text().capacity() > kKeptBytes) scratch = WireWriter();
-  scratch.Clear();
-  return scratch;
-}
-
 void WritePlatform(const Platform& platform, WireWriter& op) {
   op.Message(10, [&] {
     op.Text(1, platform.architecture).Text(2, platform.os).Text(3, platform.variant);
@@ -26,18 +16,17 @@ void WritePlatform(const Platform& platform, WireWriter& op) {
   });
 }
 
-MarshalledOp Done(const WireWriter& op, OpMetadata metadata) {
-  MarshalledOp done;
-  done.bytes = op.text();
-  done.digest = Digest::Of(done.bytes);
-  done.metadata = std::move(metadata);
-  return done;
-}
-
 }  // namespace
 
+OpTraits::OpTraits(Constraints from)
+    : worker_filters(std::move(from.worker_filters)),
+      caps(std::move(from.caps)),
+      metadata(std::make_shared<const OpMetadata>(std::move(from.metadata))) {
+  if (from.platform) platform = std::make_shared<const Platform>(*std::move(from.platform));
+}
+
 absl::StatusOr<OpDraft::Input> OpDraft::Resolve(const Output& output) const {
-  const Digest* digest = context_.Find(output.vertex.get());
+  const Digest* digest = graph_.Find(output.vertex.get());
   KILN_CHECK(digest != nullptr);
   KILN_ASSIGN_OR_RETURN(const int64_t index, output.vertex->OutputIndex(output.slot));
   return Input{*digest, index};
@@ -64,31 +53,36 @@ void OpDraft::WriteInputs(WireWriter& op) const {
     op.Message(1, [&] { op.Text(1, input.digest.ToString()).Number(2, input.index); });
 }
 
-MarshalledOp OpDraft::Finish(OpKind kind, OnPlatform on_platform, Constraints own,
-                             absl::FunctionRef<void(WireWriter&)> body) const {
-  const Constraints& defaults = context_.defaults();
-  WireWriter& op = Scratch();
-  WriteInputs(op);
-  if (on_platform == OnPlatform::kYes) {
-    WritePlatform(own.platform        ? *own.platform
-                  : defaults.platform ? *defaults.platform
-                                      : HostPlatform(),
-                  op);
+Digest OpDraft::Finish(OpKind kind, OnPlatform on_platform, const OpTraits& own, CapSet caps,
+                       absl::FunctionRef<void(WireWriter&)> body) const {
+  const Constraints& defaults = graph_.defaults();
+  caps.AddAll(own.caps);
+  caps.AddAll(defaults.caps);
+  std::shared_ptr<const OpMetadata> metadata = own.metadata;
+  if (!defaults.metadata.empty()) {
+    auto merged = std::make_shared<OpMetadata>(defaults.metadata);
+    merged->Merge(*own.metadata);
+    metadata = std::move(merged);
   }
-  op.Message(11, [&] {
-    for (const std::string& filter : defaults.worker_filters) op.Item(1, filter);
-    for (const std::string& filter : own.worker_filters) op.Item(1, filter);
+  return graph_.AddOp(caps, metadata, [&](WireWriter& op) {
+    WriteInputs(op);
+    if (on_platform == OnPlatform::kYes) {
+      WritePlatform(own.platform        ? *own.platform
+                    : defaults.platform ? *defaults.platform
+                                        : HostPlatform(),
+                    op);
+    }
+    op.Message(11, [&] {
+      for (const std::string& filter : defaults.worker_filters) op.Item(1, filter);
+      for (const std::string& filter : own.worker_filters) op.Item(1, filter);
+    });
+    op.Message(static_cast<int>(kind), [&] { body(op); });
   });
-  op.Message(static_cast<int>(kind), [&] { body(op); });
-  OpMetadata metadata = defaults.metadata;
-  metadata.Merge(std::move(own.metadata));
-  return Done(op, std::move(metadata));
 }
 
-MarshalledOp OpDraft::FinishRoot(OpMetadata metadata) const {
-  WireWriter& op = Scratch();
-  WriteInputs(op);
-  return Done(op, std::move(metadata));
+void OpDraft::FinishRoot(const CapSet& caps) const {
+  static const auto& none = *new std::shared_ptr<const OpMetadata>(std::make_shared<OpMetadata>());
+  graph_.AddOp(caps, none, [&](WireWriter& op) { WriteInputs(op); });
 }
 
 }  // namespace kiln::client::llb

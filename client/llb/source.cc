@@ -24,26 +24,29 @@ class SourceVertex : public Vertex {
   SourceVertex(std::string identifier, Attrs attrs, Constraints constraints)
       : identifier_(std::move(identifier)),
         attrs_(std::move(attrs)),
-        constraints_(std::move(constraints)) {}
+        local_unique_id_(std::move(constraints.local_unique_id)),
+        traits_(std::move(constraints)) {}
 
-  std::vector<Output> Inputs() const override { return {}; }
+  // Null when none was asked for.
+  const std::shared_ptr<const Platform>& platform() const { return traits_.platform; }
 
-  absl::StatusOr<MarshalledOp> Marshal(const MarshalContext& context) const override {
+  Inputs inputs() const override { return {}; }
+
+  absl::StatusOr<Digest> Write(GraphWriter& graph) const override {
     if (!absl::StrContains(identifier_, "://")) {
       return absl::InvalidArgumentError(absl::StrCat("source \"", identifier_, "\" has no scheme"));
     }
-    Constraints constraints = constraints_;
     Attrs attrs = attrs_;
+    CapSet caps;
     if (absl::StartsWith(identifier_, "local://") && attrs.count("local.session") == 0) {
-      attrs["local.unique"] = constraints.local_unique_id.empty()
-                                  ? context.defaults().local_unique_id
-                                  : constraints.local_unique_id;
-      constraints.metadata.caps.insert("source.local.unique");
+      attrs["local.unique"] =
+          local_unique_id_.empty() ? graph.defaults().local_unique_id : local_unique_id_;
+      caps.Add("source.local.unique");
     }
     const bool image = absl::StartsWith(identifier_, "docker-image://") ||
                        absl::StartsWith(identifier_, "oci-layout://");
-    return OpDraft(context).Finish(
-        OpKind::kSource, image ? OnPlatform::kYes : OnPlatform::kNo, std::move(constraints),
+    return OpDraft(graph).Finish(
+        OpKind::kSource, image ? OnPlatform::kYes : OnPlatform::kNo, traits_, std::move(caps),
         [&](WireWriter& source) {
           source.Text(1, identifier_);
           for (const auto& [key, value] : attrs)
@@ -54,21 +57,22 @@ class SourceVertex : public Vertex {
  private:
   const std::string identifier_;
   const Attrs attrs_;
-  const Constraints constraints_;
+  const std::string local_unique_id_;
+  const OpTraits traits_;
 };
 
 class DeferredVertex : public Vertex {
  public:
   explicit DeferredVertex(std::function<State()> make) : make_(std::move(make)) {}
 
-  std::vector<Output> Inputs() const override { return {}; }
+  Inputs inputs() const override { return {}; }
 
-  absl::StatusOr<MarshalledOp> Marshal(const MarshalContext& context) const override {
+  absl::StatusOr<Digest> Write(GraphWriter& graph) const override {
     const State state = make_();
-    if (state.scratch() || !state.output().vertex->Inputs().empty()) {
+    if (state.scratch() || !state.output().vertex->inputs().empty()) {
       return absl::InternalError("a deferred source became something else");
     }
-    return state.output().vertex->Marshal(context);
+    return state.output().vertex->Write(graph);
   }
 
  private:
@@ -124,10 +128,10 @@ absl::StatusOr<GitRemote> ParseGitRemote(absl::string_view url) {
 }  // namespace
 
 State Source(std::string identifier, Attrs attrs, Constraints constraints) {
-  const std::optional<Platform> platform = constraints.platform;
-  return State(Output{std::make_shared<SourceVertex>(std::move(identifier), std::move(attrs),
-                                                     std::move(constraints)),
-                      0, platform});
+  auto vertex = std::make_shared<SourceVertex>(std::move(identifier), std::move(attrs),
+                                               std::move(constraints));
+  std::shared_ptr<const Platform> platform = vertex->platform();
+  return State(Output{std::move(vertex), 0, std::move(platform)});
 }
 
 State DeferredSource(std::function<State()> make) {
@@ -153,22 +157,22 @@ std::string NormalizeImageRef(absl::string_view ref) {
 
 State Image(absl::string_view ref, ImageInfo info) {
   Attrs attrs;
-  auto& caps = info.constraints.metadata.caps;
-  caps.insert("source.image");
+  CapSet& caps = info.constraints.caps;
+  caps.Add("source.image");
   if (info.resolve_mode == ResolveMode::kForcePull) {
     attrs["image.resolvemode"] = "pull";
-    caps.insert("source.image.resolvemode");
+    caps.Add("source.image.resolvemode");
   } else if (info.resolve_mode == ResolveMode::kPreferLocal) {
     attrs["image.resolvemode"] = "local";
   }
   if (!info.record_type.empty()) attrs["image.recordtype"] = info.record_type;
   if (info.layer_limit) {
     attrs["image.layerlimit"] = absl::StrCat(*info.layer_limit);
-    caps.insert("source.image.layerlimit");
+    caps.Add("source.image.layerlimit");
   }
   if (!info.checksum.empty()) {
     attrs["image.checksum"] = info.checksum;
-    caps.insert("source.image.checksum");
+    caps.Add("source.image.checksum");
   }
   return Source(absl::StrCat("docker-image://", NormalizeImageRef(ref)), std::move(attrs),
                 std::move(info.constraints));
@@ -176,11 +180,11 @@ State Image(absl::string_view ref, ImageInfo info) {
 
 State Local(absl::string_view name, LocalInfo info) {
   Attrs attrs;
-  auto& caps = info.constraints.metadata.caps;
-  caps.insert("source.local");
-  const auto set = [&](const char* key, std::string value, const char* cap) {
+  CapSet& caps = info.constraints.caps;
+  caps.Add("source.local");
+  const auto set = [&](const char* key, std::string value, Cap cap) {
     attrs[key] = std::move(value);
-    caps.insert(cap);
+    caps.Add(cap);
   };
   if (!info.session_id.empty()) set("local.session", info.session_id, "source.local.sessionid");
   if (!info.include_patterns.empty()) {
@@ -197,15 +201,15 @@ State Local(absl::string_view name, LocalInfo info) {
   }
   if (!info.differ.empty()) {
     attrs["local.differ"] = info.differ;
-    if (info.differ_required) caps.insert("source.local.differ");
+    if (info.differ_required) caps.Add("source.local.differ");
   }
   return Source(absl::StrCat("local://", name), std::move(attrs), std::move(info.constraints));
 }
 
 State Git(absl::string_view url, GitInfo info) {
   Attrs attrs;
-  auto& caps = info.constraints.metadata.caps;
-  caps.insert({"source.git", "source.git.fullurl"});
+  CapSet& caps = info.constraints.caps;
+  caps.AddAll({"source.git", "source.git.fullurl"});
   absl::StatusOr<GitRemote> remote = ParseGitRemote(url);
   if (!remote.ok() && !absl::StrContains(url, "://")) {
     remote = ParseGitRemote(absl::StrCat("https://", url));
@@ -221,66 +225,65 @@ State Git(absl::string_view url, GitInfo info) {
   }
   if (!info.checksum.empty()) {
     attrs["git.checksum"] = info.checksum;
-    caps.insert("source.git.checksum");
+    caps.Add("source.git.checksum");
   }
   if (info.skip_submodules) {
     attrs["git.skipsubmodules"] = "true";
-    caps.insert("source.git.skipsubmodules");
+    caps.Add("source.git.skipsubmodules");
   }
   if (info.keep_git_dir) {
     attrs["git.keepgitdir"] = "true";
-    caps.insert("source.git.keepgitdir");
+    caps.Add("source.git.keepgitdir");
   }
   if (!info.mtime.empty()) {
     attrs["git.mtime"] = info.mtime;
-    caps.insert("source.git.mtime");
+    caps.Add("source.git.mtime");
   }
   if (info.fetch_by_commit) {
     attrs["git.fetchbycommit"] = "true";
-    caps.insert("source.git.fetchbycommit");
+    caps.Add("source.git.fetchbycommit");
   }
   const GitInfo standard;
   if (!info.auth_token_secret.empty()) attrs["git.authtokensecret"] = info.auth_token_secret;
   if (!info.auth_header_secret.empty()) attrs["git.authheadersecret"] = info.auth_header_secret;
   if (info.auth_token_secret != standard.auth_token_secret ||
       info.auth_header_secret != standard.auth_header_secret) {
-    caps.insert("source.git.httpauth");
+    caps.Add("source.git.httpauth");
   }
   if (remote.ok() && remote->ssh) {
     if (!info.known_ssh_hosts.empty()) attrs["git.knownsshhosts"] = info.known_ssh_hosts;
     attrs["git.mountsshsock"] = info.mount_ssh_sock.empty() ? "default" : info.mount_ssh_sock;
-    caps.insert({"source.git.knownsshhosts", "source.git.mountsshsock"});
+    caps.AddAll({"source.git.knownsshhosts", "source.git.mountsshsock"});
   }
   return Source(absl::StrCat("git://", id), std::move(attrs), std::move(info.constraints));
 }
 
 State Http(absl::string_view url, HttpInfo info) {
   Attrs attrs;
-  auto& caps = info.constraints.metadata.caps;
-  caps.insert("source.http");
+  CapSet& caps = info.constraints.caps;
+  caps.Add("source.http");
   if (!info.checksum.empty()) {
     attrs["http.checksum"] = info.checksum;
-    caps.insert("source.http.checksum");
+    caps.Add("source.http.checksum");
   }
   if (!info.filename.empty()) attrs["http.filename"] = info.filename;
   if (info.mode) {
     attrs["http.perm"] = absl::StrFormat("0%o", *info.mode);
-    caps.insert("source.http.perm");
+    caps.Add("source.http.perm");
   }
   if (info.uid != 0) attrs["http.uid"] = absl::StrCat(info.uid);
   if (info.gid != 0) attrs["http.gid"] = absl::StrCat(info.gid);
-  // The capability's id is misspelled in BuildKit, and that is its name.
-  if (info.uid != 0 || info.gid != 0) caps.insert("soruce.http.uidgid");
+  if (info.uid != 0 || info.gid != 0) caps.Add("soruce.http.uidgid");
   if (!info.auth_header_secret.empty()) {
     attrs["http.authheadersecret"] = info.auth_header_secret;
-    caps.insert("source.http.auth");
+    caps.Add("source.http.auth");
   }
   return Source(std::string(url), std::move(attrs), std::move(info.constraints));
 }
 
 State OciLayout(absl::string_view ref, OciLayoutInfo info) {
   Attrs attrs;
-  info.constraints.metadata.caps.insert("source.ocilayout");
+  info.constraints.caps.Add("source.ocilayout");
   if (!info.session_id.empty()) attrs["oci.session"] = info.session_id;
   if (!info.store_id.empty()) attrs["oci.store"] = info.store_id;
   if (info.layer_limit) attrs["oci.layerlimit"] = absl::StrCat(*info.layer_limit);

@@ -7,6 +7,7 @@
 #include "client/llb/file_action.h"
 #include "client/llb/file_vertex.h"
 #include "client/llb/go_path.h"
+#include "client/llb/graph_writer.h"
 #include "client/llb/op_draft.h"
 #include "store/base/status_macros.h"
 
@@ -25,9 +26,11 @@ State::Settings& State::MutableSettings() {
 }
 
 void State::AdoptPlatform() {
-  if (!output_.platform || settings().platform == output_.platform) return;
+  const std::shared_ptr<const Platform>& own = settings().platform;
+  if (output_.platform == nullptr || own == output_.platform) return;
   Platform platform = NormalizePlatform(*output_.platform);
-  if (settings().platform != platform) MutableSettings().platform = std::move(platform);
+  if (own != nullptr && *own == platform) return;
+  MutableSettings().platform = std::make_shared<const Platform>(std::move(platform));
 }
 
 State State::AddEnv(absl::string_view key, absl::string_view value) const {
@@ -98,7 +101,8 @@ State State::CgroupParent(absl::string_view parent) const {
 
 State State::WithPlatform(const Platform& platform) const {
   State changed = *this;
-  changed.MutableSettings().platform = NormalizePlatform(platform);
+  changed.MutableSettings().platform =
+      std::make_shared<const Platform>(NormalizePlatform(platform));
   return changed;
 }
 
@@ -122,57 +126,50 @@ State State::File(FileAction action, Constraints constraints) const {
 namespace {
 
 // Writes what `root` needs, inputs first, without recursion: graphs may be very deep.
-absl::Status MarshalGraph(const Output& root, MarshalContext& context, Definition* definition) {
+absl::Status WriteGraph(const Vertex* root, GraphWriter& graph) {
   struct Frame {
-    std::shared_ptr<const Vertex> vertex;
-    std::vector<Output> inputs;
+    explicit Frame(const Vertex* v) : vertex(v), inputs(v->inputs()) {}
+    const Vertex* vertex;
+    Vertex::Inputs inputs;
     size_t next = 0;
   };
   std::vector<Frame> stack;
-  stack.push_back({root.vertex, root.vertex->Inputs()});
+  stack.emplace_back(root);
   while (!stack.empty()) {
     Frame& top = stack.back();
     if (top.next < top.inputs.size()) {
-      std::shared_ptr<const Vertex> input = top.inputs[top.next++].vertex;
-      if (context.Find(input.get()) != nullptr) continue;
-      std::vector<Output> inputs = input->Inputs();
-      stack.push_back({std::move(input), std::move(inputs)});
+      const Vertex* input = top.inputs[top.next++];
+      if (graph.Find(input) == nullptr) stack.emplace_back(input);
       continue;
     }
-    KILN_ASSIGN_OR_RETURN(MarshalledOp op, top.vertex->Marshal(context));
-    context.Add(top.vertex.get(), op.digest);
-    const auto [beside, added] = definition->metadata.try_emplace(op.digest);
-    if (added) {
-      beside->second = std::move(op.metadata);
-      definition->ops.push_back({op.digest, std::move(op.bytes)});
-    } else {
-      beside->second.Merge(std::move(op.metadata));
-    }
+    KILN_ASSIGN_OR_RETURN(const Digest digest, top.vertex->Write(graph));
+    graph.Note(top.vertex, digest);
     stack.pop_back();
   }
   return absl::OkStatus();
 }
 
+// Of the last op: what all others have in common.
+CapSet CapsOfAll(const std::vector<Definition::Op>& ops) {
+  CapSet caps = {"constraints", "platform"};
+  for (const Definition::Op& op : ops) {
+    if (op.metadata->ignore_cache) caps.Add("meta.ignorecache");
+    if (!op.metadata->description.empty()) caps.Add("meta.description");
+    if (op.metadata->export_cache) caps.Add("meta.exportcache");
+  }
+  return caps;
+}
+
 }  // namespace
 
 absl::StatusOr<Definition> State::Marshal(const Constraints& defaults) const {
-  Definition definition;
-  if (scratch()) return definition;
-  MarshalContext context(defaults);
-  KILN_RETURN_IF_ERROR(MarshalGraph(output_, context, &definition));
-  OpDraft last(context);
+  if (scratch()) return Definition();
+  GraphWriter graph(defaults);
+  KILN_RETURN_IF_ERROR(WriteGraph(output_.vertex.get(), graph));
+  OpDraft last(graph);
   KILN_RETURN_IF_ERROR(last.AddInput(output_).status());
-  OpMetadata metadata;
-  metadata.caps = {"constraints", "platform"};
-  for (const auto& [digest, op] : definition.metadata) {
-    if (op.ignore_cache) metadata.caps.insert("meta.ignorecache");
-    if (!op.description.empty()) metadata.caps.insert("meta.description");
-    if (op.export_cache) metadata.caps.insert("meta.exportcache");
-  }
-  MarshalledOp done = last.FinishRoot(std::move(metadata));
-  definition.metadata[done.digest] = std::move(done.metadata);
-  definition.ops.push_back({done.digest, std::move(done.bytes)});
-  return definition;
+  last.FinishRoot(CapsOfAll(graph.ops()));
+  return graph.Take();
 }
 
 }  // namespace kiln::client::llb

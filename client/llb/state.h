@@ -2,12 +2,10 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "client/llb/constraints.h"
@@ -76,7 +74,8 @@ class State {
   const std::string& dir() const { return settings().dir; }
   // In the order of their last setting.
   const std::vector<std::pair<std::string, std::string>>& env() const { return settings().env; }
-  const std::optional<Platform>& platform() const { return settings().platform; }
+  // Null: the default of the definition.
+  const Platform* platform() const { return settings().platform.get(); }
 
  private:
   friend class ExecVertex;
@@ -92,7 +91,7 @@ class State {
     std::vector<Ulimit> ulimits;
     NetMode network = NetMode::kSandbox;
     SecurityMode security = SecurityMode::kSandbox;
-    std::optional<Platform> platform;
+    std::shared_ptr<const Platform> platform;
   };
   const Settings& settings() const;
   Settings& MutableSettings();

@@ -1,29 +1,29 @@
 #include "client/llb/vertex.h"
 
 #include <utility>
+#include <vector>
 
 namespace kiln::client::llb {
-
-const Digest* MarshalContext::Find(const Vertex* vertex) const {
-  auto found = done_.find(vertex);
-  return found == done_.end() ? nullptr : &found->second;
-}
 
 Vertex::~Vertex() = default;
 
 absl::StatusOr<int64_t> Vertex::OutputIndex(int slot) const { return slot; }
 
-void Vertex::Release(std::vector<Output> inputs) {
+void Vertex::Release(Output&& input) {
+  if (!input) return;
   // The outermost call drains; calls from destructors inside it only queue.
-  static thread_local std::vector<Output>* pending = nullptr;
+  static thread_local std::vector<std::shared_ptr<const Vertex>>* pending = nullptr;
   if (pending != nullptr) {
-    for (Output& input : inputs) pending->push_back(std::move(input));
+    pending->push_back(std::move(input.vertex));
     return;
   }
-  pending = &inputs;
-  while (!inputs.empty()) {
-    Output last = std::move(inputs.back());
-    inputs.pop_back();
+  std::vector<std::shared_ptr<const Vertex>> queue;
+  pending = &queue;
+  for (auto last = std::move(input.vertex); last != nullptr;) {
+    last.reset();
+    if (queue.empty()) break;
+    last = std::move(queue.back());
+    queue.pop_back();
   }
   pending = nullptr;
 }

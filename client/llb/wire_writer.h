@@ -16,14 +16,19 @@ namespace kiln::client::llb {
 // Canonical bytes are up to the caller: fields in ascending order, map entries sorted by key.
 class WireWriter {
  public:
+  WireWriter() = default;
+  // Goes on after fields that are written already.
+  explicit WireWriter(std::string text) : text_(std::move(text)) {}
+
   // Nothing for 0, as proto3 has it.
   WireWriter& Number(int field, int64_t value) {
     return value == 0 ? *this : Present(field, value);
   }
   // Also for 0: a member of a oneof.
   WireWriter& Present(int field, int64_t value) {
-    Varint(static_cast<uint64_t>(field) << 3);
-    Varint(static_cast<uint64_t>(value));
+    char bytes[2 * kMaxVarint];
+    char* const number = PutVarint(static_cast<uint64_t>(field) << 3, bytes);
+    Append(absl::string_view(bytes, PutVarint(static_cast<uint64_t>(value), number) - bytes));
     return *this;
   }
   // Nothing when empty.
@@ -35,33 +40,40 @@ class WireWriter {
   WireWriter& Item(int field, std::initializer_list<absl::string_view> pieces) {
     size_t size = 0;
     for (const absl::string_view piece : pieces) size += piece.size();
-    Tag(field);
-    Varint(size);
+    char head[2 * kMaxVarint];
+    Append(absl::string_view(head, PutVarint(size, PutVarint(Tag(field), head)) - head));
     for (const absl::string_view piece : pieces) Append(piece);
     return *this;
   }
   // A message, also when empty; `fill` writes its fields, or the numbers of a packed field.
   template <typename Fill>
   WireWriter& Message(int field, Fill fill) {
-    Tag(field);
+    MessageSize(field, fill);
+    return *this;
+  }
+  // The same; returns the size of the message, whose bytes are the last ones.
+  template <typename Fill>
+  size_t MessageSize(int field, Fill fill) {
+    Varint(Tag(field));
     const size_t at = text_.size();
     text_.push_back('\0');
     fill();
-    uint64_t size = text_.size() - at - 1;
+    const size_t size = text_.size() - at - 1;
     if (size < 0x80) {  // most
       text_[at] = static_cast<char>(size);
-      return *this;
+      return size;
     }
-    char length[10];
-    size_t n = 0;
-    for (; size >= 0x80; size >>= 7) length[n++] = static_cast<char>(size | 0x80);
-    length[n++] = static_cast<char>(size);
-    text_.replace(at, 1, length, n);
-    return *this;
+    char length[kMaxVarint];
+    text_.replace(at, 1, length, PutVarint(size, length) - length);
+    return size;
   }
   void Varint(uint64_t value) {
-    for (; value >= 0x80; value >>= 7) text_.push_back(static_cast<char>(value | 0x80));
-    text_.push_back(static_cast<char>(value));
+    if (value < 0x80) {  // most
+      text_.push_back(static_cast<char>(value));
+      return;
+    }
+    char bytes[kMaxVarint];
+    text_.append(bytes, PutVarint(value, bytes) - bytes);
   }
   // Fields that are written already.
   WireWriter& Append(absl::string_view fields) {
@@ -69,14 +81,24 @@ class WireWriter {
     return *this;
   }
 
-  void Clear() { text_.clear(); }
+  // Only the first `size` bytes stay.
+  void Truncate(size_t size) { text_.resize(size); }
   void Reserve(size_t bytes) { text_.reserve(bytes); }
-  const std::string& text() const { return text_; }
+  size_t size() const { return text_.size(); }
+  absl::string_view text() const { return text_; }
   std::string Take() { return std::move(text_); }
 
  private:
+  static constexpr size_t kMaxVarint = 10;
+
   // Of a field with a length.
-  void Tag(int field) { Varint(static_cast<uint64_t>(field) << 3 | 2); }
+  static uint64_t Tag(int field) { return static_cast<uint64_t>(field) << 3 | 2; }
+  // Returns the end of what it wrote.
+  static char* PutVarint(uint64_t value, char* out) {
+    for (; value >= 0x80; value >>= 7) *out++ = static_cast<char>(value | 0x80);
+    *out++ = static_cast<char>(value);
+    return out;
+  }
 
   std::string text_;
 };

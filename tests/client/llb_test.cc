@@ -132,7 +132,7 @@ TEST(LlbDepth, LongChainsNeedNoStack) {
   for (int i = 0; i < 100000; ++i) state = state.File(Mkdir(absl::StrCat("/", i), 0755));
   const auto definition = state.Marshal();
   ASSERT_TRUE(definition.ok());
-  EXPECT_EQ(definition->ops.size(), 100001u);
+  EXPECT_EQ(definition->ops().size(), 100001u);
 }
 
 TEST(LlbImage, NamesGetTheirFullForm) {

@@ -167,8 +167,8 @@ absl::StatusOr<BuildSources::Dockerfile> BuildSources::ReadDockerfile() {
   Dockerfile dockerfile;
   pb::Source unlocated;
   // The last op only names the result.
-  if (definition.ops.size() > 1) {
-    dockerfile.vertex = definition.ops[definition.ops.size() - 2].digest;
+  if (definition.ops().size() > 1) {
+    dockerfile.vertex = definition.ops()[definition.ops().size() - 2].digest;
     (*unlocated.mutable_locations())[dockerfile.vertex.ToString()];
   }
   // Where it is shown it names the op though that stands in no file: clients compare it.

@@ -203,7 +203,7 @@ std::string StageDispatcher::RunName(const std::string& text,
   };
   const auto shown = ExpandWord(text, options, masked);
   std::optional<Platform> platform;
-  if (const auto& own = stage_.state.platform()) {
+  if (const llb::Platform* own = stage_.state.platform()) {
     platform =
         Platform{own->os, own->architecture, own->variant, own->os_version, own->os_features};
   }
@@ -236,9 +236,8 @@ absl::Status StageDispatcher::Do(const dockerfile::Run& run) {
   const Options& options = *scope_.options;
   RunStep step;
   step.text = command_->instruction->text.code;
-  KILN_ASSIGN_OR_RETURN(std::vector<std::string> args, RunArgs(run, &step));
-  if (run.command.shell_form) args = WithShell(args);
-  step.info.args = args;
+  KILN_ASSIGN_OR_RETURN(step.info.args, RunArgs(run, &step));
+  if (run.command.shell_form) step.info.args = WithShell(step.info.args);
   KILN_RETURN_IF_ERROR(AddMounts(run, &step));
   for (const RunDevice& device : run.devices) {
     step.info.cdi_devices.push_back({device.name, !device.required});
@@ -264,7 +263,7 @@ absl::Status StageDispatcher::Do(const dockerfile::Run& run) {
   metadata.description[kCommandKey] = command_->instruction->text.code;
   metadata.ignore_cache = stage_.ignore_cache;
   metadata.linux_resources = options.resources;
-  std::string history = RunHistory(args);
+  std::string history = RunHistory(step.info.args);
   stage_.state = stage_.state.WithOutput(on.Run(std::move(step.info)).output());
   AddHistory(std::move(history), true);
   return absl::OkStatus();

@@ -17,11 +17,12 @@ absl::StatusOr<BridgeResult> DumpGraph(const Compilation& compilation) {
   pb::Definition definition;
   definition.ParseFromString(graph.Serialize());
   std::map<std::string, pb::Op> ops;
-  for (const client::llb::Definition::Op& bytes : graph.ops) {
-    const std::string digest = bytes.digest.ToString();
-    ops[digest].ParseFromString(bytes.bytes);
+  for (const client::llb::Definition::Op& op : graph.ops()) {
+    const std::string digest = op.digest.ToString();
+    const absl::string_view bytes = graph.Bytes(op);
+    ops[digest].ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
     // {} for what stands nowhere, but the op that only names the last has no entry.
-    if (&bytes != &graph.ops.back()) (*definition.mutable_source()->mutable_locations())[digest];
+    if (&op != &graph.ops().back()) (*definition.mutable_source()->mutable_locations())[digest];
   }
   GoJson json;
   json.BeginObject().Key("def").BeginObject();

@@ -26,9 +26,11 @@ constexpr char kOneAdd[] = "SOURCE_DATE_EPOCH stage must contain exactly one rem
 absl::StatusOr<std::optional<pb::SourceOp>> OnlySource(const llb::State& state) {
   KILN_ASSIGN_OR_RETURN(const llb::Definition definition, state.Marshal());
   std::optional<pb::SourceOp> only;
-  for (const llb::Definition::Op& bytes : definition.ops) {
+  for (const llb::Definition::Op& entry : definition.ops()) {
+    const absl::string_view bytes = definition.Bytes(entry);
     pb::Op op;
-    if (!op.ParseFromString(bytes.bytes) || !op.has_source()) continue;
+    if (!op.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || !op.has_source())
+      continue;
     if (only) return std::nullopt;
     only = op.source();
   }

@@ -98,12 +98,15 @@ class Expander {
   // Everything that begins with '$'.
   absl::Status Reference(std::string* out);
   absl::Status Braced(std::string* out);
-  absl::Status Substitution(const std::string& name, bool null_is_unset, std::string* out);
-  absl::Status Replacement(const std::string& name, std::string* out);
+  absl::Status Substitution(absl::string_view name, bool null_is_unset, std::string* out);
+  absl::Status Replacement(absl::string_view name, std::string* out);
   // Until('}' or '/') for a part of a substitution. `missing` is the error at the end of the text.
   absl::StatusOr<std::string> Part(char stop, bool keep_escapes, absl::string_view missing);
-  std::string Name();
-  std::optional<std::string> Value(const std::string& name);
+  absl::string_view Name();
+  // The view lives until the next call.
+  std::optional<absl::string_view> Value(absl::string_view name);
+  // Takes characters that stand for themselves; `also` does not, besides the usual ones.
+  absl::string_view TakePlain(char also);
 
   const absl::string_view text_;
   const ExpandOptions& options_;
@@ -141,7 +144,7 @@ absl::Status Expander::Until(char stop, bool keep_escapes, WordSplitter* words, 
       absl::StrAppend(out, text_.substr(at_, end - at_));
       at_ = end;
     } else {
-      absl::StrAppend(out, Take());
+      absl::StrAppend(out, TakePlain(stop));
       whole = false;
     }
     KILN_RETURN_IF_ERROR(CheckSize(*out));
@@ -154,6 +157,16 @@ absl::Status Expander::Until(char stop, bool keep_escapes, WordSplitter* words, 
     }
   }
   return stop == '\0' ? absl::OkStatus() : Unclosed(absl::string_view(&stop, 1));
+}
+
+absl::string_view Expander::TakePlain(char also) {
+  const size_t begin = at_++;
+  while (!AtEnd()) {
+    const char c = text_[at_];
+    if (c == '$' || c == '\'' || c == '"' || c == '<' || c == also || c == options_.escape) break;
+    ++at_;
+  }
+  return text_.substr(begin, at_ - begin);
 }
 
 absl::Status Expander::SingleQuoted(std::string* out) {
@@ -189,7 +202,7 @@ absl::Status Expander::DoubleQuoted(bool keep_escapes, std::string* out) {
       const bool escapes = At('"') || At('$') || At(options_.escape);
       out->push_back(escapes ? text_[at_++] : c);
     } else {
-      absl::StrAppend(out, Take());
+      absl::StrAppend(out, TakePlain('"'));
     }
     KILN_RETURN_IF_ERROR(CheckSize(*out));
   }
@@ -205,12 +218,12 @@ absl::Status Expander::Reference(std::string* out) {
     --nesting_;
     return status;
   }
-  const std::string name = Name();
+  const absl::string_view name = Name();
   if (name.empty()) {
     out->push_back('$');
     return absl::OkStatus();
   }
-  const std::optional<std::string> value = Value(name);
+  const std::optional<absl::string_view> value = Value(name);
   if (value.has_value()) {
     absl::StrAppend(out, *value);
   } else if (options_.keep_unset) {
@@ -224,11 +237,11 @@ absl::Status Expander::Braced(std::string* out) {
   ++at_;
   if (AtEnd()) return Fail(kMissingBrace);
   if (At('{') || At('}') || At(':')) return Fail("syntax error: bad substitution");
-  const std::string name = Name();
+  const absl::string_view name = Name();
   if (AtEnd()) return Fail(kMissingBrace);
   if (At('}')) {
     ++at_;
-    const std::optional<std::string> value = Value(name);
+    const std::optional<absl::string_view> value = Value(name);
     if (value.has_value()) {
       absl::StrAppend(out, *value);
     } else if (options_.keep_unset) {
@@ -260,7 +273,7 @@ absl::StatusOr<std::string> Expander::Part(char stop, bool keep_escapes,
   return part;
 }
 
-absl::Status Expander::Substitution(const std::string& name, bool null_is_unset, std::string* out) {
+absl::Status Expander::Substitution(absl::string_view name, bool null_is_unset, std::string* out) {
   const absl::string_view modifier = Take();
   const std::string shown = absl::StrCat(null_is_unset ? ":" : "", modifier);
   const bool trims = modifier == "#" || modifier == "%";
@@ -269,14 +282,14 @@ absl::Status Expander::Substitution(const std::string& name, bool null_is_unset,
   };
   if (null_is_unset && trims) return unsupported();
   KILN_ASSIGN_OR_RETURN(std::string word, Part('}', trims, "syntax error: missing '}'"));
-  const std::optional<std::string> value = Value(name);
+  const std::optional<absl::string_view> value = Value(name);
   if (options_.keep_unset && !value.has_value()) {
     absl::StrAppend(out, "${", name, shown, word, "}");
     return absl::OkStatus();
   }
   const bool missing = !value.has_value() || (null_is_unset && value->empty());
   if (modifier == "-") {
-    absl::StrAppend(out, missing ? word : *value);
+    absl::StrAppend(out, missing ? absl::string_view(word) : *value);
   } else if (modifier == "+") {
     if (!missing) absl::StrAppend(out, word);
   } else if (modifier == "?") {
@@ -299,13 +312,13 @@ absl::Status Expander::Substitution(const std::string& name, bool null_is_unset,
   return absl::OkStatus();
 }
 
-absl::Status Expander::Replacement(const std::string& name, std::string* out) {
+absl::Status Expander::Replacement(absl::string_view name, std::string* out) {
   const bool all = At('/');
   if (all) ++at_;
   KILN_ASSIGN_OR_RETURN(const std::string pattern,
                         Part('/', true, "syntax error: missing '/' in ${}"));
   KILN_ASSIGN_OR_RETURN(const std::string with, Part('}', true, "syntax error: missing '}'"));
-  const std::optional<std::string> value = Value(name);
+  const std::optional<absl::string_view> value = Value(name);
   if (options_.keep_unset && !value.has_value()) {
     absl::StrAppend(out, "${", name, "/", pattern, "/", with, "}");
     return absl::OkStatus();
@@ -316,28 +329,27 @@ absl::Status Expander::Replacement(const std::string& name, std::string* out) {
   return absl::OkStatus();
 }
 
-std::string Expander::Name() {
+absl::string_view Expander::Name() {
   const size_t begin = at_;
   if (!AtEnd() && IsDigit(DecodeRune(text_.substr(at_)).value)) {
     // A positional parameter: $1x is $1 and "x".
     while (!AtEnd() && IsDigit(DecodeRune(text_.substr(at_)).value)) Take();
-    return std::string(text_.substr(begin, at_ - begin));
+    return text_.substr(begin, at_ - begin);
   }
   if (!AtEnd() && absl::string_view("@*#?-$!").find(text_[at_]) != absl::string_view::npos)
-    return std::string(Take());
+    return Take();
   while (!AtEnd()) {
     const char32_t rune = DecodeRune(text_.substr(at_)).value;
     if (!IsLetter(rune) && !IsDigit(rune) && rune != '_') break;
     Take();
   }
-  return std::string(text_.substr(begin, at_ - begin));
+  return text_.substr(begin, at_ - begin);
 }
 
-std::optional<std::string> Expander::Value(const std::string& name) {
+std::optional<absl::string_view> Expander::Value(absl::string_view name) {
   const std::optional<absl::string_view> value = lookup_(name);
-  (value.has_value() ? found_->set : found_->unset).insert(name);
-  if (!value.has_value()) return std::nullopt;
-  return std::string(*value);
+  (value.has_value() ? found_->set : found_->unset).emplace(name);
+  return value;
 }
 
 bool IsPlain(absl::string_view text, char escape) {
@@ -350,9 +362,13 @@ bool IsPlain(absl::string_view text, char escape) {
 
 absl::Status Process(absl::string_view text, const ExpandOptions& options, VariableLookup lookup,
                      WordSplitter* splitter, Expansion* out) {
-  const std::string valid = ToValidUtf8(StripBom(text));
-  return Annotate(Expander(valid, options, lookup, splitter).Run(out),
-                  absl::StrCat("failed to process ", Quote(text)));
+  const absl::string_view bare = StripBom(text);
+  std::string repaired;
+  if (!IsValidUtf8(bare)) repaired = ToValidUtf8(bare);
+  const absl::Status status =
+      Expander(repaired.empty() ? bare : repaired, options, lookup, splitter).Run(out);
+  if (status.ok()) return status;
+  return Annotate(status, absl::StrCat("failed to process ", Quote(text)));
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <re2/re2.h>
 
+#include <algorithm>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 
@@ -59,6 +61,9 @@ void AppendRune(char32_t rune, std::string* out) {
 }
 
 bool IsValidUtf8(absl::string_view text) {
+  const auto* const ascii_end =
+      std::find_if(text.begin(), text.end(), [](char c) { return (c & 0x80) != 0; });
+  text.remove_prefix(ascii_end - text.begin());
   while (!text.empty()) {
     const Rune rune = DecodeRune(text);
     if (rune.value == kReplacementChar && rune.width == 1) return false;

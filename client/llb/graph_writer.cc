@@ -1,0 +1,42 @@
+#include "client/llb/graph_writer.h"
+
+#include <utility>
+
+namespace kiln::client::llb {
+
+GraphWriter::GraphWriter(Constraints defaults) : defaults_(std::move(defaults)) {}
+
+const Digest* GraphWriter::Find(const Vertex* vertex) const {
+  const auto found = done_.find(vertex);
+  return found == done_.end() ? nullptr : &found->second;
+}
+
+Digest GraphWriter::AddOp(const CapSet& caps, const std::shared_ptr<const OpMetadata>& metadata,
+                          absl::FunctionRef<void(WireWriter&)> fill) {
+  constexpr int kDef = 1;  // of pb.Definition
+  const size_t before = text_.size();
+  const size_t size = text_.MessageSize(kDef, [&] { fill(text_); });
+  const absl::string_view bytes = text_.text().substr(text_.size() - size);
+  const Digest digest = Digest::Of(bytes);
+  const auto [known, added] = by_digest_.emplace(digest, definition_.ops_.size());
+  if (added) {
+    definition_.ops_.push_back({digest, caps, metadata, text_.size() - size, size});
+    return digest;
+  }
+  text_.Truncate(before);
+  Definition::Op& op = definition_.ops_[known->second];
+  op.caps.AddAll(caps);
+  if (op.metadata != metadata) {
+    auto merged = std::make_shared<OpMetadata>(*op.metadata);
+    merged->Merge(*metadata);
+    op.metadata = std::move(merged);
+  }
+  return digest;
+}
+
+Definition GraphWriter::Take() {
+  definition_.text_ = text_.Take();
+  return std::move(definition_);
+}
+
+}  // namespace kiln::client::llb

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
+#include "absl/strings/string_view.h"
+#include "client/llb/caps.h"
+#include "client/llb/constraints.h"
+#include "client/llb/definition.h"
+#include "client/llb/wire_writer.h"
+#include "proto/digest.h"
+
+namespace kiln::client::llb {
+
+class Vertex;
+
+// A definition under construction: ops are written one after the other, inputs first, straight into
+// its bytes. Equal ops are one, with the metadata of all vertices that stand for them.
+class GraphWriter {
+ public:
+  // `defaults` hold for every op that says nothing else.
+  explicit GraphWriter(Constraints defaults);
+
+  const Constraints& defaults() const { return defaults_; }
+  // Null when the vertex is not written yet.
+  const Digest* Find(const Vertex* vertex) const;
+  void Note(const Vertex* vertex, const Digest& digest) { done_.emplace(vertex, digest); }
+
+  // An op whose fields `fill` writes, and what travels beside it.
+  Digest AddOp(const CapSet& caps, const std::shared_ptr<const OpMetadata>& metadata,
+               absl::FunctionRef<void(WireWriter&)> fill);
+  // The ops so far.
+  const std::vector<Definition::Op>& ops() const { return definition_.ops_; }
+  // All of it. Call last.
+  Definition Take();
+
+ private:
+  const Constraints defaults_;
+  WireWriter text_;
+  Definition definition_;
+  absl::flat_hash_map<const Vertex*, Digest> done_;
+  absl::flat_hash_map<Digest, size_t> by_digest_;  // indexes of ops
+};
+
+}  // namespace kiln::client::llb
