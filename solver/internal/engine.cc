@@ -59,13 +59,7 @@ void Engine::RunQueue(size_t enough) {
 void Engine::Settle() { RunQueue(SIZE_MAX); }
 
 Edge* Engine::EdgeOf(Vertex* vertex, int32_t output) {
-  for (const auto& edge : vertex->edges)
-    if (edge->output == output) return edge.get();
-  auto edge = std::make_unique<Edge>();
-  edge->vertex = vertex;
-  edge->output = output;
-  vertex->edges.push_back(std::move(edge));
-  return vertex->edges.back().get();
+  return vertex->edges.FindOrMake(vertex, output);
 }
 
 void Engine::Enqueue(Edge* edge) {
@@ -204,9 +198,8 @@ void Engine::Suspend(Edge* edge) {
 void Engine::FailVertex(Vertex* vertex, const absl::Status& error) {
   ++stats_.failed;
   vertex->error = error;
-  for (const auto& edge : vertex->edges) {
-    if (edge->search != nullptr) Fail(edge.get(), error);
-  }
+  for (Edge& edge : vertex->edges)
+    if (edge.search != nullptr) Fail(&edge, error);
 }
 
 absl::Status Engine::Describe(const Vertex* vertex, absl::Status error) const {

@@ -8,12 +8,11 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "solver/internal/digest_hash.h"
 #include "solver/internal/event.h"
 #include "solver/internal/execution_table.h"
-#include "solver/internal/large_table.h"
 #include "solver/internal/scheduler.h"
 #include "solver/internal/vertex.h"
+#include "solver/internal/vertex_table.h"
 #include "solver/solved_graph.h"
 #include "solver/stats.h"
 
@@ -143,10 +142,10 @@ class Engine {
 
   // engine_execution.cc: lead or follow, run, save.
   void TryExecute(Edge* edge);
-  InputKeys KeysOf(const Vertex* vertex, bool probe_only, bool* left_out) const;
+  KeySets KeysOf(const Vertex* vertex, bool probe_only, bool* left_out) const;
   bool MayFollow(const Edge* edge, const Execution& execution) const;
   bool Reaches(const Edge* from, absl::Span<Vertex* const> to) const;
-  void Lead(Edge* edge, InputKeys keys);
+  void Lead(Edge* edge, KeySets keys);
   void Follow(Vertex* vertex, Execution* execution);
   void Wait(Edge* edge, Execution* execution);
   void Block(Edge* edge, Execution* execution);
@@ -172,7 +171,7 @@ class Engine {
   void UpdatePathsIfWorthwhile();
 
   absl::flat_hash_map<JobId, std::unique_ptr<JobState>> jobs_;
-  LargeTable<Digest, std::unique_ptr<Vertex>, DigestHash> vertices_;  // by identity
+  VertexTable vertices_;  // owns them
   std::vector<std::unique_ptr<Execution>> executions_;
   ExecutionTable table_;
   Scheduler scheduler_;

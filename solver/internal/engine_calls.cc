@@ -82,8 +82,8 @@ void Engine::On(event::CacheMapDone& event) {
   const CallState before = std::exchange(vertex->map_state, CallState::kIdle);
   const bool stale = std::exchange(vertex->map_stale, false);
   const auto wake = [&] {
-    for (const auto& edge : vertex->edges)
-      if (edge->search != nullptr) Enqueue(edge.get());
+    for (Edge& edge : vertex->edges)
+      if (edge.search != nullptr) Enqueue(&edge);
     Doom(vertex);
   };
   if (stale || vertex->jobs.empty()) return wake();
@@ -107,7 +107,7 @@ void Engine::On(event::CacheMapDone& event) {
   }
   vertex->mean_ns = absl::ToInt64Nanoseconds(
       vertex->op->TakesSlot() ? std::max(event.mean, kUnknownMean) : event.mean);
-  vertex->maps.push_back(std::make_shared<const CacheMap>(*std::move(event.map)));
+  vertex->maps.push_back(std::make_shared<const KnownMap>(*event.map));
   wake();
 }
 
@@ -120,9 +120,8 @@ void Engine::On(event::ContentDone& event) {
   const CallState before = std::exchange(content->state, CallState::kIdle);
   const bool stale = std::exchange(content->stale, false);
   const auto wake = [&] {
-    for (const auto& edge : vertex->edges)
-      if (edge->search != nullptr && !edge->search->inputs.empty())
-        MarkChanged(edge.get(), event.input);
+    for (Edge& edge : vertex->edges)
+      if (edge.search != nullptr && !edge.search->inputs.empty()) MarkChanged(&edge, event.input);
     Doom(vertex);
   };
   if (stale || vertex->jobs.empty()) return wake();

@@ -18,26 +18,22 @@ constexpr uint64_t kMaxTombs = 1'000'000;
 
 // Everything known of the vertex's inputs: what its result is saved under, or with `probe_only`
 // what an equal execution may be found by; `left_out` is set when that is less.
-InputKeys Engine::KeysOf(const Vertex* vertex, bool probe_only, bool* left_out) const {
-  InputKeys keys(vertex->inputs.size());
-  for (size_t i = 0; i < keys.size(); ++i) {
+KeySets Engine::KeysOf(const Vertex* vertex, bool probe_only, bool* left_out) const {
+  KeySets keys(vertex->inputs.size());
+  for (size_t i = 0; i < vertex->inputs.size(); ++i) {
     const VertexInput& input = vertex->inputs[i];
-    const std::string& selector = vertex->maps[0]->inputs[i].selector;
-    const bool has_content =
-        !vertex->content.empty() && vertex->content[i].state == CallState::kDone;
-    for (const auto& edge : input.vertex->edges) {
-      if (edge->output != input.output) continue;
-      keys[i].reserve(edge->keys.size() + (has_content ? 1 : 0));
+    if (const Edge* edge = input.vertex->edges.Find(input.output)) {
       for (const EdgeKey& key : edge->keys) {
         if (!edge->IsOfResult(key)) continue;
         if (key.probe || !probe_only) {
-          keys[i].push_back({key.id, selector});
+          keys.Add(i, key.id, /*selected=*/true);
         } else {
           *left_out = true;
         }
       }
     }
-    if (has_content) keys[i].push_back({vertex->content[i].key, ""});
+    if (!vertex->content.empty() && vertex->content[i].state == CallState::kDone)
+      keys.Add(i, vertex->content[i].key, /*selected=*/false);
   }
   return keys;
 }
@@ -51,7 +47,7 @@ void Engine::TryExecute(Edge* edge) {
     return Wait(edge, vertex->execution);
   }
   bool left_out = false;
-  InputKeys keys = KeysOf(vertex, /*probe_only=*/true, &left_out);
+  KeySets keys = KeysOf(vertex, /*probe_only=*/true, &left_out);
   Execution* equal =
       table_.Find(vertex->maps, keys, [&](const Execution& x) { return MayFollow(edge, x); });
   if (equal != nullptr) {
@@ -98,7 +94,7 @@ bool Engine::Reaches(const Edge* from, absl::Span<Vertex* const> to) const {
   return false;
 }
 
-void Engine::Lead(Edge* edge, InputKeys keys) {
+void Engine::Lead(Edge* edge, KeySets keys) {
   Vertex* vertex = edge->vertex;
   Execution* x = executions_.emplace_back(std::make_unique<Execution>()).get();
   x->place = static_cast<uint32_t>(executions_.size() - 1);
@@ -113,14 +109,14 @@ void Engine::Lead(Edge* edge, InputKeys keys) {
   ++vertex->outstanding;
   x->ignore_cache = vertex->ignore_cache;
   x->maps = vertex->maps;
-  x->all_fresh = !x->ignore_cache && !keys.empty();
+  x->all_fresh = !x->ignore_cache && keys.inputs() > 0;
   run.inputs.reserve(vertex->inputs.size());
   for (size_t i = 0; i < vertex->inputs.size(); ++i) {
     const Edge* input = EdgeOf(vertex->inputs[i].vertex, vertex->inputs[i].output);
     run.inputs.push_back(input->result);
     for (const EdgeKey& key : input->keys) x->all_fresh = x->all_fresh && key.probe;
   }
-  x->keys = std::make_shared<const InputKeys>(std::move(keys));
+  x->keys = std::move(keys);
   table_.Add(x);
   run.takes_slot = vertex->op->TakesSlot();
   run.locks = vertex->op->Resources();
@@ -343,7 +339,7 @@ void Engine::TakeOutput(Edge* edge, Execution* x) {
     if (output.save == SaveState::kSaving) return;
     output.save = SaveState::kSaving;
     ++x->outstanding;
-    return Emit(action::Save{x, static_cast<uint32_t>(edge->output), x->maps, x->keys,
+    return Emit(action::Save{x, static_cast<uint32_t>(edge->output), &x->maps, &x->keys,
                              output.result, std::exchange(x->took, absl::ZeroDuration()), now_});
   }
   const bool probe = !edge->vertex->ignore_cache;
@@ -351,15 +347,11 @@ void Engine::TakeOutput(Edge* edge, Execution* x) {
   if (x->shared && !output.nodes.empty()) {
     // A follower teaches the index those of its keys that the leader did not have.
     bool left_out = false;
-    InputKeys keys = KeysOf(edge->vertex, /*probe_only=*/false, &left_out);
-    bool all_known = keys.size() == x->keys->size();
-    for (size_t i = 0; all_known && i < keys.size(); ++i)
-      for (const store::InputKey& key : keys[i])
-        all_known = all_known && std::find((*x->keys)[i].begin(), (*x->keys)[i].end(), key) !=
-                                     (*x->keys)[i].end();
-    if (!all_known)
-      Emit(action::Link{x->maps[0]->op_digest, edge->output,
-                        std::make_shared<InputKeys>(std::move(keys)), output.nodes[0].id});
+    KeySets keys = KeysOf(edge->vertex, /*probe_only=*/false, &left_out);
+    const auto known = [x](const KeySets::Key& key) { return x->keys.Contains(key); };
+    if (keys.inputs() != x->keys.inputs() ||
+        !std::all_of(keys.all().begin(), keys.all().end(), known))
+      Emit(action::Link{x->maps[0], edge->output, std::move(keys), output.nodes[0].id});
   }
   Complete(edge, output.result);
 }

@@ -18,9 +18,12 @@ void CheckSearch(const Edge& edge) {
     unsettled += in.settled ? 0 : 1;
     incomplete += in.complete ? 0 : 1;
     querying += in.querying ? 1 : 0;
-    bare += in.candidates.empty() ? 1 : 0;
+    bare += in.bare ? 1 : 0;
+    const bool none = search.finds == nullptr || search.finds->candidates.empty() ||
+                      search.finds->candidates[i].empty();
+    KILN_CHECK(in.bare == none);
     common += in.common ? 1 : 0;
-    if (search.map_known && vertex.maps[0]->inputs[i].content_key && !in.content_over)
+    if (search.map_known && vertex.maps[0]->input(i).content_key && !in.content_over)
       ++content_missing;
     KILN_CHECK(in.edge->vertex == vertex.inputs[i].vertex);
     if (in.want == Level::kNone) continue;
@@ -107,15 +110,15 @@ void CheckExecution(const Execution& x) {
 void Engine::CheckInvariants() const {
   KILN_CHECK(queue_.empty() && finished_.empty() && nested_ready_.empty() && doomed_.empty());
   size_t twins = 0;
-  for (const auto& [identity, vertex] : vertices_) {
+  for (Vertex* vertex : vertices_) {
     twins += vertex->is_twin ? 1 : 0;
-    KILN_CHECK(vertex->identity == identity);
+    KILN_CHECK(vertices_.Find(vertex->identity) == vertex);
     // Nothing is kept that neither a job nor an answer that is due needs.
     KILN_CHECK(!vertex->jobs.empty() || vertex->outstanding > 0);
     uint32_t active = 0;
-    for (const auto& edge : vertex->edges) {
-      CheckEdge(*edge);
-      active += edge->search != nullptr ? 1 : 0;
+    for (const Edge& edge : vertex->edges) {
+      CheckEdge(edge);
+      active += edge.search != nullptr ? 1 : 0;
     }
     KILN_CHECK(active == vertex->active_edges);
     // A call runs only while somebody needs its answer.
@@ -143,7 +146,7 @@ void Engine::CheckInvariants() const {
 
 std::string Engine::Dump() const {
   std::string out;
-  for (const auto& [identity, vertex] : vertices_) {
+  for (Vertex* vertex : vertices_) {
     absl::StrAppend(&out, vertex->info->name, vertex->info->ignore_cache ? " ignore" : "",
                     " jobs=", vertex->jobs.size(), " outstanding=", vertex->outstanding,
                     " map=", static_cast<int>(vertex->map_state), "/", vertex->maps.size());
@@ -152,15 +155,15 @@ std::string Engine::Dump() const {
     if (vertex->leading != nullptr)
       absl::StrAppend(&out, " leading=", static_cast<int>(vertex->leading->state));
     absl::StrAppend(&out, "\n");
-    for (const auto& edge : vertex->edges) {
-      absl::StrAppend(&out, "  ", edge->output, " state=", static_cast<int>(edge->state),
-                      " level=", static_cast<int>(edge->level), edge->fast_done ? " fast" : "",
-                      edge->slow_done ? " slow" : "", " keys=", edge->keys.size());
-      if (edge->search == nullptr) {
+    for (const Edge& edge : vertex->edges) {
+      absl::StrAppend(&out, "  ", edge.output, " state=", static_cast<int>(edge.state),
+                      " level=", static_cast<int>(edge.level), edge.fast_done ? " fast" : "",
+                      edge.slow_done ? " slow" : "", " keys=", edge.keys.size());
+      if (edge.search == nullptr) {
         absl::StrAppend(&out, "\n");
         continue;
       }
-      const Search& search = *edge->search;
+      const Search& search = *edge.search;
       absl::StrAppend(&out, " pending=", search.pending, " unsettled=", search.unsettled,
                       " incomplete=", search.incomplete, " content=", search.content_missing,
                       search.dead ? " dead" : "", search.widened ? " widened" : "", "\n");
@@ -169,7 +172,7 @@ std::string Engine::Dump() const {
                         " want=", static_cast<int>(in.want), " stage=", static_cast<int>(in.stage),
                         in.settled ? " settled" : "", in.complete ? " complete" : "",
                         in.content_over ? " content_over" : "", in.querying ? " querying" : "",
-                        " candidates=", in.candidates.size(), "\n");
+                        in.bare ? " bare" : "", "\n");
       }
     }
   }

@@ -96,7 +96,7 @@ std::vector<Vertex*> Engine::Register(LoadedGraph& graph, absl::Span<JobState* c
   std::vector<Vertex*> placed;
   placed.reserve(graph.vertices.size());
   std::vector<Logs> logs(jobs.size());
-  vertices_.reserve(vertices_.size() + graph.vertices.size());
+  vertices_.Reserve(graph.vertices.size());
   size_t keys = 0;  // at least one for each input
   for (const LoadedVertex& loaded : graph.vertices)
     keys += std::max<size_t>(1, loaded.inputs.size());
@@ -104,7 +104,7 @@ std::vector<Vertex*> Engine::Register(LoadedGraph& graph, absl::Span<JobState* c
   for (size_t at = 0; at < graph.vertices.size(); ++at) {
     LoadedVertex& loaded = graph.vertices[at];
     if (at + kPrefetchAhead < graph.vertices.size())
-      vertices_.prefetch(graph.vertices[at + kPrefetchAhead].info->digest);
+      vertices_.Prefetch(graph.vertices[at + kPrefetchAhead].info->digest);
     Vertex* vertex = FindOrMake(graph, loaded, placed, *jobs[0], depth);
     placed.push_back(vertex);
     bool joined = false;
@@ -153,26 +153,16 @@ Vertex* Engine::FindOrMake(const LoadedGraph& graph, LoadedVertex& loaded,
   const auto twin_of = [](const Digest& digest) {
     return Digest::Of(absl::StrCat(digest.ToString(), "-ignorecache"));
   };
-  bool is_twin = false;
   if (twins_ > 0) {
-    const auto twin = vertices_.find(twin_of(identity));
-    if (twin != vertices_.end() && active(twin->second.get())) return twin->second.get();
+    Vertex* const twin = vertices_.Find(twin_of(identity));
+    if (active(twin)) return twin;
   }
-  auto place = vertices_.try_emplace(identity).first;
-  if (active(place->second.get())) {
-    Vertex* known = place->second.get();
-    if (!loaded.info->ignore_cache || known->info->ignore_cache) return known;
-    identity = twin_of(identity);
-    place = vertices_.try_emplace(identity).first;
-    is_twin = true;
+  Vertex* vertex = vertices_.FindOrMake(identity);
+  if (active(vertex)) {
+    if (!loaded.info->ignore_cache || vertex->info->ignore_cache) return vertex;
+    vertex = vertices_.FindOrMake(twin_of(identity));
+    if (!std::exchange(vertex->is_twin, true)) ++twins_;
   }
-  if (place->second == nullptr) {
-    place->second = std::make_unique<Vertex>();
-    place->second->identity = identity;
-    place->second->is_twin = is_twin;
-    if (is_twin) ++twins_;
-  }
-  Vertex* const vertex = place->second.get();
   ++stats_.vertices_loaded;
   ++path_changes_;
   vertex->info = loaded.info;
@@ -197,11 +187,11 @@ Vertex* Engine::FindOrMake(const LoadedGraph& graph, LoadedVertex& loaded,
 void Engine::Revive(Vertex* vertex) {
   const bool failed = !vertex->error.ok();
   vertex->error = absl::OkStatus();
-  for (const auto& edge : vertex->edges) {
-    if (edge->state != EdgeState::kFailed) continue;
-    edge->error = absl::OkStatus();
-    edge->state = EdgeState::kIdle;
-    edge->fast_done = edge->slow_done = false;
+  for (Edge& edge : vertex->edges) {
+    if (edge.state != EdgeState::kFailed) continue;
+    edge.error = absl::OkStatus();
+    edge.state = EdgeState::kIdle;
+    edge.fast_done = edge.slow_done = false;
   }
   if (failed) vertex->retries = 0;
 }
@@ -248,14 +238,14 @@ void Engine::Leave(JobState* job, const absl::Status& cause) {
 
 // Nobody holds the vertex: it forgets everything but the calls that still wind down.
 void Engine::Reset(Vertex* vertex) {
-  for (const auto& edge : vertex->edges) {
-    KILN_CHECK(edge->consumers.empty() && edge->search == nullptr);
-    edge->state = EdgeState::kIdle;
-    edge->fast_done = edge->slow_done = false;
-    edge->keys.clear();
-    edge->result_imported = false;
-    edge->result = nullptr;
-    edge->error = absl::OkStatus();
+  for (Edge& edge : vertex->edges) {
+    KILN_CHECK(edge.consumers.empty() && edge.search == nullptr);
+    edge.state = EdgeState::kIdle;
+    edge.fast_done = edge.slow_done = false;
+    edge.keys.clear();
+    edge.result_imported = false;
+    edge.result = nullptr;
+    edge.error = absl::OkStatus();
   }
   LeaveExecution(vertex);
   vertex->inputs.clear();
@@ -293,9 +283,8 @@ void Engine::Sweep() {
     vertex->doomed = false;
     if (!vertex->jobs.empty() || vertex->outstanding > 0) continue;
     if (vertex->is_twin) --twins_;
-    vertices_.erase(vertex->identity);
+    vertices_.Erase(vertex);
   }
-  if (vertices_.empty()) vertices_.clear();  // gives the memory of a large graph back
 }
 
 std::vector<std::string> Engine::SessionIds(const Vertex* vertex) const {

@@ -12,7 +12,7 @@ void Engine::UpdatePathsIfWorthwhile() {
   ++path_changes_;
   if (!scheduler_.Full() || path_changes_ < vertices_.size() / 8) return;
   path_changes_ = 0;
-  for (const auto& [identity, vertex] : vertices_) vertex->path_ns = vertex->mean_ns;
+  for (Vertex* vertex : vertices_) vertex->path_ns = vertex->mean_ns;
   for (const auto& [id, job] : jobs_) {
     for (auto it = job->vertices.rbegin(); it != job->vertices.rend(); ++it) {
       for (const VertexInput& input : (*it)->inputs)

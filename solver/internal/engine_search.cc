@@ -74,10 +74,10 @@ void Engine::OnMapKnown(Edge* edge) {
   Search& search = *edge->search;
   search.map_known = true;
   if (edge->vertex->inputs.empty()) return;
-  const std::vector<CacheMapInput>& inputs = edge->vertex->maps[0]->inputs;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    search.inputs[i].by_content = inputs[i].content_key;
-    if (inputs[i].content_key) ++search.content_missing;
+  const KnownMap& map = *edge->vertex->maps[0];
+  for (size_t i = 0; i < search.inputs.size(); ++i) {
+    search.inputs[i].by_content = map.input(i).content_key;
+    if (map.input(i).content_key) ++search.content_missing;
   }
 }
 
@@ -117,12 +117,12 @@ void Engine::EvaluateSource(Edge* edge) {
   search.changed.clear();
   const bool probe = !vertex->ignore_cache;
   for (; search.maps_keyed < vertex->maps.size(); ++search.maps_keyed) {
-    const std::string& op_digest = vertex->maps[search.maps_keyed]->op_digest;
-    AddKey(edge, {store::CacheIndex::RootKey({op_digest, edge->output}), 0, probe});
+    const KnownMap& map = *vertex->maps[search.maps_keyed];
+    AddKey(edge, {store::CacheIndex::RootKey({map.op_digest(), edge->output}), 0, probe});
   }
   if (!edge->fast_done) {
     edge->fast_done = true;
-    edge->slow_done = vertex->maps.back()->final;
+    edge->slow_done = vertex->maps.back()->final();
     Notify(edge);
   }
   if (edge->state == EdgeState::kLoading || edge->state == EdgeState::kExecuting) return;
@@ -136,12 +136,12 @@ void Engine::EvaluateSource(Edge* edge) {
     std::vector<KeyId> unread;
     for (; search.maps_read < vertex->maps.size(); ++search.maps_read)
       unread.push_back(
-          store::CacheIndex::RootKey({vertex->maps[search.maps_read]->op_digest, edge->output}));
+          store::CacheIndex::RootKey({vertex->maps[search.maps_read]->op_digest(), edge->output}));
     if (ReadRecords(edge, std::move(unread))) return;
     if (HasRecords(search)) return StartLoad(edge);
     if (search.pending > 0) return;
   }
-  if (!vertex->maps.back()->final) return RequestCacheMap(vertex);
+  if (!vertex->maps.back()->final()) return RequestCacheMap(vertex);
   if (!edge->slow_done) {
     edge->slow_done = true;
     Notify(edge);
@@ -183,9 +183,7 @@ void Engine::AdvanceContent(Edge* edge, uint32_t input) {
 bool Engine::MustLookUp(const Edge* edge, uint32_t input, const EdgeKey& key) const {
   if (!key.probe) return false;
   if (key.fresh == 0) return true;
-  const CacheMap& map = *edge->vertex->maps[0];
-  return table_.KeySavedSince(map.op_digest, input, {key.id, map.inputs[input].selector},
-                              key.fresh);
+  return table_.KeySavedSince(*edge->vertex->maps[0], {key.id, input, true}, key.fresh);
 }
 
 // Asks the index where the keys of an input lead to. All of them are given each time, so that the
@@ -201,13 +199,13 @@ void Engine::LookUp(Edge* edge, uint32_t input) {
   for (; in.keys_seen < in.edge->keys.size(); ++in.keys_seen)
     due = due || MustLookUp(edge, input, in.edge->keys[in.keys_seen]);
   if (!due) return;
-  const CacheMap& map = *vertex->maps[0];
-  action::Query query{edge,           edge->epoch, input, {}, {}, {map.op_digest, edge->output},
+  const KnownMap& map = *vertex->maps[0];
+  action::Query query{edge,           edge->epoch, input, {}, {}, {map.op_digest(), edge->output},
                       vertex->imports};
   for (const EdgeKey& key : in.edge->keys) {
     if (!key.probe) continue;
     auto& keys = in.edge->IsOfResult(key) ? query.keys : query.alone;
-    keys.push_back({key.id, map.inputs[input].selector});
+    keys.push_back({key.id, map.input(input).selector});
   }
   if (has_content) query.keys.push_back({vertex->content[input].key, ""});
   in.content_queried = has_content;
@@ -225,17 +223,18 @@ void Engine::On(event::QueryDone& event) {
   InputSearch& in = search.inputs[event.input];
   in.querying = false;
   --search.pending;
-  const bool bare = in.candidates.empty();
   const auto add = [&](const KeyId& target, bool imported) {
-    if (std::find(in.candidates.begin(), in.candidates.end(), target) != in.candidates.end())
-      return;
-    in.candidates.push_back(target);
-    if (search.inputs.size() == 1 || ++FindsOf(search).hits[target] == search.inputs.size())
+    Finds& finds = FindsOf(search);
+    finds.candidates.resize(search.inputs.size());
+    std::vector<KeyId>& candidates = finds.candidates[event.input];
+    if (std::find(candidates.begin(), candidates.end(), target) != candidates.end()) return;
+    candidates.push_back(target);
+    if (std::exchange(in.bare, false)) --search.bare;
+    if (search.inputs.size() == 1 || ++finds.hits[target] == search.inputs.size())
       AddTarget(edge, {target, 0, true, imported});
   };
   for (const KeyId& target : event.targets) add(target, false);
   for (const KeyId& target : event.imported) add(target, true);
-  if (bare && !in.candidates.empty()) --search.bare;
   if (event.cut && !std::exchange(in.common, true)) ++search.common;
   search.match_due = search.common > 0;
   MarkChanged(edge, event.input);
@@ -255,10 +254,10 @@ bool Engine::StartMatch(Edge* edge) {
   if (!search.match_due || search.bare > 0 || search.pending > 0) return false;
   search.match_due = false;
   Vertex* vertex = edge->vertex;
-  const CacheMap& map = *vertex->maps[0];
+  const KnownMap& map = *vertex->maps[0];
   const uint32_t exact = static_cast<uint32_t>(search.inputs.size()) - search.common;
   bool checked = exact == 0;
-  action::Match match{edge, edge->epoch, {}, {map.op_digest, edge->output}};
+  action::Match match{edge, edge->epoch, {}, {map.op_digest(), edge->output}};
   match.keys.reserve(search.inputs.size());
   for (uint32_t i = 0; i < search.inputs.size(); ++i) {
     const InputSearch& in = search.inputs[i];
@@ -268,12 +267,13 @@ bool Engine::StartMatch(Edge* edge) {
       const auto shared = [&](const KeyId& target) {
         return search.finds->hits.at(target) >= exact;
       };
-      if (std::none_of(in.candidates.begin(), in.candidates.end(), shared)) return false;
+      const std::vector<KeyId>& candidates = search.finds->candidates[i];
+      if (std::none_of(candidates.begin(), candidates.end(), shared)) return false;
     }
     // As in LookUp; those that are asked alone must not be tied to others.
     std::vector<InputKey>& keys = match.keys.emplace_back();
     for (const EdgeKey& key : in.edge->keys)
-      if (key.probe && in.edge->IsOfResult(key)) keys.push_back({key.id, map.inputs[i].selector});
+      if (key.probe && in.edge->IsOfResult(key)) keys.push_back({key.id, map.input(i).selector});
     if (in.content_queried) keys.push_back({vertex->content[i].key, ""});
     if (keys.empty()) return false;
   }
@@ -314,7 +314,7 @@ void Engine::AdvanceStage(Edge* edge, uint32_t input) {
   };
   for (;;) {
     if (in.querying) return;
-    const bool enough = !in.candidates.empty() && !search.widened;
+    const bool enough = !in.bare && !search.widened;
     switch (in.stage) {
       case InputStage::kFast:
         if (!in.edge->fast_done) return;
@@ -349,7 +349,7 @@ void Engine::AdvanceStage(Edge* edge, uint32_t input) {
         continue;
       case InputStage::kDone:
         settle(true);
-        search.dead = search.dead || in.candidates.empty();
+        search.dead = search.dead || in.bare;
         return;
     }
   }
@@ -493,11 +493,14 @@ void Engine::LookUpAgain(Edge* edge) {
   search.bare = static_cast<uint32_t>(search.inputs.size());
   search.common = 0;
   search.match_due = false;
-  if (search.finds != nullptr) search.finds->hits.clear();
+  if (search.finds != nullptr) {
+    search.finds->hits.clear();
+    search.finds->candidates.clear();
+  }
   for (InputSearch& in : search.inputs) {
     in.keys_seen = 0;
     in.content_queried = in.common = false;
-    in.candidates.clear();
+    in.bare = true;
   }
   MarkAllChanged(edge);
   Enqueue(edge);

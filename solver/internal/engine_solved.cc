@@ -39,7 +39,7 @@ absl::StatusOr<SolvedGraph> Engine::Solved(JobId id, LoadedGraph& graph, absl::T
     out.output = edge->output;
     out.complete = edge->state == EdgeState::kComplete;
     out.result = edge->result;
-    for (const auto& map : vertex->maps) out.op_digests.push_back(map->op_digest);
+    for (const auto& map : vertex->maps) out.op_digests.push_back(map->op_digest());
     for (const EdgeKey& key : edge->keys) {
       out.keys.push_back(key.id);
       if (out.complete && edge->IsOfResult(key)) out.result_keys.push_back(key.id);
@@ -48,7 +48,7 @@ absl::StatusOr<SolvedGraph> Engine::Solved(JobId id, LoadedGraph& graph, absl::T
       const VertexInput& input = vertex->inputs[i];
       SolvedGraph::Input& in = out.inputs.emplace_back();
       in.edge = places.at(EdgeOf(input.vertex, input.output));
-      if (!vertex->maps.empty()) in.selector = vertex->maps[0]->inputs[i].selector;
+      if (!vertex->maps.empty()) in.selector = vertex->maps[0]->input(i).selector;
       if (!vertex->content.empty() && vertex->content[i].state == CallState::kDone)
         in.content = vertex->content[i].key;
     }

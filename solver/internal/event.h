@@ -13,6 +13,8 @@
 #include "absl/time/time.h"
 #include "solver/definition.h"
 #include "solver/imported_keys.h"
+#include "solver/internal/key_sets.h"
+#include "solver/internal/known_map.h"
 #include "solver/op.h"
 #include "store/cache_index.h"
 
@@ -26,9 +28,8 @@ class VertexLog;
 using JobId = uint64_t;
 using RequestId = uint64_t;
 
-// What an op said of its caching, shared by the vertex, its execution and saves under way.
-using CacheMaps = absl::InlinedVector<std::shared_ptr<const CacheMap>, 1>;
-using InputKeys = std::vector<std::vector<store::InputKey>>;  // of each input
+// What an op said of its caching, shared by the vertex and its execution.
+using CacheMaps = absl::InlinedVector<std::shared_ptr<const KnownMap>, 1>;
 
 // What the engine is told. Pointers come from the action that is answered; the engine keeps what
 // they point to until the answer is in.
@@ -173,7 +174,7 @@ struct Query {
 struct Match {
   Edge* edge;
   uint32_t epoch;
-  InputKeys keys;
+  std::vector<std::vector<store::InputKey>> keys;  // of each input
   store::OpOutput op;
 };
 struct FindRecords {
@@ -192,8 +193,8 @@ struct Load {
 struct Save {
   Execution* execution;
   uint32_t output;
-  CacheMaps maps;
-  std::shared_ptr<const InputKeys> keys;
+  const CacheMaps* maps;  // of the execution, as the keys are: neither changes any more
+  const KeySets* keys;
   ResultPtr result;
   absl::Duration took;  // of the execution; zero for all but its first output
   absl::Time now;
@@ -211,9 +212,9 @@ struct CancelExecute {
   Execution* execution;
 };
 struct Link {
-  std::string op_digest;
+  std::shared_ptr<const KnownMap> map;
   int output;
-  std::shared_ptr<const InputKeys> keys;
+  KeySets keys;
   store::KeyId target;
 };
 struct FinishRequest {

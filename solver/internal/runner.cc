@@ -114,15 +114,15 @@ event::SaveDone Runner::Run(const action::Save& action) const {
       id = action.result->Id();
     }
     std::vector<store::KeyId> nodes;
-    nodes.reserve(action.maps.size());
-    for (const auto& map : action.maps) {
+    nodes.reserve(action.maps->size());
+    for (const auto& map : *action.maps) {
       KILN_ASSIGN_OR_RETURN(store::KeyId node,
-                            index_.Save({map->op_digest, static_cast<int>(action.output)},
-                                        *action.keys, {id, action.now}));
+                            index_.Save({map->op_digest(), static_cast<int>(action.output)},
+                                        action.keys->Expand(*map), {id, action.now}));
       nodes.push_back(node);
     }
     if (action.took > absl::ZeroDuration())
-      index_.RecordDuration(action.maps.front()->op_digest, action.took);
+      index_.RecordDuration(action.maps->front()->op_digest(), action.took);
     return nodes;
   };
   return {action.execution, action.output, save()};
@@ -130,7 +130,10 @@ event::SaveDone Runner::Run(const action::Save& action) const {
 
 void Runner::Run(const action::Link& action) const {
   // A link that is not written costs a later look-up, nothing else.
-  index_.Link({action.op_digest, action.output}, *action.keys, action.target).IgnoreError();
+  index_
+      .Link({action.map->op_digest(), action.output}, action.keys.Expand(*action.map),
+            action.target)
+      .IgnoreError();
 }
 
 }  // namespace kiln::solver

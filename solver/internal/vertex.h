@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -99,19 +101,20 @@ struct InputSearch {
   bool content_over = false;  // that one is known and looked up
   bool querying = false;
   bool content_queried = false;
-  bool common = false;  // `candidates` are not all: there are too many
+  bool bare = true;     // without candidates
+  bool common = false;  // its candidates are not all: there are too many
   bool changed = false;
   uint32_t keys_seen = 0;  // of edge->keys, looked up or known to be new
-  absl::InlinedVector<store::KeyId, 1> candidates;
 };
 
 // What a search found; most find nothing.
 struct Finds {
-  absl::flat_hash_map<store::KeyId, uint32_t> hits;  // candidate -> number of inputs that have it
-  std::vector<store::KeyId> unread;                  // matched by every input, records not read yet
-  std::vector<store::CacheRecord> records;           // the one to try next is the last
-  std::vector<event::ImportedRecord> imported;       // the same; tried when `records` is used up
-  absl::flat_hash_set<std::string> tried;            // result ids
+  std::vector<std::vector<store::KeyId>> candidates;  // of each input
+  absl::flat_hash_map<store::KeyId, uint32_t> hits;   // candidate -> number of inputs that have it
+  std::vector<store::KeyId> unread;             // matched by every input, records not read yet
+  std::vector<store::CacheRecord> records;      // the one to try next is the last
+  std::vector<event::ImportedRecord> imported;  // the same; tried when `records` is used up
+  absl::flat_hash_set<std::string> tried;       // result ids
 };
 
 // The search of one edge for a cached result, and what it waits for before it can execute.
@@ -136,11 +139,13 @@ struct Search {
 
 // One output of a vertex.
 struct Edge {
+  Edge(Vertex* of, int32_t number) : vertex(of), output(number) {}
+
   // Whether the result may be saved and looked for under `key`.
   bool IsOfResult(const EdgeKey& key) const { return result_imported ? key.loaded : !key.imported; }
 
-  Vertex* vertex = nullptr;
-  int32_t output = 0;
+  Vertex* const vertex;
+  const int32_t output;
   EdgeState state = EdgeState::kIdle;
   Level level = Level::kNone;  // the most any consumer wants
   bool fast_done = false;      // no more keys at this level, whoever waits
@@ -155,6 +160,47 @@ struct Edge {
   absl::Status error;
   Execution* waiting_on = nullptr;  // state kExecuting
   std::unique_ptr<Search> search;
+};
+
+// The outputs of a vertex that were ever asked for, in that order. There is nearly always one, and
+// that lies in here.
+class Edges {
+ public:
+  // Null: never asked for.
+  Edge* Find(int32_t output) {
+    for (Edge& edge : *this)
+      if (edge.output == output) return &edge;
+    return nullptr;
+  }
+  Edge* FindOrMake(Vertex* vertex, int32_t output) {
+    if (Edge* known = Find(output)) return known;
+    if (!first_.has_value()) return &first_.emplace(vertex, output);
+    if (more_ == nullptr) more_ = std::make_unique<std::vector<std::unique_ptr<Edge>>>();
+    return more_->emplace_back(std::make_unique<Edge>(vertex, output)).get();
+  }
+
+  class Iterator {
+   public:
+    Iterator(Edges* edges, size_t at) : edges_(edges), at_(at) {}
+    Edge& operator*() const { return at_ == 0 ? *edges_->first_ : *(*edges_->more_)[at_ - 1]; }
+    Iterator& operator++() {
+      ++at_;
+      return *this;
+    }
+    bool operator!=(const Iterator& other) const { return at_ != other.at_; }
+
+   private:
+    Edges* edges_;
+    size_t at_;
+  };
+  Iterator begin() { return {this, 0}; }
+  Iterator end() {
+    return {this, !first_.has_value() ? 0 : more_ == nullptr ? 1 : 1 + more_->size()};
+  }
+
+ private:
+  std::optional<Edge> first_;
+  std::unique_ptr<std::vector<std::unique_ptr<Edge>>> more_;  // null: none
 };
 
 struct InputContent {
@@ -184,8 +230,8 @@ struct Vertex {
   std::shared_ptr<ImportedKeys> imports;  // null: none
   std::shared_ptr<VertexLog> log;
   absl::InlinedVector<VertexInput, 1> inputs;
-  absl::InlinedVector<JobState*, 1> jobs;               // in joining order
-  absl::InlinedVector<std::unique_ptr<Edge>, 1> edges;  // those ever asked for
+  absl::InlinedVector<JobState*, 2> jobs;  // in joining order
+  Edges edges;
 
   CacheMaps maps;
   std::vector<InputContent> content;  // for each input; empty until the first is asked for
@@ -261,11 +307,11 @@ struct Execution {
   };
 
   std::unique_ptr<Run> run;                  // null once done
-  absl::InlinedVector<Vertex*, 1> vertices;  // that hold its outcome
-  absl::InlinedVector<Edge*, 1> waiting;     // for its end or for a save; its interest
+  absl::InlinedVector<Vertex*, 2> vertices;  // that hold its outcome
+  absl::InlinedVector<Edge*, 2> waiting;     // for its end or for a save; its interest
   std::shared_ptr<VertexLog> log;            // the leader's
   CacheMaps maps;
-  std::shared_ptr<const InputKeys> keys;  // of each input
+  KeySets keys;
   absl::InlinedVector<ExecutionOutput, 1> outputs;
   absl::InlinedVector<TablePlace, 1> table;
   absl::Duration took;
