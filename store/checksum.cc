@@ -8,6 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "store/base/status_macros.h"
 #include "store/checksum_run.h"
+#include "store/database.h"
 #include "store/file_digest.h"
 
 namespace kiln::store {
@@ -18,12 +19,16 @@ absl::Status NotFound(absl::string_view path) {
   return absl::NotFoundError(absl::StrCat("\"", path, "\": not found"));
 }
 
-// Names a stack of layers by the folder and name of each: the store may move as a whole. FNV-1a; a
-// collision would need two stacks below one and the same layer.
-void MixIn(absl::string_view layer_dir, uint64_t* id) {
+// Folder and name of a layer ("/7/fs"): the store may move as a whole.
+absl::string_view LocalName(absl::string_view layer_dir) {
   size_t from = layer_dir.rfind('/');
   if (from != layer_dir.npos && from > 0) from = layer_dir.rfind('/', from - 1);
-  for (const char c : layer_dir.substr(from == layer_dir.npos ? 0 : from))
+  return layer_dir.substr(from == layer_dir.npos ? 0 : from);
+}
+
+// Names a stack of layers. FNV-1a; a collision would need two stacks below one and the same layer.
+void MixIn(absl::string_view layer_dir, uint64_t* id) {
+  for (const char c : LocalName(layer_dir))
     *id = (*id ^ static_cast<unsigned char>(c)) * 0x100000001b3;
   *id = (*id ^ 0x100) * 0x100000001b3;
 }
@@ -138,7 +143,10 @@ void LayerRecorder::Invalidate() { table_->Clear(); }
 
 absl::Status LayerRecorder::Commit() { return table_->Save(); }
 
-ChecksumStore::ChecksumStore(size_t max_cached_digests) : max_cached_(max_cached_digests) {}
+absl::Status LayerRecorder::CommitWith(Batch* batch) { return table_->SaveWith(batch); }
+
+ChecksumStore::ChecksumStore(size_t max_cached_digests, Database* database)
+    : max_cached_(max_cached_digests), database_(database) {}
 ChecksumStore::~ChecksumStore() = default;
 
 std::string ChecksumStore::FileFor(absl::string_view layer_dir) {
@@ -162,9 +170,17 @@ absl::StatusOr<Digest> ChecksumStore::Checksum(const Layers& layers, absl::strin
   return digest;
 }
 
-absl::StatusOr<std::unique_ptr<LayerRecorder>> ChecksumStore::Record(const std::string& layer_dir) {
-  std::shared_ptr<ChecksumTable> table = Table(layer_dir);
-  KILN_RETURN_IF_ERROR(table->RemoveFile());
+absl::StatusOr<std::unique_ptr<LayerRecorder>> ChecksumStore::Record(const std::string& layer_dir,
+                                                                     LayerState state) {
+  std::shared_ptr<ChecksumTable> table;
+  if (state == LayerState::kKnown) {
+    table = Table(layer_dir);
+    KILN_RETURN_IF_ERROR(table->RemoveKept());
+  } else {
+    ChecksumTable::Place place = PlaceOf(layer_dir);
+    if (state == LayerState::kNewUnowned) place.database = nullptr;
+    table = Enter(layer_dir, std::make_shared<ChecksumTable>(std::move(place), /*is_new=*/true));
+  }
   return std::unique_ptr<LayerRecorder>(new LayerRecorder(this, std::move(table)));
 }
 
@@ -177,10 +193,22 @@ std::shared_ptr<ChecksumTable> ChecksumStore::Table(const std::string& layer_dir
       return found->second.table;
     }
   }
-  auto table = std::make_shared<ChecksumTable>(FileFor(layer_dir));
+  return Enter(layer_dir, std::make_shared<ChecksumTable>(PlaceOf(layer_dir)));
+}
+
+ChecksumTable::Place ChecksumStore::PlaceOf(const std::string& layer_dir) const {
+  return {FileFor(layer_dir), database_, std::string(LocalName(layer_dir))};
+}
+
+void ChecksumStore::EraseRow(const std::string& layer_dir, Batch* batch) {
+  batch->Delete(Family::kChecksums, LocalName(layer_dir));
+}
+
+std::shared_ptr<ChecksumTable> ChecksumStore::Enter(const std::string& layer_dir,
+                                                    std::shared_ptr<ChecksumTable> table) {
   MutexLock lock(&mu_);
   const auto [entry, added] = tables_.try_emplace(layer_dir);
-  if (!added) return entry->second.table;  // another thread read it meanwhile
+  if (!added) return entry->second.table;
   recently_used_.push_front(layer_dir);
   entry->second = {table, recently_used_.begin()};
   // Once for every so many new ones, so that a new one costs O(1) on average.

@@ -20,7 +20,7 @@
 
 namespace kiln::store {
 
-// Takes note of the files of one layer while it is written. The layer's checksum file is removed
+// Takes note of the files of one layer while it is written. What is kept of the layer is removed
 // when the recorder is made and written by Commit: in between a crash leaves no stale digests.
 class LayerRecorder final : public ChecksumRecorder {
  public:
@@ -36,6 +36,8 @@ class LayerRecorder final : public ChecksumRecorder {
   void Invalidate();
   // The layer is finished: saves what was recorded.
   absl::Status Commit();
+  // The same; what fits into a row is written with `batch`.
+  absl::Status CommitWith(Batch* batch);
 
  private:
   friend class ChecksumStore;
@@ -49,9 +51,10 @@ class LayerRecorder final : public ChecksumRecorder {
 // ChecksumStore computes and remembers BuildKit's content checksums of stacked trees.
 //
 // A file's digest belongs to the layer that holds the file, a directory's to the topmost layer that
-// has the directory together with the layers below it; both are kept in a file beside the layer
-// (FileFor) and survive restarts. So a tree inherits everything its lower layers know, whatever
-// lies on top elsewhere. Only what a request needs is read, each file once however many ask.
+// has the directory together with the layers below it; both are kept in a row of the database when
+// they are few, else in a file beside the layer (FileFor), and survive restarts. So a tree inherits
+// everything its lower layers know, whatever lies on top elsewhere. Only what a request needs is
+// read, each file once however many ask.
 //
 // Cost of a request: one directory listing for each directory that is not known yet, the bytes of
 // files not known yet, O(log entries) for every known digest; O(path components) when the selected
@@ -61,7 +64,8 @@ class LayerRecorder final : public ChecksumRecorder {
 class ChecksumStore {
  public:
   // Digests kept in memory beyond what is in use, over all layers; about 100 bytes each.
-  explicit ChecksumStore(size_t max_cached_digests = 1 << 20);
+  // `database` outlives the store; null: everything is kept in files.
+  explicit ChecksumStore(size_t max_cached_digests = 1 << 20, Database* database = nullptr);
   ~ChecksumStore();
 
   // The checksum of `path` in the tree (BuildKit's contenthash). kNotFound `"P": not found`; the
@@ -69,11 +73,19 @@ class ChecksumStore {
   absl::StatusOr<Digest> Checksum(const Layers& layers, absl::string_view path,
                                   const ChecksumOptions& options, const CancelToken& cancel);
 
-  // Starts taking note of a layer that is about to be written; keeps what is known of it.
-  absl::StatusOr<std::unique_ptr<LayerRecorder>> Record(const std::string& layer_dir);
+  enum class LayerState {
+    kKnown,      // what is known of the layer stays known
+    kNew,        // an empty directory whose name was never used before
+    kNewUnowned  // the same, and it may get another name or vanish: a row would be left behind
+  };
+  // Starts taking note of a layer that is about to be written.
+  absl::StatusOr<std::unique_ptr<LayerRecorder>> Record(const std::string& layer_dir,
+                                                        LayerState state = LayerState::kKnown);
 
   // The layer is gone: drops it from memory. Its file goes with the directory around it.
   void Forget(const std::string& layer_dir);
+  // Its row goes with `batch`.
+  static void EraseRow(const std::string& layer_dir, Batch* batch);
 
   // Where the digests of a layer are kept.
   static std::string FileFor(absl::string_view layer_dir);
@@ -90,9 +102,14 @@ class ChecksumStore {
     std::shared_ptr<ChecksumTable> table;
     std::list<std::string>::iterator place;
   };
+  ChecksumTable::Place PlaceOf(const std::string& layer_dir) const;
+  // `table`, or the one that another thread has entered meanwhile.
+  std::shared_ptr<ChecksumTable> Enter(const std::string& layer_dir,
+                                       std::shared_ptr<ChecksumTable> table);
   void Trim() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const size_t max_cached_;
+  Database* const database_;
   std::atomic<int64_t> files_hashed_{0};
   Mutex mu_;
   absl::flat_hash_map<std::string, Cached> tables_ ABSL_GUARDED_BY(mu_);

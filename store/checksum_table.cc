@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "store/base/fd.h"
 #include "store/base/status_macros.h"
+#include "store/database.h"
 
 namespace kiln::store {
 
@@ -20,6 +21,10 @@ namespace {
 constexpr absl::string_view kMagic = "KILNSUM1";
 constexpr size_t kBlockHead = 12;  // payload length (4), start of its sha256 (8)
 constexpr size_t kMaxFileSize = size_t{1} << 30;
+// Encoded, about 60 entries. A file costs an inode, and making it more than all else that a small
+// step does.
+constexpr size_t kMaxRowSize = 4096;
+constexpr size_t kMaxRowEntries = kMaxRowSize / Digest::kSize;
 
 void PutVarint(size_t value, std::string* out) {
   for (; value >= 0x80; value >>= 7) out->push_back(static_cast<char>(value | 0x80));
@@ -155,10 +160,24 @@ void ChecksumTable::Sorted::Add(absl::string_view key, const Digest& digest) {
   digests.push_back(digest);
 }
 
-ChecksumTable::ChecksumTable(std::string file) : file_(std::move(file)) {
-  const auto bytes = ReadFileToString(file_, kMaxFileSize);
-  if (!bytes.ok()) return;  // absent, or unreadable: then everything is made anew
-  const ChecksumFile content = DecodeChecksumFile(*bytes);
+ChecksumTable::ChecksumTable(Place place, bool is_new) : place_(std::move(place)) {
+  if (is_new) return;
+  MutexLock lock(&mu_);
+  if (place_.database != nullptr) {
+    const auto row = place_.database->Get(Family::kChecksums, place_.row);
+    has_row_ = row.ok() && row->has_value();
+    if (has_row_) {
+      Load(**row);
+      return;
+    }
+  }
+  const auto bytes = ReadFileToString(place_.file, kMaxFileSize);
+  has_file_ = !absl::IsNotFound(bytes.status());
+  if (bytes.ok()) Load(*bytes);  // unreadable: everything is made anew
+}
+
+void ChecksumTable::Load(absl::string_view bytes) {
+  const ChecksumFile content = DecodeChecksumFile(bytes);
   for (const auto& [key, digest] : content.entries) sorted_.Add(key, digest);
   rewrite_ = content.damaged;
   in_file_ = sorted_.size();
@@ -283,16 +302,53 @@ void ChecksumTable::MergeLocked() {
 }
 
 absl::Status ChecksumTable::Save() {
+  Batch batch;
+  KILN_RETURN_IF_ERROR(SaveWith(&batch));
+  return batch.empty() ? absl::OkStatus() : place_.database->Write(batch);
+}
+
+absl::Status ChecksumTable::SaveWith(Batch* batch) {
   MutexLock lock(&mu_);
+  return SaveLocked(batch);
+}
+
+absl::Status ChecksumTable::SaveLocked(Batch* batch) {
   if (recent_.empty() && (!rewrite_ || sorted_.size() == 0)) return absl::OkStatus();
+  if (PutRow(batch)) return absl::OkStatus();
+  KILN_RETURN_IF_ERROR(SaveFile());
+  // A kill in between leaves an older row, which knows less.
+  if (has_row_) batch->Delete(Family::kChecksums, place_.row);
+  has_row_ = false;
+  return absl::OkStatus();
+}
+
+bool ChecksumTable::PutRow(Batch* batch) {
+  if (place_.database == nullptr || has_file_ || sorted_.size() + recent_.size() > kMaxRowEntries)
+    return false;
+  MergeLocked();
+  const std::string block = EncodeChecksumBlock(EntriesLocked());
+  if (block.size() > kMaxRowSize) return false;
+  batch->Put(Family::kChecksums, place_.row, absl::StrCat(kMagic, block));
+  has_row_ = true;
+  rewrite_ = false;
+  return true;
+}
+
+std::vector<std::pair<std::string, Digest>> ChecksumTable::EntriesLocked() const {
+  Entries entries;
+  entries.reserve(sorted_.size());
+  for (size_t i = 0; i < sorted_.size(); ++i)
+    entries.emplace_back(std::string(sorted_.key(i)), sorted_.digests[i]);
+  return entries;
+}
+
+absl::Status ChecksumTable::SaveFile() {
   // Rewriting when half of the file is appended keeps the cost of all saves linear.
-  const bool rewrite = rewrite_ || appended_ + recent_.size() > in_file_ / 2 + 64;
+  const bool rewrite = rewrite_ || !has_file_ || appended_ + recent_.size() > in_file_ / 2 + 64;
   Entries entries;
   if (rewrite) {
     MergeLocked();
-    entries.reserve(sorted_.size());
-    for (size_t i = 0; i < sorted_.size(); ++i)
-      entries.emplace_back(std::string(sorted_.key(i)), sorted_.digests[i]);
+    entries = EntriesLocked();
   } else {
     for (const auto& [key, digest] : recent_) {
       if (digest.has_value()) entries.emplace_back(key, *digest);
@@ -301,30 +357,37 @@ absl::Status ChecksumTable::Save() {
   }
   const std::string block = EncodeChecksumBlock(entries);
   if (!rewrite) {
-    KILN_ASSIGN_OR_RETURN(const Fd fd, OpenFile(file_, O_WRONLY | O_APPEND));
+    KILN_ASSIGN_OR_RETURN(const Fd fd, OpenFile(place_.file, O_WRONLY | O_APPEND));
     appended_ += entries.size();
-    return Annotate(WriteAll(fd.get(), block), file_);
+    return Annotate(WriteAll(fd.get(), block), place_.file);
   }
-  const std::string temporary = absl::StrCat(file_, ".tmp");
+  const std::string temporary = absl::StrCat(place_.file, ".tmp");
   KILN_ASSIGN_OR_RETURN(Fd fd, OpenFile(temporary, O_WRONLY | O_CREAT | O_TRUNC));
   absl::Status written = WriteAll(fd.get(), absl::StrCat(kMagic, block));
-  if (written.ok() && ::rename(temporary.c_str(), file_.c_str()) != 0)
+  if (written.ok() && ::rename(temporary.c_str(), place_.file.c_str()) != 0)
     written = ErrnoStatus(errno, "rename");
   if (!written.ok()) {
     ::unlink(temporary.c_str());  // best effort: the error above is what matters
-    return Annotate(written, file_);
+    return Annotate(written, place_.file);
   }
+  has_file_ = true;
   rewrite_ = false;
   in_file_ = entries.size();
   appended_ = 0;
   return absl::OkStatus();
 }
 
-absl::Status ChecksumTable::RemoveFile() {
+absl::Status ChecksumTable::RemoveKept() {
   MutexLock lock(&mu_);
   rewrite_ = true;
-  if (::unlink(file_.c_str()) != 0 && errno != ENOENT)
-    return ErrnoStatus(errno, absl::StrCat("remove ", file_));
+  if (::unlink(place_.file.c_str()) != 0 && errno != ENOENT)
+    return ErrnoStatus(errno, absl::StrCat("remove ", place_.file));
+  has_file_ = false;
+  if (!has_row_) return absl::OkStatus();
+  Batch batch;
+  batch.Delete(Family::kChecksums, place_.row);
+  KILN_RETURN_IF_ERROR(place_.database->Write(batch));
+  has_row_ = false;
   return absl::OkStatus();
 }
 

@@ -19,6 +19,9 @@
 
 namespace kiln::store {
 
+class Batch;
+class Database;
+
 // The content of a checksum file (format: store/DESIGN.md, Checksums).
 struct ChecksumFile {
   std::vector<std::pair<std::string, Digest>> entries;  // sorted by key, keys unique
@@ -43,8 +46,16 @@ class ChecksumTable {
   // Of the directory with all below it, when the layer lies on the stack that `stack_id` names.
   static std::string DirKey(absl::string_view path, uint64_t stack_id);
 
-  // Reads `file` if it exists.
-  explicit ChecksumTable(std::string file);
+  // Where a table is kept: in a row of the checksums family while it is small, else in a file. The
+  // row counts when both exist.
+  struct Place {
+    std::string file;
+    Database* database = nullptr;  // null: always the file
+    std::string row = {};
+  };
+
+  // Reads what is kept. `is_new`: nothing can be there, so nothing is looked for.
+  explicit ChecksumTable(Place place, bool is_new = false);
 
   std::optional<Digest> Find(absl::string_view key) const;
   void Set(absl::string_view key, const Digest& digest);
@@ -60,11 +71,13 @@ class ChecksumTable {
   absl::StatusOr<Digest> GetOrMake(const std::string& key, const CancelToken& cancel,
                                    const std::function<absl::StatusOr<Digest>()>& make);
 
-  // Brings the file up to date, by appending where that is cheaper. No fsync: a torn file is
-  // noticed when read.
+  // Brings what is kept up to date: the row, or the file, by appending where that is cheaper. No
+  // fsync: a torn file is noticed when read.
   absl::Status Save();
-  // Removes the file, so that a crash cannot leave digests of files that changed since.
-  absl::Status RemoveFile();
+  // The same, but a row is written with `batch`.
+  absl::Status SaveWith(Batch* batch);
+  // Removes what is kept, so that a crash cannot leave digests of files that changed since.
+  absl::Status RemoveKept();
 
   size_t size() const;
 
@@ -87,16 +100,24 @@ class ChecksumTable {
   void ErasePrefix(const std::string& prefix) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EraseKey(const std::string& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ForgetDirsAbove(absl::string_view path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::vector<std::pair<std::string, Digest>> EntriesLocked() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   void MergeLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Load(absl::string_view bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // True: the row is all that is needed, and is in `batch`.
+  bool PutRow(Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status SaveLocked(Batch* batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status SaveFile() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  const std::string file_;
+  const Place place_;
   mutable Mutex mu_;
   CondVar made_;
   Sorted sorted_ ABSL_GUARDED_BY(mu_);
   // Later than sorted_; nullopt: forgotten.
   absl::btree_map<std::string, std::optional<Digest>> recent_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_set<std::string> being_made_ ABSL_GUARDED_BY(mu_);
-  bool rewrite_ ABSL_GUARDED_BY(mu_) = true;  // the file must be written whole
+  bool has_row_ ABSL_GUARDED_BY(mu_) = false;
+  bool has_file_ ABSL_GUARDED_BY(mu_) = false;
+  bool rewrite_ ABSL_GUARDED_BY(mu_) = true;  // what is kept must be written whole
   size_t in_file_ ABSL_GUARDED_BY(mu_) = 0;   // entries written since it was written whole
   size_t appended_ ABSL_GUARDED_BY(mu_) = 0;  // entries appended to it since
 };

@@ -19,8 +19,10 @@ constexpr size_t kMaxQueued = 1024;
 constexpr size_t kMaxQueuedBytes = 8 << 20;
 
 size_t ThreadsFor(size_t wanted) {
-  if (wanted > 0) return wanted;
-  return std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxThreads);
+  // Asked once: it reads a file.
+  static const size_t processors =
+      std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMaxThreads);
+  return wanted > 0 ? wanted : processors;
 }
 
 }  // namespace

@@ -231,6 +231,7 @@ absl::StatusOr<Entry> TreeReader::Lstat(absl::string_view path) const {
 }
 
 absl::StatusOr<DirView> TreeReader::OpenDir(absl::string_view path) const {
+  if (path == "/") return Root();
   KILN_ASSIGN_OR_RETURN(Found found, LookUpPath(path));
   if (!S_ISDIR(found.entry.st.st_mode)) return NotADirectory(path);
   return std::move(found.view);

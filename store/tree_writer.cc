@@ -29,6 +29,10 @@ namespace {
 
 constexpr uint32_t kPermissionBits = 07777;
 
+// The process does not change them.
+const uid_t kOurUid = ::geteuid();
+const gid_t kOurGid = ::getegid();
+
 bool IsWhiteout(const struct stat& st) { return S_ISCHR(st.st_mode) && st.st_rdev == 0; }
 
 absl::Status IsADirectory(absl::string_view path) {
@@ -41,8 +45,8 @@ struct Wanted {
   std::optional<absl::Time> mtime;
 
   Wanted(const Attributes& attributes, uint32_t default_mode)
-      : uid(attributes.uid.has_value() ? *attributes.uid : ::geteuid()),
-        gid(attributes.gid.has_value() ? *attributes.gid : ::getegid()),
+      : uid(attributes.uid.value_or(kOurUid)),
+        gid(attributes.gid.value_or(kOurGid)),
         mode(attributes.mode.value_or(default_mode) & kPermissionBits),
         mtime(attributes.mtime) {}
   Wanted(const Attributes& attributes, const struct stat& st)
@@ -110,7 +114,7 @@ class LayerWriter final : public TreeWriter {
   // A name to be made: its parent directory in the upper layer, open.
   struct Place {
     std::string path, name;
-    int dir = -1;            // owned by parent_
+    int dir = -1;            // of parent_
     bool hid_lower = false;  // a whiteout of ours was there
   };
 
@@ -166,13 +170,14 @@ class LayerWriter final : public TreeWriter {
   // The directory used last: most work goes file by file through one directory.
   struct {
     std::string path;  // "" = none
-    Fd fd;
+    Fd fd;             // not of the root: that is root_
     DirView view;
   } parent_;
-  // The directory of an immutable layer that was linked from last, with its '/' at the end.
+  // The directory of an immutable layer that was linked from last, with its '/' at the end. It is
+  // opened when a second file is taken from it.
   struct {
     std::string path;
-    Fd fd;  // invalid: it could not be opened
+    Fd fd;
   } source_;
   // Inodes whose names are all of our making, so that changing them in place is safe.
   absl::flat_hash_set<ino_t> own_links_;
@@ -257,8 +262,13 @@ LayerWriter::LayerWriter(Layers lower, std::string upper_dir, bool overlay_form,
 }
 
 absl::StatusOr<int> LayerWriter::OpenUpperDir(const std::string& path) {
-  if (parent_.path == path) return parent_.fd.get();
+  if (parent_.path == path) return path == "/" ? root_->get() : parent_.fd.get();
   KILN_RETURN_IF_ERROR(Ready());
+  if (path == "/") {
+    KILN_ASSIGN_OR_RETURN(parent_.view, reader_.OpenDir(path));
+    parent_.path = path;
+    return root_->get();
+  }
   int error = 0;
   absl::StatusOr<Fd> fd = OpenBeneath(root_->get(), path, O_PATH | O_DIRECTORY, &error);
   if (error == ENOENT || error == ENOTDIR || error == ELOOP) fd = CopyUpDirs(path);
@@ -519,10 +529,14 @@ absl::StatusOr<bool> LayerWriter::TryHardlink(const std::string& host, const Ent
   const absl::string_view dir = absl::string_view(host).substr(0, slash + 1);
   if (source_.path != dir) {
     source_.path = std::string(dir);
+    source_.fd = Fd();
+  } else if (!source_.fd.valid()) {
     source_.fd = Fd(::open(source_.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   }
+  const bool opened = source_.fd.valid();
   const int linked =
-      ::linkat(source_.fd.get(), host.c_str() + slash + 1, place.dir, place.name.c_str(), 0);
+      ::linkat(opened ? source_.fd.get() : AT_FDCWD, host.c_str() + (opened ? slash + 1 : 0),
+               place.dir, place.name.c_str(), 0);
   if (linked == 0) return true;
   const int error = errno;
   if (error == EXDEV || error == EMLINK || error == EPERM) return false;

@@ -478,6 +478,7 @@ absl::StatusOr<std::vector<std::string>> MakeDirs(TreeWriter& to, absl::string_v
                                                   const Attributes& attributes) {
   std::vector<std::string> made;
   const std::string clean = CleanPath(path);
+  if (clean == "/") return made;
   KILN_ASSIGN_OR_RETURN(const auto whole, Find(to.reader(), clean));
   if (whole.has_value() && S_ISDIR(whole->st.st_mode)) return made;
   std::string here;

@@ -163,7 +163,8 @@ absl::Status LocalRefStore::FillSnapshot(const RefRecord& record, uint64_t made,
   if (backing == nullptr)
     return absl::FailedPreconditionError("image layers cannot be fetched here");
   const std::string files = driver_->FilesDir(made);
-  KILN_ASSIGN_OR_RETURN(const std::unique_ptr<LayerRecorder> recorder, checksums_.Record(files));
+  KILN_ASSIGN_OR_RETURN(const std::unique_ptr<LayerRecorder> recorder,
+                        checksums_.Record(files, ChecksumStore::LayerState::kNewUnowned));
   LayerBacking::FillTarget target;
   target.files = files;
   target.overlay = driver_->stacks();

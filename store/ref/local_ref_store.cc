@@ -37,8 +37,8 @@ absl::StatusOr<Layers> LocalMutableRef::layers() const {
   return layers;
 }
 
-absl::Status LocalMutableRef::StartRecording() {
-  KILN_ASSIGN_OR_RETURN(recorder_, store_->checksums_.Record(upper_dir_));
+absl::Status LocalMutableRef::StartRecording(ChecksumStore::LayerState state) {
+  KILN_ASSIGN_OR_RETURN(recorder_, store_->checksums_.Record(upper_dir_, state));
   return absl::OkStatus();
 }
 
@@ -46,25 +46,27 @@ TreeWriter& LocalMutableRef::writer() {
   KILN_CHECK(!dead_);
   if (writer_ == nullptr) {
     // Fails only where an old checksum file cannot be removed, and a new folder has none.
-    if (recorder_ == nullptr) StartRecording().IgnoreError();
+    if (recorder_ == nullptr) StartRecording(ChecksumStore::LayerState::kNew).IgnoreError();
     writer_ = NewTreeWriter(lower_, upper_dir_, store_->driver().stacks(), recorder_.get());
   }
   return *writer_;
 }
 
 void LocalMutableRef::UseSynchronizedRoot() {
-  if (recorder_ == nullptr) StartRecording().IgnoreError();  // as in writer()
+  if (recorder_ == nullptr)  // as in writer()
+    StartRecording(ChecksumStore::LayerState::kNew).IgnoreError();
   if (recorder_ != nullptr) recorder_->UseSynchronizedRoot();
 }
 
 absl::StatusOr<RefPtr> LocalMutableRef::Commit() {
   KILN_CHECK(!dead_);
   writer_.reset();
+  Batch batch;
   if (recorder_ != nullptr) {
     if (mounted_) recorder_->Invalidate();
-    KILN_RETURN_IF_ERROR(recorder_->Commit());
+    KILN_RETURN_IF_ERROR(recorder_->CommitWith(&batch));
   }
-  absl::StatusOr<RefPtr> ref = store_->CommitNode(node_, retain_);
+  absl::StatusOr<RefPtr> ref = store_->CommitNode(node_, retain_, &batch);
   // After an error the destructor gets rid of the files.
   if (ref.ok()) dead_ = true;
   return ref;
@@ -200,11 +202,11 @@ absl::StatusOr<std::unique_ptr<MutableRef>> LocalRefStore::Reopen(absl::string_v
     parent = *std::move(got);
   }
   std::unique_ptr<LocalMutableRef> tree = OpenMutable(node, std::move(parent));
-  KILN_RETURN_IF_ERROR(tree->StartRecording());
+  KILN_RETURN_IF_ERROR(tree->StartRecording(ChecksumStore::LayerState::kKnown));
   return tree;
 }
 
-absl::StatusOr<RefPtr> LocalRefStore::CommitNode(const NodePtr& node, bool retain) {
+absl::StatusOr<RefPtr> LocalRefStore::CommitNode(const NodePtr& node, bool retain, Batch* batch) {
   RefRecord record;
   bool persisted;
   {
@@ -215,13 +217,12 @@ absl::StatusOr<RefPtr> LocalRefStore::CommitNode(const NodePtr& node, bool retai
     record = *node->record;
     persisted = node->persisted;
   }
-  if (retain || persisted) return CommitPair(node);
+  if (retain || persisted) return CommitPair(node, batch);
   record.is_mutable = false;
   record.retained = false;
-  Batch batch;
-  PutRecord(batch, node->id, record);
+  PutRecord(*batch, node->id, record);
   KILN_RETURN_IF_ERROR(
-      Annotate(database_.Write(batch), absl::StrCat("commit ref ", record.description)));
+      Annotate(database_.Write(*batch), absl::StrCat("commit ref ", record.description)));
   auto committed = std::make_shared<const RefRecord>(std::move(record));
   MutexLock lock(&mu_);
   node->record = std::move(committed);
@@ -232,7 +233,7 @@ absl::StatusOr<RefPtr> LocalRefStore::CommitNode(const NodePtr& node, bool retai
 }
 
 // The mutable stays, to be reopened later; the immutable is a record of its own on the same files.
-absl::StatusOr<RefPtr> LocalRefStore::CommitPair(const NodePtr& node) {
+absl::StatusOr<RefPtr> LocalRefStore::CommitPair(const NodePtr& node, Batch* batch) {
   NodePtr twin = std::make_shared<Node>(internal::NewId());
   RefRecord record, of_twin;
   {
@@ -251,9 +252,8 @@ absl::StatusOr<RefPtr> LocalRefStore::CommitPair(const NodePtr& node) {
   of_twin.values.clear();
   of_twin.twin = node->id;
   of_twin.created_at = absl::Now();
-  Batch batch;
-  PutRecord(batch, node->id, record);
-  PutRecord(batch, twin->id, of_twin);
+  PutRecord(*batch, node->id, record);
+  PutRecord(*batch, twin->id, of_twin);
   twin->record = std::make_shared<const RefRecord>(std::move(of_twin));
   twin->persisted = true;
   twin->busy = true;
@@ -262,7 +262,7 @@ absl::StatusOr<RefPtr> LocalRefStore::CommitPair(const NodePtr& node) {
     MutexLock lock(&mu_);
     nodes_.emplace(twin->id, twin);
   }
-  const absl::Status status = database_.Write(batch);
+  const absl::Status status = database_.Write(*batch);
   MutexLock lock(&mu_);
   node->busy = false;
   twin->busy = false;
@@ -276,7 +276,7 @@ absl::StatusOr<RefPtr> LocalRefStore::CommitPair(const NodePtr& node) {
   node->persisted = true;
   node->writer = false;
   unsized_.insert(node->id);
-  reaper_.Post([this, node] { TouchUsage(node); });
+  reaper_.Post([this, node] { TouchUsage({&node, 1}); });
   return HandleLocked(twin);
 }
 

@@ -10,6 +10,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/types/span.h"
 #include "store/base/mutex.h"
 #include "store/base/thread_pool.h"
 #include "store/checksum.h"
@@ -161,6 +162,8 @@ class LocalRefStore final : public RefStore {
   RefPtr HandleLocked(const NodePtr& node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void PutRecord(Batch& batch, const std::string& id, const RefRecord& record);
   void EraseRecord(Batch& batch, const std::string& id, const RefRecord& record);
+  // The rows that belong to a folder.
+  void EraseSnapshot(Batch& batch, uint64_t number);
   Layers DirsOf(const std::vector<uint64_t>& numbers) const;
   absl::StatusOr<NodePtr> NodeOf(const RefPtr& ref) const;
 
@@ -170,8 +173,8 @@ class LocalRefStore final : public RefStore {
   void ReleaseMutable(const NodePtr& node, bool retain);
   absl::Status KeepMutable(const NodePtr& node);
   void DiscardMutable(const NodePtr& node);
-  void Settle(const NodePtr& node);
-  void TouchUsage(const NodePtr& node);
+  void SettleReleased();
+  void TouchUsage(absl::Span<const NodePtr> nodes);
   void EvictIdle();
   // Removes a record and its files. With `with_twin` the other half of a pair goes as well; without
   // it the files stay with the mutable half. `parents` gets the ids whose child it was.
@@ -182,8 +185,9 @@ class LocalRefStore final : public RefStore {
   void RemoveFolder(uint64_t number);
 
   // --- Writing (local_ref_store.cc)
-  absl::StatusOr<RefPtr> CommitNode(const NodePtr& node, bool retain);
-  absl::StatusOr<RefPtr> CommitPair(const NodePtr& node);
+  // `batch` has what else is to be written in the same step.
+  absl::StatusOr<RefPtr> CommitNode(const NodePtr& node, bool retain, Batch* batch);
+  absl::StatusOr<RefPtr> CommitPair(const NodePtr& node, Batch* batch);
   // Makes the immutable half of a pair the owner of the files, for good.
   absl::Status Finalize(const NodePtr& node);
   std::unique_ptr<LocalMutableRef> OpenMutable(const NodePtr& node, RefPtr parent);
@@ -250,6 +254,9 @@ class LocalRefStore final : public RefStore {
   CondVar changed_;
   // Every held record, and some idle ones.
   absl::flat_hash_map<std::string, NodePtr> nodes_ ABSL_GUARDED_BY(mu_);
+
+  // Without a holder since the reaper last looked.
+  std::vector<NodePtr> released_ ABSL_GUARDED_BY(mu_);
 
   // Running total of sizes, and records whose size is still to be added; an estimate that saves
   // looking at all records while there is room.

@@ -313,7 +313,8 @@ absl::StatusOr<uint64_t> LocalRefStore::ApplyOnto(const std::vector<uint64_t>& b
   absl::Status status = [&]() -> absl::Status {
     const std::string files = driver_->FilesDir(number);
     TreeApplier applier(files, {.lower = below});
-    KILN_ASSIGN_OR_RETURN(const std::unique_ptr<LayerRecorder> recorder, checksums_.Record(files));
+    KILN_ASSIGN_OR_RETURN(const std::unique_ptr<LayerRecorder> recorder,
+                          checksums_.Record(files, ChecksumStore::LayerState::kNewUnowned));
     std::shared_ptr<ChecksumTable> known;  // of the layer at hand
     const ChangeSink sink = [&](const Change& change) -> absl::Status {
       KILN_RETURN_IF_ERROR(applier.Apply(change));

@@ -75,8 +75,8 @@ class LocalMutableRef final : public MutableRef {
   const Layers& lower() const { return lower_; }
   bool dead() const { return dead_; }
 
-  // Takes note of checksums from now on; what is known of files from earlier stays known.
-  absl::Status StartRecording();
+  // Takes note of checksums from now on.
+  absl::Status StartRecording(ChecksumStore::LayerState state);
   // A process may write into the tree: recorded checksums no longer count.
   void MountedForWriting() { mounted_ = true; }
 

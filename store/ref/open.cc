@@ -20,6 +20,7 @@ using internal::SnapshotKey;
 namespace {
 
 constexpr uint64_t kNumbersAtOnce = 1024;
+constexpr size_t kMaxCachedDigests = 1 << 20;
 // Layers fetched and unpacked at the same time, over all builds. They wait for network and disk as
 // much as for a processor.
 constexpr size_t kUnpackThreads = 6;
@@ -39,6 +40,7 @@ LocalRefStore::LocalRefStore(const LocalRefStoreOptions& options,
       max_layers_(options.max_layers == 0 ? driver_->max_layers() : options.max_layers),
       mounts_dir_(options.root->tmp_dir() + "/mounts"),
       on_removed_(options.on_removed),
+      checksums_(kMaxCachedDigests, options.database),
       fill_pool_("layer-unpack", kUnpackThreads),
       reaper_("ref-reaper", 1) {}
 
@@ -137,6 +139,7 @@ void LocalRefStore::SweepSnapshots(uint64_t before) {
     return;
   }
   std::vector<std::string> doomed;
+  Batch rows;
   while (const struct dirent* entry = ::readdir(dir)) {
     if (stopping_) break;
     const absl::string_view name(entry->d_name);
@@ -145,10 +148,14 @@ void LocalRefStore::SweepSnapshots(uint64_t before) {
       doomed.emplace_back(name);
     } else if (absl::SimpleAtoi(name, &number) && number < before) {
       absl::StatusOr<bool> named = database_.Has(Family::kRefs, SnapshotKey(number));
-      if (named.ok() && !*named) doomed.emplace_back(name);
+      if (!named.ok() || *named) continue;
+      doomed.emplace_back(name);
+      ChecksumStore::EraseRow(driver_->FilesDir(number), &rows);
     }
   }
   ::closedir(dir);
+  if (absl::Status status = rows.empty() ? absl::OkStatus() : database_.Write(rows); !status.ok())
+    spdlog::warn("sweep snapshots: {}", status.ToString());
   for (const std::string& name : doomed) {
     if (stopping_) return;
     if (absl::Status status = RemoveTree(absl::StrCat(root_.snapshots_dir(), "/", name));

@@ -24,12 +24,15 @@ constexpr size_t kIdleRecords = 8192;  // kept in memory; a few kilobytes each
 
 }  // namespace
 
+// What is released while the reaper is busy is settled together.
 void LocalRefStore::Release(const NodePtr& node) {
   {
     MutexLock lock(&mu_);
     if (--node->holds > 0 || node->gone) return;
+    released_.push_back(node);
+    if (released_.size() > 1) return;
   }
-  reaper_.Post([this, node] { Settle(node); });
+  reaper_.Post([this] { SettleReleased(); });
 }
 
 // A kept tree is there for the next Search and Reopen when this returns: whoever comes right after,
@@ -44,7 +47,7 @@ void LocalRefStore::ReleaseMutable(const NodePtr& node, bool retain) {
         node->writer = false;
         changed_.SignalAll();
       }
-      reaper_.Post([this, node] { TouchUsage(node); });
+      reaper_.Post([this, node] { TouchUsage({&node, 1}); });
       return;
     } else {
       spdlog::warn("keep mutable ref {}: {}", node->id, kept.ToString());
@@ -97,36 +100,50 @@ void LocalRefStore::DiscardMutable(const NodePtr& node) {
 }
 
 // Runs on the reaper: notes the use, then drops what nobody keeps.
-void LocalRefStore::Settle(const NodePtr& node) {
-  TouchUsage(node);
-  bool unwanted;
+void LocalRefStore::SettleReleased() {
+  std::vector<NodePtr> released;
   {
     MutexLock lock(&mu_);
-    while (node->busy) changed_.Wait(&mu_);
-    unwanted =
-        !node->gone && node->holds == 0 && !node->record->retained && !node->record->is_mutable;
+    released.swap(released_);
   }
-  if (unwanted) RemoveUnwanted({node->id});
+  TouchUsage(released);
+  std::vector<std::string> unwanted;
+  {
+    MutexLock lock(&mu_);
+    for (const NodePtr& node : released) {
+      while (node->busy) changed_.Wait(&mu_);
+      if (!node->gone && node->holds == 0 && !node->record->retained && !node->record->is_mutable)
+        unwanted.push_back(node->id);
+    }
+  }
+  RemoveUnwanted(std::move(unwanted));
   EvictIdle();
 }
 
 // Only the reaper writes usage rows, so reading and writing one needs no lock.
-void LocalRefStore::TouchUsage(const NodePtr& node) {
+void LocalRefStore::TouchUsage(absl::Span<const NodePtr> nodes) {
+  std::vector<std::string> used;
   {
     MutexLock lock(&mu_);
-    if (node->gone || !node->used || !node->persisted) return;
-    node->used = false;
+    for (const NodePtr& node : nodes) {
+      if (node->gone || !node->used || !node->persisted) continue;
+      node->used = false;
+      used.push_back(node->id);
+    }
   }
-  absl::StatusOr<std::optional<std::string>> row = database_.Get(Family::kUsage, node->id);
-  if (!row.ok()) return;  // a use that is not noted does no harm
-  internal::Usage usage;
-  if (row->has_value()) usage = internal::DecodeUsage(**row);
-  usage.last_used_at = absl::Now();
-  ++usage.count;
   Batch batch;
-  batch.Put(Family::kUsage, node->id, internal::EncodeUsage(usage));
+  for (const std::string& id : used) {
+    const absl::StatusOr<std::optional<std::string>> row = database_.Get(Family::kUsage, id);
+    if (!row.ok()) continue;  // a use that is not noted does no harm
+    internal::Usage usage;
+    if (row->has_value()) usage = internal::DecodeUsage(**row);
+    usage.last_used_at = absl::Now();
+    ++usage.count;
+    batch.Put(Family::kUsage, id, internal::EncodeUsage(usage));
+  }
+  if (batch.empty()) return;
   if (absl::Status status = database_.Write(batch); !status.ok())
-    spdlog::debug("note the use of ref {}: {}", node->id, status.ToString());
+    spdlog::debug("note the use of {} refs: {}", used.size(), status.ToString());
 }
 
 void LocalRefStore::EvictIdle() {
@@ -175,7 +192,7 @@ absl::StatusOr<LocalRefStore::Removal> LocalRefStore::Remove(absl::string_view i
     const bool takes_files = twin == nullptr || with_twin;
     if (takes_files) {
       for (const uint64_t number : {record.snapshot, record.flat})
-        if (number != 0) batch.Delete(Family::kRefs, SnapshotKey(number));
+        if (number != 0) EraseSnapshot(batch, number);
       if (LayerBacking* const backing = backing_; backing != nullptr && record.snapshot != 0)
         status = backing->Erase(record.snapshot, batch);
     }
@@ -272,7 +289,7 @@ void LocalRefStore::DropBroken(std::vector<std::string> ids) {
     }
     absl::Status status;
     for (const uint64_t number : folders) {
-      batch.Delete(Family::kRefs, SnapshotKey(number));
+      EraseSnapshot(batch, number);
       if (LayerBacking* const backing = backing_; backing != nullptr)
         status.Update(backing->Erase(number, batch));
     }

@@ -189,6 +189,11 @@ void LocalRefStore::EraseRecord(Batch& batch, const std::string& id, const RefRe
   batch.Delete(Family::kUsage, id);
 }
 
+void LocalRefStore::EraseSnapshot(Batch& batch, uint64_t number) {
+  batch.Delete(Family::kRefs, SnapshotKey(number));
+  ChecksumStore::EraseRow(driver_->FilesDir(number), &batch);
+}
+
 Layers LocalRefStore::DirsOf(const std::vector<uint64_t>& numbers) const {
   Layers dirs;
   dirs.reserve(numbers.size());

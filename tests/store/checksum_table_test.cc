@@ -6,6 +6,7 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "store/database.h"
 #include "tests/store/temp_tree.h"
 
 namespace kiln::store {
@@ -54,7 +55,7 @@ TEST(ChecksumTable, SavesAndComesBack) {
   TempDir temp;
   const std::string path = temp.path() + "/sums";
   for (int round = 0; round < 20; ++round) {
-    ChecksumTable table(path);
+    ChecksumTable table({path});
     for (int i = 0; i < round * 10; ++i)
       ASSERT_EQ(table.Find(ChecksumTable::FileKey(absl::StrCat("/", i))), D(i)) << round;
     for (int i = round * 10; i < round * 10 + 10; ++i)
@@ -69,25 +70,73 @@ TEST(ChecksumTable, DamagedFileIsMended) {
   TempDir temp;
   const std::string path = temp.path() + "/sums";
   {
-    ChecksumTable table(path);
+    ChecksumTable table({path});
     table.Set("f/a", D(1));
     ASSERT_TRUE(table.Save().ok());
   }
   PutFile(path, Slurp(path) + "garbage");
   {
-    ChecksumTable table(path);
+    ChecksumTable table({path});
     EXPECT_EQ(table.Find("f/a"), D(1));
     table.Set("f/b", D(2));
     ASSERT_TRUE(table.Save().ok());
   }
   EXPECT_FALSE(DecodeChecksumFile(Slurp(path)).damaged);
-  EXPECT_EQ(ChecksumTable(path).Find("f/b"), D(2));
+  EXPECT_EQ(ChecksumTable({path}).Find("f/b"), D(2));
+}
+
+TEST(ChecksumTable, SmallOnesAreRowsUntilTheyGrow) {
+  TempDir temp;
+  DatabaseOptions options;
+  options.path = temp.path() + "/index";
+  options.boot_id = "boot";
+  const auto database = Database::Open(options);
+  ASSERT_TRUE(database.ok()) << database.status();
+  const ChecksumTable::Place place{temp.path() + "/sums", database->get(), "row"};
+  const auto in_row = [&] { return *(*database)->Has(Family::kChecksums, "row"); };
+  const auto in_file = [&] { return std::filesystem::exists(place.file); };
+  {
+    ChecksumTable table(place, /*is_new=*/true);
+    table.Set("f/a", D(1));
+    Batch batch;
+    ASSERT_TRUE(table.SaveWith(&batch).ok());
+    EXPECT_FALSE(in_row());
+    ASSERT_TRUE((*database)->Write(batch).ok());
+  }
+  EXPECT_TRUE(in_row());
+  EXPECT_FALSE(in_file());
+  {
+    ChecksumTable table(place);
+    EXPECT_EQ(table.Find("f/a"), D(1));
+    for (int i = 0; i < 1000; ++i) table.Set(absl::StrCat("f/", i), D(i));
+    ASSERT_TRUE(table.Save().ok());
+  }
+  EXPECT_FALSE(in_row());
+  EXPECT_TRUE(in_file());
+  {
+    ChecksumTable table(place);
+    EXPECT_EQ(table.Find("f/a"), D(1));
+    EXPECT_EQ(table.Find("f/999"), D(999));
+    ASSERT_TRUE(table.RemoveKept().ok());
+    table.Clear();
+    table.Set("f/b", D(2));
+    ASSERT_TRUE(table.Save().ok());
+  }
+  EXPECT_TRUE(in_row());
+  EXPECT_FALSE(in_file());
+  {
+    ChecksumTable table(place);
+    EXPECT_EQ(table.Find("f/b"), D(2));
+    EXPECT_FALSE(table.Find("f/a"));
+    ASSERT_TRUE(table.RemoveKept().ok());
+  }
+  EXPECT_FALSE(in_row());
 }
 
 TEST(ChecksumTable, ForgettingTakesTheDirectoriesAbove) {
   TempDir temp;
   for (const bool saved : {false, true}) {
-    ChecksumTable table(temp.path() + "/sums");
+    ChecksumTable table({temp.path() + "/sums"});
     const auto dir = [](const char* path) { return ChecksumTable::DirKey(path, 7); };
     const auto file = [](const char* path) { return ChecksumTable::FileKey(path); };
     for (const char* path : {"/", "/a", "/a/b", "/ab", "/c"}) table.Set(dir(path), D(1));
@@ -106,18 +155,28 @@ TEST(ChecksumTable, ForgettingTakesTheDirectoriesAbove) {
     EXPECT_TRUE(table.Find(file("/ab")));
     EXPECT_TRUE(table.Find(dir("/ab")));
     ASSERT_TRUE(table.Save().ok());
-    ChecksumTable again(temp.path() + "/sums");
+    ChecksumTable again({temp.path() + "/sums"});
     EXPECT_FALSE(again.Find(file("/a")));
     EXPECT_TRUE(again.Find(file("/ab")));
-    ASSERT_TRUE(table.RemoveFile().ok());
+    ASSERT_TRUE(table.RemoveKept().ok());
   }
 }
 
-TEST(ChecksumTable, AgreesWithAMap) {
+class ChecksumTableModel : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(InARow, ChecksumTableModel, testing::Bool());
+
+TEST_P(ChecksumTableModel, AgreesWithAMap) {
   TempDir temp;
   std::mt19937 random(7);
   std::map<std::string, Digest> model;
-  auto table = std::make_unique<ChecksumTable>(temp.path() + "/sums");
+  DatabaseOptions options;
+  options.path = temp.path() + "/index";
+  options.boot_id = "boot";
+  const auto database = Database::Open(options);
+  ASSERT_TRUE(database.ok()) << database.status();
+  const ChecksumTable::Place place{temp.path() + "/sums", GetParam() ? database->get() : nullptr,
+                                   "row"};
+  auto table = std::make_unique<ChecksumTable>(place);
   for (int step = 0; step < 5000; ++step) {
     const std::string path = absl::StrCat("/", random() % 20, "/", random() % 20);
     switch (random() % 40) {
@@ -126,7 +185,7 @@ TEST(ChecksumTable, AgreesWithAMap) {
         break;
       case 1:
         ASSERT_TRUE(table->Save().ok());
-        table = std::make_unique<ChecksumTable>(temp.path() + "/sums");
+        table = std::make_unique<ChecksumTable>(place);
         break;
       case 2:
       case 3:
