@@ -20,6 +20,8 @@
 
 namespace kiln::daemon {
 
+class BuildProvenance;
+
 // Warnings that a frontend raised, in order; like solver::ProgressLog. Thread-safe.
 class WarningLog {
  public:
@@ -57,7 +59,7 @@ struct BuildEnd {
   std::map<std::string, std::string> exporter_response;
   std::map<std::string, std::string> result_metadata = {};  // of the frontend
   std::map<int, store::Descriptor> roots = {};              // of images, by the exporter's index
-  std::map<std::string, std::string> provenance = {};       // predicate by platform id; "": no map
+  std::shared_ptr<const BuildProvenance> provenance = nullptr;  // null: none is kept
 };
 
 // The builds that run, and those that ended just now. Thread-safe.

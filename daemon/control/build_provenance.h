@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 
 #include "absl/status/status.h"
@@ -15,12 +16,13 @@
 namespace kiln::daemon {
 
 // The provenance of a build whose result was evaluated (images-and-cache.md 3.12). Blocks no one;
-// O(bytes of the result's definitions).
+// O(bytes of the result's definitions). Immutable.
 class BuildProvenance {
  public:
-  // `pins` may be null. All of them outlive it.
-  BuildProvenance(const Build& build, const BridgeResult& result, const SourcePins* pins)
-      : build_(build), result_(result), pins_(pins) {}
+  // Takes from the build what it needs, while its bridge is open. `pins` may be null, or outlives
+  // it.
+  static absl::StatusOr<BuildProvenance> Of(const Build& build, const BridgeResult& result,
+                                            const SourcePins* pins);
 
   // Adds what the options of the frontend ask for.
   absl::Status Attach(ExportSource* source) const;
@@ -30,14 +32,15 @@ class BuildProvenance {
   absl::StatusOr<std::map<std::string, std::string>> ForHistory() const;
 
  private:
-  // What was asked of the frontend, wherever it runs.
-  FrontendCall TopFrontend() const;
-  BuildRequest Request(FrontendCall call) const;
-  absl::StatusOr<BuildFacts> Facts(const std::string& ref) const;
+  BuildProvenance() = default;
+  absl::StatusOr<BuildFacts> Facts(const std::string& definition) const;
 
-  const Build& build_;
-  const BridgeResult& result_;
-  const SourcePins* const pins_;
+  BuildRequest request_;
+  bool is_map_ = false;
+  // Of the trees, by platform id; "" when the result is no map. An empty tree has an empty one.
+  std::map<std::string, std::string> definitions_;
+  std::set<std::string> tags_;
+  const SourcePins* pins_ = nullptr;
 };
 
 }  // namespace kiln::daemon

@@ -125,9 +125,11 @@ class ControlService : public pbc::Control::CallbackService {
  private:
   grpc::ServerUnaryReactor* Solve(Context*, const pbc::SolveRequest* request,
                                   pbc::SolveResponse* response) override {
-    return RunUnary(deps_.builds, [this, request, response](const CancelToken& cancel) {
-      return daemon::Solve(deps_.solve, *request, cancel, response);
-    });
+    return RunUnaryAndAfter(
+        deps_.builds, [this, request, response](const CancelToken& cancel,
+                                                absl::AnyInvocable<void()>* afterwards) {
+          return daemon::Solve(deps_.solve, *request, cancel, response, afterwards);
+        });
   }
 
   grpc::ServerWriteReactor<pbc::StatusResponse>* Status(

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "daemon/attest/provenance_options.h"
+#include "daemon/control/build_provenance.h"
 #include "daemon/control/kept_image.h"
 #include "daemon/control/status_reader.h"
 #include "daemon/control/wire_time.h"
@@ -157,25 +158,49 @@ void BuildHistory::Started(const BuildPtr& build) {
   if (build->internal) return;
   const Event event = {EventType::kStarted, build->ref,
                        std::make_shared<const std::string>(Begun(*build).SerializeAsString())};
+  WaitFor(build->ref);
   MutexLock lock(&mu_);
   running_[build->ref] = event;
   TellLocked(event);
 }
 
-void BuildHistory::Ended(const BuildPtr& build, const BuildEnd& end) {
+void BuildHistory::Ended(const BuildPtr& build) {
+  if (build->internal) return;
+  MutexLock lock(&mu_);
+  running_.erase(build->ref);
+  keeping_.insert(build->ref);
+}
+
+void BuildHistory::Keep(const BuildPtr& build, const BuildEnd& end) {
   if (build->internal) return;
   pbc::BuildHistoryRecord record = Begun(*build);
   FillOutcome(end, &record);
   {
     MutexLock change(&change_mu_);
-    const absl::Status kept = Keep(build, end, &record);
+    const absl::Status kept = Write(build, end, &record);
     if (!kept.ok()) spdlog::error("keep the record of build {}: {}", build->ref, kept.ToString());
     MutexLock lock(&mu_);
-    running_.erase(build->ref);
     TellLocked({EventType::kComplete, build->ref,
                 std::make_shared<const std::string>(record.SerializeAsString())});
   }
   Collect();
+  MutexLock lock(&mu_);
+  keeping_.erase(build->ref);
+  kept_.SignalAll();
+}
+
+void BuildHistory::WaitFor(absl::string_view ref) const {
+  MutexLock lock(&mu_);
+  while (keeping_.find(std::string(ref)) != keeping_.end()) kept_.Wait(&mu_);
+}
+
+void BuildHistory::WaitForAll() const {
+  std::vector<std::string> refs;
+  {
+    MutexLock lock(&mu_);
+    refs.assign(keeping_.begin(), keeping_.end());
+  }
+  for (const std::string& ref : refs) WaitFor(ref);
 }
 
 absl::Status BuildHistory::KeepLogs(const BuildPtr& build, const std::string& lease,
@@ -216,7 +241,13 @@ absl::Status BuildHistory::KeepBlob(const std::string& bytes, const char* media_
 
 absl::Status BuildHistory::KeepProvenance(const BuildEnd& end, const std::string& lease,
                                           pbc::BuildHistoryRecord* record) {
-  for (const auto& [platform, predicate] : end.provenance) {
+  if (end.provenance == nullptr) return absl::OkStatus();
+  const auto predicates = end.provenance->ForHistory();
+  if (!predicates.ok()) {
+    spdlog::error("provenance of build {}: {}", record->ref(), predicates.status().ToString());
+    return absl::OkStatus();
+  }
+  for (const auto& [platform, predicate] : *predicates) {
     pbc::BuildResultInfo* const info =
         platform.empty() ? record->mutable_result() : &(*record->mutable_results())[platform];
     pbc::Descriptor* const descriptor = info->add_attestations();
@@ -227,8 +258,8 @@ absl::Status BuildHistory::KeepProvenance(const BuildEnd& end, const std::string
   return absl::OkStatus();
 }
 
-absl::Status BuildHistory::Keep(const BuildPtr& build, const BuildEnd& end,
-                                pbc::BuildHistoryRecord* record) {
+absl::Status BuildHistory::Write(const BuildPtr& build, const BuildEnd& end,
+                                 pbc::BuildHistoryRecord* record) {
   const std::string lease = LeaseOf(build->ref);
   // A ref may be used again: what it was before goes.
   KILN_RETURN_IF_ERROR(blobs_->DropLease(lease));
@@ -252,6 +283,11 @@ absl::Status BuildHistory::Put(const pbc::BuildHistoryRecord& record) {
 }
 
 absl::StatusOr<std::string> BuildHistory::Get(absl::string_view ref) const {
+  WaitFor(ref);
+  return GetKept(ref);
+}
+
+absl::StatusOr<std::string> BuildHistory::GetKept(absl::string_view ref) const {
   KILN_ASSIGN_OR_RETURN(const auto row, database_->Get(store::Family::kHistory, ref));
   if (!row.has_value()) return Missing(ref);
   KILN_RETURN_IF_ERROR(Decode(*row).status());
@@ -259,6 +295,11 @@ absl::StatusOr<std::string> BuildHistory::Get(absl::string_view ref) const {
 }
 
 absl::StatusOr<std::vector<std::string>> BuildHistory::List() const {
+  WaitForAll();
+  return ListKept();
+}
+
+absl::StatusOr<std::vector<std::string>> BuildHistory::ListKept() const {
   std::vector<std::string> records;
   store::Cursor cursor = database_->Scan(store::Family::kHistory, "");
   for (; cursor.Valid(); cursor.Next())
@@ -277,8 +318,9 @@ absl::StatusOr<std::unique_ptr<StatusReplay>> BuildHistory::OpenLogs(absl::strin
 }
 
 absl::Status BuildHistory::SetPinned(const std::string& ref, bool pinned) {
+  WaitFor(ref);
   MutexLock change(&change_mu_);
-  KILN_ASSIGN_OR_RETURN(const std::string bytes, Get(ref));
+  KILN_ASSIGN_OR_RETURN(const std::string bytes, GetKept(ref));
   pbc::BuildHistoryRecord record;
   record.ParseFromString(bytes);
   record.set_pinned(pinned);
@@ -291,6 +333,11 @@ absl::Status BuildHistory::SetPinned(const std::string& ref, bool pinned) {
 }
 
 absl::Status BuildHistory::Delete(const std::string& ref) {
+  WaitFor(ref);
+  return DeleteKept(ref);
+}
+
+absl::Status BuildHistory::DeleteKept(const std::string& ref) {
   MutexLock change(&change_mu_);
   KILN_ASSIGN_OR_RETURN(const bool known, database_->Has(store::Family::kHistory, ref));
   if (!known) return absl::OkStatus();
@@ -309,7 +356,7 @@ absl::Status BuildHistory::Delete(const std::string& ref) {
 
 // O(records); few beyond the limit are ever there, as every build's end looks.
 void BuildHistory::Collect() {
-  const auto records = List();
+  const auto records = ListKept();
   if (!records.ok() || records->size() <= limits_.keep) return;
   std::vector<std::pair<int64_t, std::string>> by_age;  // unpinned: completed in seconds, ref
   for (const std::string& bytes : *records) {
@@ -322,7 +369,7 @@ void BuildHistory::Collect() {
   const int64_t oldest = absl::ToUnixSeconds(absl::Now() - limits_.max_age);
   for (size_t i = limits_.keep; i < by_age.size(); ++i) {
     if (by_age[i].first > oldest) continue;
-    const absl::Status deleted = Delete(by_age[i].second);
+    const absl::Status deleted = DeleteKept(by_age[i].second);
     if (!deleted.ok())
       spdlog::warn("delete the record of build {}: {}", by_age[i].second, deleted.ToString());
   }

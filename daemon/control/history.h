@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -65,10 +66,14 @@ class BuildHistory {
   BuildHistory(store::Database* database, store::BlobStore* blobs, HistoryLimits limits)
       : database_(database), blobs_(blobs), limits_(limits) {}
 
-  void Started(const BuildPtr& build);  // quick
-  // Keeps the record of a build whose progress has ended. What cannot be kept is logged: the
-  // build's own outcome counts more.
-  void Ended(const BuildPtr& build, const BuildEnd& end);
+  // Waits for the record of an earlier build of that ref; else quick.
+  void Started(const BuildPtr& build);
+  // The build and its progress have ended, and Keep will be called. It runs no more, and whoever
+  // asks for its record, or for all, waits until it is kept: so its client may have its answer
+  // before. Quick.
+  void Ended(const BuildPtr& build);
+  // Keeps the record. What cannot be kept is logged: the build's own outcome counts more.
+  void Keep(const BuildPtr& build, const BuildEnd& end);
 
   // A serialized record of an ended build. kNotFound.
   absl::StatusOr<std::string> Get(absl::string_view ref) const;
@@ -89,8 +94,8 @@ class BuildHistory {
   void StopListening(uint64_t id);
 
  private:
-  absl::Status Keep(const BuildPtr& build, const BuildEnd& end,
-                    moby::buildkit::v1::BuildHistoryRecord* record);
+  absl::Status Write(const BuildPtr& build, const BuildEnd& end,
+                     moby::buildkit::v1::BuildHistoryRecord* record);
   absl::Status KeepLogs(const BuildPtr& build, const std::string& lease,
                         moby::buildkit::v1::BuildHistoryRecord* record);
   absl::Status KeepProvenance(const BuildEnd& end, const std::string& lease,
@@ -99,6 +104,15 @@ class BuildHistory {
                         moby::buildkit::v1::Descriptor* descriptor);
   absl::Status Put(const moby::buildkit::v1::BuildHistoryRecord& record);
   void Collect();
+  // Without waiting for what is being kept.
+  absl::StatusOr<std::string> GetKept(absl::string_view ref) const;
+  absl::StatusOr<std::vector<std::string>> ListKept() const;
+  absl::Status DeleteKept(const std::string& ref);
+
+  // Until the build of that ref is kept.
+  void WaitFor(absl::string_view ref) const;
+  // Until all that have ended by now are.
+  void WaitForAll() const;
   void TellLocked(const Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   store::Database* const database_;
@@ -107,6 +121,8 @@ class BuildHistory {
   Mutex change_mu_;  // one change of a record at a time; taken before mu_
   mutable Mutex mu_;
   std::map<std::string, Event> running_ ABSL_GUARDED_BY(mu_);
+  std::set<std::string, std::less<>> keeping_ ABSL_GUARDED_BY(mu_);  // refs: ended, not yet kept
+  mutable CondVar kept_;
   uint64_t next_listener_ ABSL_GUARDED_BY(mu_) = 1;
   std::map<uint64_t, Listener> listeners_ ABSL_GUARDED_BY(mu_);
 };

@@ -69,6 +69,7 @@ class HistoryStream : public grpc::ServerWriteReactor<pbc::BuildHistoryEvent> {
     HistoryStream* raw = stream.get();
     raw->self_ = stream;
     raw->history_ = history;
+    raw->early_exit_ = query.early_exit;
     raw->StartSendInitialMetadata();
     const std::weak_ptr<HistoryStream> weak = stream;
     raw->listener_ = history->Listen([weak, ref = query.ref](const BuildHistory::Event& event) {
@@ -92,7 +93,7 @@ class HistoryStream : public grpc::ServerWriteReactor<pbc::BuildHistoryEvent> {
     for (pbc::BuildHistoryEvent& event : waiting_) queue_.push_back(std::move(event));
     waiting_.clear();
     ready_ = true;
-    last_ = query.early_exit;
+    last_ = early_exit_;
     PumpLocked();
   }
 
@@ -100,6 +101,8 @@ class HistoryStream : public grpc::ServerWriteReactor<pbc::BuildHistoryEvent> {
     MutexLock lock(&mu_);
     if (last_ || finished_) return;
     const bool running = event.type == BuildHistory::EventType::kStarted;
+    // The records, when they are read, tell all that ended before.
+    if (early_exit_ && !running) return;
     pbc::BuildHistoryEvent message = ToEvent(event.type, *event.record);
     if (ready_ || running) {
       queue_.push_back(std::move(message));
@@ -146,6 +149,7 @@ class HistoryStream : public grpc::ServerWriteReactor<pbc::BuildHistoryEvent> {
 
   std::shared_ptr<HistoryStream> self_;
   BuildHistory* history_ = nullptr;
+  bool early_exit_ = false;  // ends after what is there; constant once open
   uint64_t listener_ = 0;
   Mutex mu_;
   std::deque<pbc::BuildHistoryEvent> queue_ ABSL_GUARDED_BY(mu_);

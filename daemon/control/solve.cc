@@ -171,6 +171,8 @@ class SolveRun {
 
   const Build& build() const { return build_; }
   BuildCaches& caches() { return *caches_; }
+  // What keeps the exported images' documents until the history has its own hold on them.
+  std::vector<std::shared_ptr<void>> TakeHolds() { return std::move(holds_); }
   // What still fetches has no reader any more.
   void EndImports() { caches_.reset(); }
 
@@ -180,16 +182,10 @@ class SolveRun {
     KILN_ASSIGN_OR_RETURN(BridgeResult result, Answer(cancel));
     KILN_RETURN_IF_ERROR(AddSbom(cancel, &result));
     KILN_ASSIGN_OR_RETURN(ExportSource source, Evaluate(result, cancel));
-    const BuildProvenance provenance(build_, result, deps_.pins);
+    KILN_ASSIGN_OR_RETURN(BuildProvenance provenance,
+                          BuildProvenance::Of(build_, result, deps_.pins));
     KILN_RETURN_IF_ERROR(provenance.Attach(&source));
-    if (!build_.internal) {
-      auto predicates = provenance.ForHistory();
-      // The build's own outcome counts more.
-      if (predicates.ok())
-        end->provenance = *std::move(predicates);
-      else
-        spdlog::error("provenance of build {}: {}", build_.ref, predicates.status().ToString());
-    }
+    end->provenance = std::make_shared<const BuildProvenance>(std::move(provenance));
     KILN_RETURN_IF_ERROR(AddSessionExporters(source, cancel));
     end->result_metadata = result.metadata;
     for (const auto& [key, value] : result.metadata)
@@ -371,7 +367,7 @@ class SolveRun {
   std::vector<std::string> session_ids_;
   std::function<absl::StatusOr<std::string>(std::string)> grant_devices_;
   std::vector<std::unique_ptr<Exporter>> exporters_;
-  std::vector<std::shared_ptr<void>> holds_;  // until the history has its own
+  std::vector<std::shared_ptr<void>> holds_;
   std::unique_ptr<BuildCaches> caches_;
   Build build_;
 };
@@ -379,7 +375,7 @@ class SolveRun {
 }  // namespace
 
 absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const CancelToken& cancel,
-                   SolveResponse* response) {
+                   SolveResponse* response, absl::AnyInvocable<void()>* afterwards) {
   SolveRun run(deps, request);
   BuildPtr build;
   absl::Status begun = run.Prepare();
@@ -411,20 +407,21 @@ absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const Can
   build->job->progress().End();
   // The log stays readable, the trees are let go.
   build->job->Cancel(absl::CancelledError("build is done"));
-  deps.history->Ended(build, end);
+  deps.history->Ended(build);
   deps.builds->End(build, end);
   deps.timers->PostAfter(deps.keep_ended, [builds = deps.builds, build] { builds->Remove(build); });
+  for (const auto& [key, value] : end.exporter_response)
+    (*response->mutable_exporterresponse())[key] = value;
+  const absl::Status outcome = end.status;
+  *afterwards = [history = deps.history, build, end = std::move(end), holds = run.TakeHolds()] {
+    history->Keep(build, end);
+  };
   // To a client, UNAVAILABLE means that this daemon cannot be reached, not some registry.
-  if (absl::IsUnavailable(end.status)) {
-    absl::Status told = absl::UnknownError(end.status.message());
-    end.status.ForEachPayload(
-        [&](absl::string_view url, const absl::Cord& detail) { told.SetPayload(url, detail); });
-    return told;
-  }
-  KILN_RETURN_IF_ERROR(end.status);
-  for (auto& [key, value] : end.exporter_response)
-    (*response->mutable_exporterresponse())[key] = std::move(value);
-  return absl::OkStatus();
+  if (!absl::IsUnavailable(outcome)) return outcome;
+  absl::Status told = absl::UnknownError(outcome.message());
+  outcome.ForEachPayload(
+      [&](absl::string_view url, const absl::Cord& detail) { told.SetPayload(url, detail); });
+  return told;
 }
 
 }  // namespace kiln::daemon

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "daemon/attest/source_pins.h"
@@ -45,8 +46,11 @@ struct SolveDeps {
 };
 
 // Control.Solve (wire.md 1.2): waits for the client's answer, runs the frontend or solves the
-// definition; builds every ref of the result; exports. Blocks for the whole build.
+// definition; builds every ref of the result; exports. Blocks for the whole build. `afterwards` is
+// what is to be done when the client has its answer (nothing, if the build did not begin): the
+// history waits for it. It outlives the request, and blocks on disk.
 absl::Status Solve(const SolveDeps& deps, const moby::buildkit::v1::SolveRequest& request,
-                   const CancelToken& cancel, moby::buildkit::v1::SolveResponse* response);
+                   const CancelToken& cancel, moby::buildkit::v1::SolveResponse* response,
+                   absl::AnyInvocable<void()>* afterwards);
 
 }  // namespace kiln::daemon

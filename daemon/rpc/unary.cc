@@ -12,12 +12,17 @@ namespace {
 
 class PooledCall : public grpc::ServerUnaryReactor {
  public:
-  PooledCall(ThreadPool* pool, absl::AnyInvocable<absl::Status(const CancelToken&)> work)
-      : work_(std::move(work)) {
+  using Work =
+      absl::AnyInvocable<absl::Status(const CancelToken&, absl::AnyInvocable<void()>* afterwards)>;
+
+  PooledCall(ThreadPool* pool, Work work) : work_(std::move(work)) {
     pool->Post([this] {
-      const absl::Status status = work_(cancel_.token());
+      absl::AnyInvocable<void()> afterwards;
+      const absl::Status status = work_(cancel_.token(), &afterwards);
       work_ = nullptr;  // what it captured must not outlive the answer
       Finish(ToGrpc(status));
+      // *this may be gone.
+      if (afterwards) afterwards();
     });
   }
 
@@ -26,13 +31,22 @@ class PooledCall : public grpc::ServerUnaryReactor {
   void OnDone() override { delete this; }
 
   CancelSource cancel_;
-  absl::AnyInvocable<absl::Status(const CancelToken&)> work_;
+  Work work_;
 };
 
 }  // namespace
 
 grpc::ServerUnaryReactor* RunUnary(ThreadPool* pool,
                                    absl::AnyInvocable<absl::Status(const CancelToken&)> work) {
+  return new PooledCall(
+      pool, [work = std::move(work)](const CancelToken& cancel,
+                                     absl::AnyInvocable<void()>*) mutable { return work(cancel); });
+}
+
+grpc::ServerUnaryReactor* RunUnaryAndAfter(
+    ThreadPool* pool,
+    absl::AnyInvocable<absl::Status(const CancelToken&, absl::AnyInvocable<void()>* afterwards)>
+        work) {
   return new PooledCall(pool, std::move(work));
 }
 

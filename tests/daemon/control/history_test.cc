@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <future>
+
 #include "proto/buildkit/ops.pb.h"
 #include "proto/status_details.h"
 #include "store/base/status_macros.h"
@@ -212,6 +214,43 @@ TEST_F(HistoryTest, RecordsAreDeletedAndListenersTold) {
   reader->Finish();
   EXPECT_THAT(Refs(), IsEmpty());
   EXPECT_THAT(*blobs_->Held("history/b1"), IsEmpty());
+}
+
+// The client of a build has its answer before the record is kept.
+TEST_F(HistoryTest, WhoAsksForARecordWaitsUntilItIsKept) {
+  auto build = std::make_shared<daemon::Build>();
+  build->ref = "b1";
+  build->created_at = absl::Now();
+  solver::JobOptions options;
+  options.id = build->ref;
+  build->job = *solver_.NewJob(options);
+  build->warnings = std::make_shared<WarningLog>();
+  build->job->progress().End();
+  std::vector<BuildHistory::EventType> told;
+  const auto listen = [&] {
+    return history_.Listen(
+        [&told](const BuildHistory::Event& event) { told.push_back(event.type); });
+  };
+  history_.Started(build);
+  history_.StopListening(listen());
+  EXPECT_THAT(told, ElementsAre(BuildHistory::EventType::kStarted));
+  history_.Ended(build);
+  const uint64_t listener = listen();
+  EXPECT_EQ(told.size(), 1u) << "it runs no more";
+
+  std::future<absl::StatusOr<std::string>> one =
+      std::async(std::launch::async, [this] { return history_.Get("b1"); });
+  std::future<absl::StatusOr<std::vector<std::string>>> all =
+      std::async(std::launch::async, [this] { return history_.List(); });
+  EXPECT_TRUE(absl::IsNotFound(history_.Get("b2").status())) << "of others it is known";
+  BuildEnd end;
+  end.completed_at = absl::Now();
+  history_.Keep(build, end);
+  EXPECT_EQ(one.get().status(), absl::OkStatus());
+  EXPECT_EQ(all.get()->size(), 1u);
+  EXPECT_THAT(told,
+              ElementsAre(BuildHistory::EventType::kStarted, BuildHistory::EventType::kComplete));
+  history_.StopListening(listener);
 }
 
 TEST_F(HistoryTest, WhatIsNotThereIsNamed) {
