@@ -58,9 +58,18 @@ absl::Status PacketCall::Flush() {
   return written ? absl::OkStatus() : StreamEnded();
 }
 
+absl::Status PacketCall::WriteLast(const fsutil::Packet& packet) {
+  KILN_RETURN_IF_ERROR(Write(packet));
+  half_closed_ = true;
+  const bool written = stream_->Write(*held_, grpc::WriteOptions().set_last_message());
+  held_.reset();
+  if (!written) ended_.store(true);
+  return written ? absl::OkStatus() : StreamEnded();
+}
+
 grpc::Status PacketCall::Finish() {
   if (held_.has_value()) (void)Flush();  // the status tells why it failed
-  stream_->WritesDone();
+  if (!half_closed_) stream_->WritesDone();
   grpc::ByteBuffer rest;
   while (stream_->Read(&rest)) rest.Clear();
   return stream_->Finish();

@@ -31,19 +31,22 @@ class PacketCall : public fsutil::PacketStream {
   absl::StatusOr<bool> Read(fsutil::Packet* packet) override;
   absl::Status Write(const fsutil::Packet& packet) override;
   absl::Status Flush() override;
+  // Half-closes with it.
+  absl::Status WriteLast(const fsutil::Packet& packet) override;
   // No effect once the peer has ended the call: its status must stay readable.
   void Abort() override {
     if (!ended_.load()) context_->TryCancel();
   }
 
-  // Half-closes, reads what still comes, returns the peer's status. To be called once, when no
-  // other call is under way.
+  // Half-closes if that was not done, reads what still comes, returns the peer's status. To be
+  // called once, when no other call is under way.
   grpc::Status Finish();
 
  private:
   grpc::ClientContext* const context_;
   std::atomic<bool> ended_ = false;  // Read or Write has seen the end
   std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>> stream_;
+  bool half_closed_ = false;              // owned by the writer
   std::optional<grpc::ByteBuffer> held_;  // owned by the writer
   std::string scratch_;                   // owned by the writer
 };

@@ -68,6 +68,11 @@ class PacketStream {
   // Hint that no more will be written for a while: whatever was held back goes out now. Called by
   // the writer's thread.
   virtual absl::Status Flush() { return absl::OkStatus(); }
+  // Write and Flush of the last packet of this side: what goes out may say so.
+  virtual absl::Status WriteLast(const Packet& packet) {
+    const absl::Status written = Write(packet);
+    return written.ok() ? Flush() : written;
+  }
   // Makes blocked and later calls fail, in both directions. Thread-safe.
   virtual void Abort() = 0;
 };

@@ -30,13 +30,14 @@ std::string Quoted(absl::string_view path) {
   return absl::StrCat("\"", absl::Utf8SafeCHexEscape(path), "\"");
 }
 
-// Sends requests on a thread of its own.
+// Sends requests on a thread of its own, which most transfers of what is there already never need.
 class Requester {
  public:
-  explicit Requester(PacketStream& stream) : stream_(stream), thread_([this] { Run(); }) {}
+  explicit Requester(PacketStream& stream) : stream_(stream) {}
   ~Requester() { Stop(); }
 
   void Request(uint32_t id) {
+    Start();
     MutexLock lock(&mu_);
     queue_.push_back(id);
     changed_.SignalAll();
@@ -44,6 +45,7 @@ class Requester {
 
   // Sends what is queued, then `last`; the thread ends. Returns the first error of the stream.
   absl::Status Finish(const Packet& last) {
+    if (!thread_.joinable()) return stream_.WriteLast(last);
     {
       MutexLock lock(&mu_);
       last_ = &last;
@@ -57,6 +59,7 @@ class Requester {
   // Sends `last` in place of what is queued, if the peer takes it within a second; the stream is
   // aborted then.
   void Fail(const Packet& last) {
+    Start();
     {
       MutexLock lock(&mu_);
       queue_.clear();
@@ -80,6 +83,10 @@ class Requester {
   }
 
  private:
+  void Start() {
+    if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
+  }
+
   void Run() {
     absl::Status status;
     for (bool more = true; more && status.ok();) {
@@ -92,9 +99,8 @@ class Requester {
         batch.swap(queue_);
         if (batch.empty()) last = last_;
       }
-      status = last != nullptr ? stream_.Write(*last) : Send(batch);
-      if (status.ok()) status = stream_.Flush();
       more = last == nullptr;
+      status = more ? Send(batch) : stream_.WriteLast(*last);
     }
     MutexLock lock(&mu_);
     status_ = status;
@@ -109,7 +115,7 @@ class Requester {
       packet.id = id;
       KILN_RETURN_IF_ERROR(stream_.Write(packet));
     }
-    return absl::OkStatus();
+    return stream_.Flush();
   }
 
   PacketStream& stream_;
