@@ -1,6 +1,5 @@
 #include "client/cli/engine_api.h"
 
-#include <curl/curl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "client/cli/curl_library.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::client {
@@ -83,40 +83,51 @@ bool InContainerd(const nlohmann::json& info) {
 }  // namespace
 
 struct EngineApi::Http {
-  std::unique_ptr<CURL, void (*)(CURL*)> curl{curl_easy_init(), &curl_easy_cleanup};
+  explicit Http(const CurlLibrary& library)
+      : lib(library), handle(library.easy_init(), library.easy_cleanup) {}
+
+  const CurlLibrary& lib;
+  const std::unique_ptr<CURL, void (*)(CURL*)> handle;
 };
 
-EngineApi::EngineApi(std::string socket)
-    : socket_(std::move(socket)), http_(std::make_unique<Http>()) {}
+EngineApi::EngineApi(std::string socket) : socket_(std::move(socket)) {}
 EngineApi::~EngineApi() = default;
 
+absl::Status EngineApi::Open() {
+  if (http_ != nullptr) return absl::OkStatus();
+  KILN_ASSIGN_OR_RETURN(const CurlLibrary* library, CurlLibrary::Load());
+  http_ = std::make_unique<Http>(*library);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::string> EngineApi::Perform(const std::string& path, const CancelToken& cancel) {
-  CURL* curl = http_->curl.get();
+  const CurlLibrary& lib = http_->lib;
+  CURL* curl = http_->handle.get();
   std::string answer;
   char error[CURL_ERROR_SIZE] = {};
-  curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket_.c_str());
-  curl_easy_setopt(curl, CURLOPT_URL, absl::StrCat("http://localhost", path).c_str());
-  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, &KeepAnswer);
-  curl_easy_setopt(curl, CURLOPT_WRITEDATA, &answer);
-  curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, error);
-  curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
-  curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, &StopOnCancel);
-  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &cancel);
-  const CURLcode code = curl_easy_perform(curl);
-  curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, nullptr);
+  lib.easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket_.c_str());
+  lib.easy_setopt(curl, CURLOPT_URL, absl::StrCat("http://localhost", path).c_str());
+  lib.easy_setopt(curl, CURLOPT_WRITEFUNCTION, &KeepAnswer);
+  lib.easy_setopt(curl, CURLOPT_WRITEDATA, &answer);
+  lib.easy_setopt(curl, CURLOPT_ERRORBUFFER, error);
+  lib.easy_setopt(curl, CURLOPT_NOPROXY, "*");
+  lib.easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+  lib.easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+  lib.easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, &StopOnCancel);
+  lib.easy_setopt(curl, CURLOPT_XFERINFODATA, &cancel);
+  const CURLcode code = lib.easy_perform(curl);
+  lib.easy_setopt(curl, CURLOPT_ERRORBUFFER, nullptr);
   if (cancel.Cancelled()) return cancel.status();
   if (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING ||
       code == CURLE_PARTIAL_FILE)
     return absl::UnavailableError(
-        absl::StrCat("the engine went away (", curl_easy_strerror(code), ")"));
+        absl::StrCat("the engine went away (", lib.easy_strerror(code), ")"));
   if (code == CURLE_COULDNT_CONNECT)
     return absl::UnavailableError("the engine went away (nobody listens)");
   if (code != CURLE_OK)
-    return absl::UnavailableError(*error != '\0' ? error : curl_easy_strerror(code));
+    return absl::UnavailableError(*error != '\0' ? error : lib.easy_strerror(code));
   long status = 0;
-  curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+  lib.easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
   if (status == 200) return answer;
   const std::string complaint = ErrorIn(answer);
   return absl::FailedPreconditionError(
@@ -124,9 +135,11 @@ absl::StatusOr<std::string> EngineApi::Perform(const std::string& path, const Ca
 }
 
 absl::StatusOr<std::string> EngineApi::Get(const std::string& path, const CancelToken& cancel) {
-  CURL* curl = http_->curl.get();
-  curl_easy_reset(curl);
-  curl_easy_setopt(curl, CURLOPT_TIMEOUT, kAskSeconds);
+  KILN_RETURN_IF_ERROR(Open());
+  const CurlLibrary& lib = http_->lib;
+  CURL* curl = http_->handle.get();
+  lib.easy_reset(curl);
+  lib.easy_setopt(curl, CURLOPT_TIMEOUT, kAskSeconds);
   return Perform(path, cancel);
 }
 
@@ -167,18 +180,20 @@ absl::StatusOr<std::set<std::string>> EngineApi::KnownLayers(const ImageArchive&
 
 absl::Status EngineApi::Load(int file, const std::vector<ImageArchive::Range>& ranges,
                              const CancelToken& cancel) {
-  CURL* curl = http_->curl.get();
-  curl_easy_reset(curl);
+  KILN_RETURN_IF_ERROR(Open());
+  const CurlLibrary& lib = http_->lib;
+  CURL* curl = http_->handle.get();
+  lib.easy_reset(curl);
   const std::unique_ptr<curl_slist, void (*)(curl_slist*)> headers(
-      curl_slist_append(nullptr, "Content-Type: application/x-tar"), &curl_slist_free_all);
+      lib.slist_append(nullptr, "Content-Type: application/x-tar"), lib.slist_free_all);
   int64_t size = 0;
   for (const ImageArchive::Range& range : ranges) size += range.size;
   Upload upload{file, ranges};
-  curl_easy_setopt(curl, CURLOPT_POST, 1L);
-  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
-  curl_easy_setopt(curl, CURLOPT_READFUNCTION, &Upload::Read);
-  curl_easy_setopt(curl, CURLOPT_READDATA, &upload);
-  curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(size));
+  lib.easy_setopt(curl, CURLOPT_POST, 1L);
+  lib.easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
+  lib.easy_setopt(curl, CURLOPT_READFUNCTION, &Upload::Read);
+  lib.easy_setopt(curl, CURLOPT_READDATA, &upload);
+  lib.easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(size));
   KILN_ASSIGN_OR_RETURN(const std::string answer, Perform("/images/load?quiet=1", cancel));
   // The status was sent before anything could go wrong.
   const std::string complaint = ErrorIn(answer);

@@ -32,12 +32,13 @@ class EngineApi {
 
  private:
   struct Http;
+  absl::Status Open();
   // The body of a success.
   absl::StatusOr<std::string> Perform(const std::string& path, const CancelToken& cancel);
   absl::StatusOr<std::string> Get(const std::string& path, const CancelToken& cancel);
 
   const std::string socket_;
-  const std::unique_ptr<Http> http_;
+  std::unique_ptr<Http> http_;  // once it was needed
 };
 
 }  // namespace kiln::client
