@@ -374,10 +374,12 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   build_pool = std::make_unique<ThreadPool>("kiln-build", kMaxBuilds);
   call_pool = std::make_unique<ThreadPool>("kiln-call", kMaxCalls);
 
-  frontends.Add("dockerfile.v0", &dockerfile_frontend);
-  gateway_frontend =
-      std::make_unique<GatewayFrontend>(GatewayFrontendDeps{&bridge_parts, call_pool.get()});
-  frontends.Add("gateway.v0", gateway_frontend.get());
+  if (config.dockerfile_frontend) frontends.Add("dockerfile.v0", &dockerfile_frontend);
+  KILN_ASSIGN_OR_RETURN(AllowedSources allowed,
+                        AllowedSources::Parse(config.frontend_repositories));
+  gateway_frontend = std::make_unique<GatewayFrontend>(
+      GatewayFrontendDeps{&bridge_parts, call_pool.get(), std::move(allowed)});
+  if (config.gateway_frontend) frontends.Add("gateway.v0", gateway_frontend.get());
   bridge_parts.frontends = &frontends;
   // Images have a resolver of their own.
   bridge_parts.resolve_source =

@@ -46,6 +46,9 @@ struct Config {
   std::vector<std::string> cdi_spec_dirs = {"/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi"};
   std::vector<std::string> cdi_auto_allowed;  // devices and kinds that need no grant
   std::string log_format = "text", log_level;
+  bool dockerfile_frontend = true, gateway_frontend = true;  // enabled
+  // Whose images may run as frontends; empty = any.
+  std::vector<std::string> frontend_repositories;
 
   std::map<std::string, std::string> labels;
   std::string snapshotter = "auto";

@@ -155,6 +155,7 @@ absl::StatusOr<BridgeResult> GatewayFrontend::Run(FrontendClient& client) {
   if (!Option(client, "gateway-devel").empty())
     return absl::InvalidArgumentError("development gateway is no longer supported");
   if (source.empty()) return absl::InvalidArgumentError("no source specified for gateway");
+  KILN_RETURN_IF_ERROR(deps_.allowed.Check(source));
   if (deps_.parts->containers == nullptr)
     return absl::UnimplementedError(
         absl::StrCat("running the frontend ", source, ": this daemon has no OCI runtime for it"));

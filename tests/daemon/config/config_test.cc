@@ -125,6 +125,26 @@ insecure-entitlements = [ "network.host", "security.insecure" ]
   EXPECT_THAT(Load({"--addr", "unix:///x"}, toml)->addresses, ElementsAre("unix:///x"));
 }
 
+TEST_F(ConfigTest, Frontends) {
+  const auto standard = Load({}, "");
+  ASSERT_TRUE(standard.ok()) << standard.status();
+  EXPECT_TRUE(standard->dockerfile_frontend);
+  EXPECT_TRUE(standard->gateway_frontend);
+  EXPECT_TRUE(standard->frontend_repositories.empty());
+  const auto config = Load({}, R"(
+[frontend."dockerfile.v0"]
+  enabled = false
+[frontend."gateway.v0"]
+  enabled = false
+  allowedRepositories = [ "docker/dockerfile", "localhost:5000/f" ]
+)");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_FALSE(config->dockerfile_frontend);
+  EXPECT_FALSE(config->gateway_frontend);
+  EXPECT_THAT(config->frontend_repositories, ElementsAre("docker/dockerfile", "localhost:5000/f"));
+  EXPECT_TRUE(config->warnings.empty());
+}
+
 struct BadConfig {
   const char* name;
   std::vector<std::string> args;

@@ -101,8 +101,7 @@ class GatewayFrontendTest : public testing::Test {
   // Keeps gRPC up between tests: its shutdown may wait 10 s for a poller of its own.
   static void SetUpTestSuite() { grpc_init(); }
 
-  GatewayFrontendTest() {
-    Config config;
+  explicit GatewayFrontendTest(Config config = {}) {
     config.root = dir_.File("root");
     config.addresses = {"unix://" + dir_.File("k.sock")};
     config.gc.enabled = false;
@@ -254,6 +253,31 @@ TEST_F(GatewayFrontendTest, CancelKillsTheFrontend) {
   EXPECT_EQ(solve.get().first.code(), absl::StatusCode::kCancelled);
   EXPECT_TRUE(daemon_->WaitIdle(absl::Now() + absl::Seconds(20)));
   ExpectNothingLeft();
+}
+
+class OwnFrontendsOnlyTest : public GatewayFrontendTest {
+ protected:
+  static Config OwnOnly() {
+    Config config;
+    config.frontend_repositories = {"example.com/own/frontend"};
+    config.dockerfile_frontend = false;
+    return config;
+  }
+  OwnFrontendsOnlyTest() : GatewayFrontendTest(OwnOnly()) {}
+};
+
+TEST_F(OwnFrontendsOnlyTest, OthersAreRefused) {
+  EXPECT_EQ(Solve(Request("fail")).first.message(), "'fe' is not an allowed gateway source");
+  pbc::SolveRequest request = Request("fail");
+  request.set_ref("b2");
+  request.set_frontend("dockerfile.v0");
+  EXPECT_EQ(Solve(request).first.message(), "invalid frontend: dockerfile.v0");
+  // A named context may stand for what is allowed, as in any build.
+  request = Request("fail");
+  request.set_ref("b3");
+  (*request.mutable_frontendattrs())["source"] = "example.com/own/frontend";
+  (*request.mutable_frontendattrs())["context:example.com/own/frontend"] = "input:fe";
+  EXPECT_THAT(std::string(Solve(request).first.message()), HasSubstr("line 7 is wrong"));
 }
 
 // A build that the client drives, with a container made of the tree Base().
