@@ -51,6 +51,8 @@ void WriteMetadata(const std::string& digest, const Definition::Op& op, WireWrit
 // The message pb.Source: where ops were written. Texts are told once each.
 class SourceWriter {
  public:
+  explicit SourceWriter(size_t expected_bytes) { out_.Reserve(expected_bytes); }
+
   void Add(const std::string& digest, const std::vector<SourceLocation>& locations) {
     bool any = false;
     for (const SourceLocation& location : locations) {
@@ -105,10 +107,9 @@ std::string Definition::Serialize() && {
   for (const Op& op : ops_) by_digest.push_back(&op);
   std::sort(by_digest.begin(), by_digest.end(),
             [](const Op* a, const Op* b) { return a->digest < b->digest; });
-  constexpr size_t kBeside = 768;  // metadata and lines of a usual op
   WireWriter out(std::move(text_));
-  out.Reserve(out.size() + ops_.size() * kBeside);
-  SourceWriter source;
+  constexpr size_t kLineBytes = 112;  // where a usual op was written
+  SourceWriter source(ops_.size() * kLineBytes);
   for (const Op* op : by_digest) {
     const std::string digest = op->digest.ToString();
     WriteMetadata(digest, *op, out);

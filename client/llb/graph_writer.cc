@@ -4,7 +4,15 @@
 
 namespace kiln::client::llb {
 
-GraphWriter::GraphWriter(Constraints defaults) : defaults_(std::move(defaults)) {}
+GraphWriter::GraphWriter(Constraints defaults, size_t vertices) : defaults_(std::move(defaults)) {
+  // Of a usual op with what comes beside it. Memory that is never touched costs nothing, but a text
+  // that grows touches, and copies, twice what it needs.
+  constexpr size_t kOpBytes = 1280;
+  text_.Reserve((vertices + 1) * kOpBytes);
+  definition_.ops_.reserve(vertices + 1);
+  done_.reserve(vertices);
+  by_digest_.reserve(vertices + 1);
+}
 
 const Digest* GraphWriter::Find(const Vertex* vertex) const {
   const auto found = done_.find(vertex);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <vector>
 
@@ -20,8 +21,8 @@ class Vertex;
 // its bytes. Equal ops are one, with the metadata of all vertices that stand for them.
 class GraphWriter {
  public:
-  // `defaults` hold for every op that says nothing else.
-  explicit GraphWriter(Constraints defaults);
+  // `defaults` hold for every op that says nothing else. `vertices`: how many there will be.
+  GraphWriter(Constraints defaults, size_t vertices);
 
   const Constraints& defaults() const { return defaults_; }
   // Null when the vertex is not written yet.

@@ -1,7 +1,9 @@
 #include "client/llb/state.h"
 
 #include <algorithm>
+#include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "client/llb/exec.h"
 #include "client/llb/exec_vertex.h"
 #include "client/llb/file_action.h"
@@ -125,28 +127,29 @@ State State::File(FileAction action, Constraints constraints) const {
 
 namespace {
 
-// Writes what `root` needs, inputs first, without recursion: graphs may be very deep.
-absl::Status WriteGraph(const Vertex* root, GraphWriter& graph) {
+// What `root` needs and itself, inputs first. Without recursion: graphs may be very deep.
+std::vector<const Vertex*> InputsFirst(const Vertex* root) {
   struct Frame {
     explicit Frame(const Vertex* v) : vertex(v), inputs(v->inputs()) {}
     const Vertex* vertex;
     Vertex::Inputs inputs;
     size_t next = 0;
   };
+  std::vector<const Vertex*> order;
+  absl::flat_hash_set<const Vertex*> seen = {root};
   std::vector<Frame> stack;
   stack.emplace_back(root);
   while (!stack.empty()) {
     Frame& top = stack.back();
     if (top.next < top.inputs.size()) {
       const Vertex* input = top.inputs[top.next++];
-      if (graph.Find(input) == nullptr) stack.emplace_back(input);
+      if (seen.insert(input).second) stack.emplace_back(input);
       continue;
     }
-    KILN_ASSIGN_OR_RETURN(const Digest digest, top.vertex->Write(graph));
-    graph.Note(top.vertex, digest);
+    order.push_back(top.vertex);
     stack.pop_back();
   }
-  return absl::OkStatus();
+  return order;
 }
 
 // Of the last op: what all others have in common.
@@ -164,8 +167,12 @@ CapSet CapsOfAll(const std::vector<Definition::Op>& ops) {
 
 absl::StatusOr<Definition> State::Marshal(const Constraints& defaults) const {
   if (scratch()) return Definition();
-  GraphWriter graph(defaults);
-  KILN_RETURN_IF_ERROR(WriteGraph(output_.vertex.get(), graph));
+  const std::vector<const Vertex*> order = InputsFirst(output_.vertex.get());
+  GraphWriter graph(defaults, order.size());
+  for (const Vertex* vertex : order) {
+    KILN_ASSIGN_OR_RETURN(const Digest digest, vertex->Write(graph));
+    graph.Note(vertex, digest);
+  }
   OpDraft last(graph);
   KILN_RETURN_IF_ERROR(last.AddInput(output_).status());
   last.FinishRoot(CapsOfAll(graph.ops()));

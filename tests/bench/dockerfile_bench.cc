@@ -76,9 +76,9 @@ void BM_Compile(benchmark::State& state) {
     Compilation compilation(std::move(request));
     KILN_CHECK(compilation.Run().ok());
     if (state.range(1) != 0) {
-      const auto graph = compilation.Marshal();
+      auto graph = compilation.Marshal();
       KILN_CHECK(graph.ok());
-      benchmark::DoNotOptimize(graph->Serialize());
+      benchmark::DoNotOptimize(std::move(*graph).Serialize());
     }
   }
 }

@@ -147,10 +147,11 @@ std::string StageDispatcher::ShownCode() const {
   return UpperKeyword(shown.ok() ? shown->text : code);
 }
 
-std::string StageDispatcher::NameStep(const std::string& text, std::optional<Platform> platform) {
+std::string StageDispatcher::NameStep(absl::string_view text,
+                                      const std::optional<Platform>& platform) {
   StepNaming naming;
   naming.show_platform = scope_.options->multi_platform;
-  naming.platform = std::move(platform);
+  if (naming.show_platform) naming.platform = platform;
   naming.env = &env();
   naming.is_trigger = command_->is_trigger;
   return StepName(stage_, text, naming);
@@ -349,7 +350,7 @@ std::vector<std::string> StageDispatcher::WithShell(const std::vector<std::strin
     words = windows ? std::vector<std::string>{"cmd", "/S", "/C"}
                     : std::vector<std::string>{"/bin/sh", "-c"};
   }
-  words.push_back(absl::StrJoin(args, " "));
+  words.push_back(args.size() == 1 ? args[0] : absl::StrJoin(args, " "));
   return words;
 }
 

@@ -124,7 +124,7 @@ class StageDispatcher {
   void ReportUnset(const std::set<std::string>& unset);
   // The instruction as the name of a step shows it.
   std::string ShownCode() const;
-  std::string NameStep(const std::string& text, std::optional<Platform> platform);
+  std::string NameStep(absl::string_view text, const std::optional<Platform>& platform);
   client::llb::Constraints NamedStep(std::string name) const;
   void AddHistory(std::string created_by, bool has_layer);
   const EnvList& env() const { return stage_.state.env(); }

@@ -203,11 +203,12 @@ std::string StageDispatcher::RunName(const std::string& text,
   };
   const auto shown = ExpandWord(text, options, masked);
   std::optional<Platform> platform;
-  if (const llb::Platform* own = stage_.state.platform()) {
+  const llb::Platform* const own = stage_.state.platform();
+  if (own != nullptr && scope_.options->multi_platform) {
     platform =
         Platform{own->os, own->architecture, own->variant, own->os_version, own->os_features};
   }
-  return NameStep(UpperKeyword(shown.ok() ? shown->text : text), std::move(platform));
+  return NameStep(UpperKeyword(shown.ok() ? shown->text : text), platform);
 }
 
 // The arguments in effect come first: "|2 a=1 b=2 /bin/sh -c …".

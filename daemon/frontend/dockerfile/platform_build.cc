@@ -90,9 +90,8 @@ absl::StatusOr<BridgeResult> BuildPlatforms(BuildSources& sources, ImageLookup& 
       builds[i].compilation = std::make_unique<Compilation>(std::move(request));
       KILN_RETURN_IF_ERROR(builds[i].compilation->Run());
       FrontendClient::Solve solve;
-      KILN_ASSIGN_OR_RETURN(const client::llb::Definition definition,
-                            builds[i].compilation->Marshal());
-      solve.definition = definition.Serialize();
+      KILN_ASSIGN_OR_RETURN(client::llb::Definition definition, builds[i].compilation->Marshal());
+      solve.definition = std::move(definition).Serialize();
       solve.cache_imports = options.cache_imports;
       KILN_ASSIGN_OR_RETURN(const BridgeResult solved, sources.client().SolveGraph(solve));
       builds[i].ref = solved.ref;

@@ -2,7 +2,6 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 
 namespace kiln::daemon::dockerfile {
 namespace {
@@ -51,9 +50,11 @@ std::string StepName(StageState& stage, absl::string_view text, const StepNaming
   }
   if (!stage.name.empty()) absl::StrAppend(&name, stage.name, " ");
   const std::string total = absl::StrCat(stage.step_total);
-  absl::StrAppendFormat(&name, "%*d/%s] ", static_cast<int>(total.size()), ++stage.step_index,
-                        total);
-  return absl::StrCat(name, naming.is_trigger ? "ONBUILD " : "", text);
+  const std::string number = absl::StrCat(++stage.step_index);
+  if (number.size() < total.size()) name.append(total.size() - number.size(), ' ');
+  absl::StrAppend(&name, number, "/", total, "] ");
+  absl::StrAppend(&name, naming.is_trigger ? "ONBUILD " : "", text);
+  return name;
 }
 
 std::string UpperKeyword(absl::string_view text) {
