@@ -164,6 +164,7 @@ struct Daemon::Parts {
   std::unique_ptr<store::LocalRefStore> refs;
   std::unique_ptr<HttpRegistry> registry;
   std::unique_ptr<OriginSessions> origins;
+  LayerProgress layer_progress;
   std::unique_ptr<ImageLayerFetcher> layer_fetcher;
   std::unique_ptr<CacheOrigins> cache_origins;
   std::unique_ptr<store::LocalLayerStore> layers;
@@ -243,8 +244,8 @@ absl::Status Daemon::Parts::OpenStore(const Config& config) {
   registry_options.max_concurrency = config.max_registry_concurrency;
   registry = std::make_unique<HttpRegistry>(&sessions.registry(), registry_options);
   origins = std::make_unique<OriginSessions>(&sessions.registry());
-  layer_fetcher =
-      std::make_unique<ImageLayerFetcher>(registry.get(), &sessions.registry(), origins.get());
+  layer_fetcher = std::make_unique<ImageLayerFetcher>(registry.get(), &sessions.registry(),
+                                                      origins.get(), &layer_progress);
   store::LocalLayerStoreOptions layer_options;
   layer_options.root = root.get();
   layer_options.database = database.get();
@@ -252,6 +253,9 @@ absl::Status Daemon::Parts::OpenStore(const Config& config) {
   layer_options.blobs = blobs.get();
   cache_origins = std::make_unique<CacheOrigins>(layer_fetcher.get());
   layer_options.fetcher = cache_origins.get();
+  layer_options.unpacking = [this](const Digest& blob, absl::Span<const std::string> from) {
+    return layer_progress.Unpacking(blob, from);
+  };
   layers = std::make_unique<store::LocalLayerStore>(layer_options);
   KILN_RETURN_IF_ERROR(SweepExportLeases(*blobs));
   KILN_ASSIGN_OR_RETURN(images, store::ImageTable::Open(database.get(), blobs.get()));
@@ -280,7 +284,7 @@ void Daemon::Parts::MakeSolver(const Config& config) {
   local_source = std::make_unique<LocalSource>(refs.get(), &sessions.registry());
   http_source = std::make_unique<HttpSource>(refs.get(), &sessions.registry(), kHttpUserAgent);
   image_reader = std::make_unique<ImageReader>(registry.get(), &sessions.registry(), origins.get());
-  image_source = std::make_unique<ImageSource>(image_reader.get(), layers.get());
+  image_source = std::make_unique<ImageSource>(image_reader.get(), layers.get(), &layer_progress);
   image_blob_source =
       std::make_unique<ImageBlobSource>(refs.get(), registry.get(), &sessions.registry());
   git_source = std::make_unique<GitSource>(refs.get(), &sessions.registry(), runtime_folder->path(),

@@ -19,6 +19,8 @@ constexpr struct {
      "application/vnd.docker.image.rootfs.foreign.diff.tar"},
     {"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
      "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"},
+    {"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+     "application/vnd.docker.image.rootfs.foreign.diff.tar.zstd"},
 };
 
 }  // namespace
@@ -29,6 +31,12 @@ std::string MediaTypes::Layer(absl::string_view oci_type) const {
     if (!oci && oci_type == layer.oci) return layer.docker;
   }
   return std::string(oci_type);
+}
+
+bool IsLayer(absl::string_view media_type) {
+  for (const auto& layer : kLayers)
+    if (media_type == layer.oci || media_type == layer.docker) return true;
+  return false;
 }
 
 bool IsForeignLayer(absl::string_view media_type) {

@@ -28,6 +28,9 @@ struct MediaTypes {
   std::string Layer(absl::string_view oci_type) const;
 };
 
+// OCI's and docker's types of layers that can be unpacked.
+bool IsLayer(absl::string_view media_type);
+
 // Layers that registries need not hold; they are not pushed.
 bool IsForeignLayer(absl::string_view media_type);
 // The same bytes as a layer that registries hold. Other types stay.

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "daemon/registry/layer_progress.h"
 #include "daemon/registry/origin_sessions.h"
 #include "daemon/registry/registry.h"
 #include "daemon/session/session.h"
@@ -17,14 +18,18 @@ namespace kiln::daemon {
 // next one. Thread-safe.
 class ImageLayerFetcher final : public store::LayerFetcher {
  public:
-  // All outlive it.
-  ImageLayerFetcher(Registry* registry, SessionFinder* sessions, OriginSessions* origins)
-      : registry_(registry), sessions_(sessions), origins_(origins) {}
+  // All outlive it. `progress` (may be null) shows the bytes that come.
+  ImageLayerFetcher(Registry* registry, SessionFinder* sessions, OriginSessions* origins,
+                    LayerProgress* progress)
+      : registry_(registry), sessions_(sessions), origins_(origins), progress_(progress) {}
 
   absl::Status Fetch(const store::LayerBlob& blob, int64_t offset, const CancelToken& cancel,
                      const std::function<absl::Status(absl::string_view)>& sink) override;
 
  private:
+  absl::Status FetchFromRegistry(const store::LayerBlob& blob, int64_t offset,
+                                 const CancelToken& cancel, solver::ProgressSink* shown,
+                                 const std::function<absl::Status(absl::string_view)>& sink);
   absl::Status FetchFromLayout(const std::string& store, const store::LayerBlob& blob,
                                int64_t offset, const CancelToken& cancel,
                                const std::function<absl::Status(absl::string_view)>& sink);
@@ -32,6 +37,7 @@ class ImageLayerFetcher final : public store::LayerFetcher {
   Registry* const registry_;
   SessionFinder* const sessions_;
   OriginSessions* const origins_;
+  LayerProgress* const progress_;
 };
 
 }  // namespace kiln::daemon

@@ -9,7 +9,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "daemon/image/media_types.h"
+#include "daemon/source/transfer_progress.h"
 #include "proto/go_json.h"
+#include "solver/kept_progress.h"
 #include "store/base/mutex.h"
 #include "store/base/status_macros.h"
 
@@ -50,30 +53,11 @@ absl::Status SetAttribute(const std::string& key, const std::string& value, Imag
   return absl::OkStatus();
 }
 
-// A status line that is there from the beginning to the end of a step.
-class OneLine {
- public:
-  OneLine(solver::ProgressSink& sink, std::string id) : sink_(sink) {
-    line_.id = std::move(id);
-    line_.started = line_.timestamp = absl::Now();
-    sink_.Status(line_);
-  }
-  ~OneLine() {
-    line_.completed = line_.timestamp = absl::Now();
-    sink_.Status(line_);
-  }
-  OneLine(const OneLine&) = delete;
-  OneLine& operator=(const OneLine&) = delete;
-
- private:
-  solver::ProgressSink& sink_;
-  solver::StatusUpdate line_;
-};
-
 class ImageInstance : public SourceInstance {
  public:
-  ImageInstance(ImageSpec spec, ImageReader* reader, store::LayerStore* layers)
-      : spec_(std::move(spec)), reader_(reader), layers_(layers) {}
+  ImageInstance(ImageSpec spec, ImageReader* reader, store::LayerStore* layers,
+                LayerProgress* progress)
+      : spec_(std::move(spec)), reader_(reader), layers_(layers), progress_(progress) {}
 
   absl::StatusOr<SourceKey> Key(solver::OpContext& context, int index) override;
   absl::StatusOr<store::RefPtr> Snapshot(solver::OpContext& context) override;
@@ -92,6 +76,7 @@ class ImageInstance : public SourceInstance {
   const ImageSpec spec_;
   ImageReader* const reader_;
   store::LayerStore* const layers_;
+  LayerProgress* const progress_;
   Mutex mu_;
   std::optional<store::Descriptor> root_ ABSL_GUARDED_BY(mu_);
   ChosenImagePtr image_ ABSL_GUARDED_BY(mu_);
@@ -112,14 +97,16 @@ absl::StatusOr<store::Descriptor> ImageInstance::Root(solver::OpContext& context
     MutexLock lock(&mu_);
     if (root_.has_value()) return *root_;
   }
-  const OneLine line(context.progress(),
-                     absl::StrCat("resolve ", spec_.location.reference.ToString()));
+  const TransferProgress line(context.progress(),
+                              absl::StrCat("resolve ", spec_.location.reference.ToString()), "");
   KILN_ASSIGN_OR_RETURN(store::Descriptor root,
                         reader_->Root(spec_.location, CallOf(context), &context.job_values()));
   if (spec_.checksum.has_value() && root.digest != *spec_.checksum)
     return absl::FailedPreconditionError(absl::StrCat(
         "image digest ", root.digest.ToString(), " for ", spec_.location.reference.ToString(),
         " does not match expected checksum ", spec_.checksum->ToString()));
+  if (progress_ != nullptr)
+    progress_->ShowOrigin(spec_.location.Origin(), solver::KeepProgress(context.progress()));
   MutexLock lock(&mu_);
   root_ = root;
   return root;
@@ -183,6 +170,10 @@ absl::StatusOr<store::RefPtr> ImageInstance::Snapshot(solver::OpContext& context
     layer.descriptor = image->layers[i];
     layer.diff_id = image->facts.diff_ids[i];
     layer.origin = spec_.location.Origin();
+    if (!IsLayer(layer.descriptor.media_type))
+      return absl::UnimplementedError(
+          absl::StrCat("layer ", layer.descriptor.digest.ToString(), " of ", name, ": media type ",
+                       layer.descriptor.media_type, " is not supported"));
     layer.created_at = image->facts.created[i];
     layer.description = options.description;
     if (i + 1 == Count(*image) && !spec_.record_type.empty())
@@ -191,6 +182,8 @@ absl::StatusOr<store::RefPtr> ImageInstance::Snapshot(solver::OpContext& context
     KILN_RETURN_IF_ERROR(Annotate(
         next.status(), absl::StrCat("layer ", layer.descriptor.digest.ToString(), " of ", name)));
     tree = *std::move(next);
+    if (progress_ != nullptr)
+      progress_->Show(layer.descriptor.digest, solver::KeepProgress(context.progress()));
   }
   return tree;
 }
@@ -209,7 +202,7 @@ absl::StatusOr<std::shared_ptr<SourceInstance>> ImageSource::Resolve(const Sourc
   if (image.location.oci_layout && !image.location.reference.digest.has_value())
     return absl::InvalidArgumentError(
         absl::StrCat(spec.identifier, ": an oci-layout source must have a digest"));
-  return std::make_shared<ImageInstance>(std::move(image), reader_, layers_);
+  return std::make_shared<ImageInstance>(std::move(image), reader_, layers_, progress_);
 }
 
 }  // namespace kiln::daemon

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "daemon/registry/image_reader.h"
+#include "daemon/registry/layer_progress.h"
 #include "daemon/source/source.h"
 #include "store/layer/layer_store.h"
 
@@ -15,8 +16,9 @@ namespace kiln::daemon {
 // read, layers are not.
 class ImageSource : public Source {
  public:
-  // Both outlive it.
-  ImageSource(ImageReader* reader, store::LayerStore* layers) : reader_(reader), layers_(layers) {}
+  // All outlive it. `progress` (may be null) learns which steps show which layers.
+  ImageSource(ImageReader* reader, store::LayerStore* layers, LayerProgress* progress = nullptr)
+      : reader_(reader), layers_(layers), progress_(progress) {}
 
   bool Handles(absl::string_view scheme) const override {
     return scheme == "docker-image" || scheme == "oci-layout";
@@ -26,6 +28,7 @@ class ImageSource : public Source {
  private:
   ImageReader* const reader_;
   store::LayerStore* const layers_;
+  LayerProgress* const progress_;
 };
 
 }  // namespace kiln::daemon

@@ -11,6 +11,7 @@
 #include "solver/internal/digest_hash.h"
 #include "solver/internal/event.h"
 #include "solver/internal/large_table.h"
+#include "solver/kept_progress.h"
 #include "solver/op.h"
 #include "solver/progress.h"
 #include "store/base/mutex.h"
@@ -79,7 +80,7 @@ class JobLog : public ProgressLog {
 
 // Everything told of one vertex, append-only; each subscribed job gets all of it, in order, from
 // the beginning. Locks: a leader's before a follower's before a job's.
-class VertexLog : public ProgressSink {
+class VertexLog : public KeptProgressSink {
  public:
   explicit VertexLog(std::shared_ptr<const VertexInfo> info) : info_(std::move(info)) {}
 

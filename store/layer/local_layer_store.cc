@@ -41,6 +41,7 @@ LocalLayerStore::LocalLayerStore(const LocalLayerStoreOptions& options)
       blobs_(*options.blobs),
       budget_(options.budget == nullptr ? CompressionBudget::OfProcess() : *options.budget),
       limits_(options.limits),
+      unpacking_(options.unpacking),
       fetcher_(options.blobs, options.fetcher),
       make_pool_("layer-make", kMakeThreads) {
   refs_.SetLayerBacking(this);
@@ -179,7 +180,9 @@ absl::Status LocalLayerStore::Fill(uint64_t snapshot, const FillTarget& target,
       return Annotate(
           Unpack(variant, variant.own_diff_id.empty() ? row.diff_id : variant.own_diff_id, target,
                  cancel),
-          absl::StrCat("layer ", variant.descriptor.digest.ToString()));
+          absl::StrCat("layer ", variant.descriptor.digest.ToString(),
+                       variant.origins.empty() ? "" : " of ",
+                       variant.origins.empty() ? "" : variant.origins.front()));
     KILN_RETURN_IF_ERROR(cancel.status());
     if (i == 0) first = brought;
   }
@@ -201,6 +204,8 @@ absl::Status LocalLayerStore::Unpack(const LayerVariant& variant, const Digest& 
   options.limits.max_bytes =
       std::min(limits_.max_bytes, std::max<int64_t>(0, free_bytes - kDiskReserve));
 
+  std::shared_ptr<void> shown;
+  if (unpacking_) shown = unpacking_(variant.descriptor.digest, variant.origins);
   KILN_ASSIGN_OR_RETURN(Fd file, blobs_.OpenBlob(variant.descriptor.digest));
   const std::unique_ptr<ByteStream> stored = NewFileStream(std::move(file));
   KILN_ASSIGN_OR_RETURN(const std::unique_ptr<ByteStream> plain, NewDecompressor(stored.get()));

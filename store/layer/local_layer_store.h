@@ -21,14 +21,20 @@
 
 namespace kiln::store {
 
+// Told when a layer begins to be unpacked, and where it may be from; what it gives is dropped at
+// the end.
+using UnpackWatch =
+    std::function<std::shared_ptr<void>(const Digest& blob, absl::Span<const std::string> origins)>;
+
 struct LocalLayerStoreOptions {
-  const Root* root = nullptr;  // all but the last two must be set, and outlive the store
+  const Root* root = nullptr;  // the first four must be set, and outlive the store
   Database* database = nullptr;
   LocalRefStore* refs = nullptr;
   BlobStore* blobs = nullptr;
   LayerFetcher* fetcher = nullptr;      // null: nothing is fetched
   CompressionBudget* budget = nullptr;  // null: that of the process
   UnpackLimits limits = {};             // max_bytes is cut to what the disk has free
+  UnpackWatch unpacking = {};           // may be null
 };
 
 // LayerStore over LocalRefStore and BlobStore: see DESIGN.md, Layers, for rows and leases.
@@ -102,6 +108,7 @@ class LocalLayerStore final : public LayerStore, private LayerBacking {
   BlobStore& blobs_;
   CompressionBudget& budget_;
   const UnpackLimits limits_;
+  const UnpackWatch unpacking_;
   BlobFetcher fetcher_;
   std::atomic<int64_t> blobs_made_{0};
 

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/llb/file_action.h"
 #include "tests/integration/image_fixture.h"
@@ -74,15 +75,29 @@ TEST_F(RegistryTest, P19P20_LayersTravelOnceAndOnlyWhenNeeded) {
   EXPECT_THAT(registry().Requests({"PUT /v2/p20-elsewhere/blobs/uploads/", layers[0]}), IsEmpty());
 
   std::vector<std::thread> builds;
+  SeenProgress seen[3];
   for (int i = 0; i < 3; ++i)
     builds.emplace_back([&, i] {
       const auto done = Solve(
-          {.state = image.Run(Step(absl::StrCat("read ", i), absl::StrCat("cat /more # ", i)))});
+          {.state = image.Run(Step(absl::StrCat("read ", i), absl::StrCat("cat /more # ", i)))},
+          &seen[i]);
       EXPECT_TRUE(done.ok()) << done.status();
     });
   for (std::thread& build : builds) build.join();
   for (size_t i = 0; i < layers.size(); ++i)
     EXPECT_THAT(fetched(layers[i]), SizeIs(before[i] + 1)) << layers[i];
+  // Whoever pulled the image shows what comes, whichever step needed it.
+  std::map<std::string, int64_t> shown;
+  for (const SeenProgress& each : seen)
+    for (const auto& [name, step] : each.steps())
+      if (absl::StrContains(name, "docker-image://"))
+        shown.insert(step.transferred.begin(), step.transferred.end());
+  const Json manifest = Manifest("p20", "latest");
+  for (const Json& layer : manifest.at("layers")) {
+    const std::string digest = layer.at("digest");
+    EXPECT_EQ(shown[digest], layer.at("size").get<int64_t>());
+    EXPECT_THAT(shown, testing::Contains(testing::Key("extracting " + digest)));
+  }
 }
 
 TEST_F(RegistryTest, Llb6_56_StepsOnEqualLayersAreFoundAgain) {

@@ -7,6 +7,7 @@
 #include "daemon/registry/http_registry.h"
 #include "daemon/registry/image_layer_fetcher.h"
 #include "daemon/source/image_blob_source.h"
+#include "solver/kept_progress.h"
 #include "tests/daemon/registry/fake_registry.h"
 #include "tests/daemon/session/fake_content_client.h"
 #include "tests/daemon/session/fake_session.h"
@@ -270,6 +271,25 @@ TEST_F(ImageSourceTest, LayersAndDiffIdsMustBeAsMany) {
   EXPECT_THAT(Error(Name(":v")), HasSubstr("0 diff ids for 1 layers"));
 }
 
+TEST_F(ImageSourceTest, LayersOfAnUnknownTypeAreRefusedByName) {
+  const std::string bytes = "encrypted";
+  const std::string type = absl::StrCat(store::kOciLayerGzip, "+encrypted");
+  const auto config = registry_.AddBlob(
+      "app",
+      absl::StrCat(
+          R"({"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[")",
+          Digest::Of("diff").ToString(), R"("]}})"),
+      kOciConfig);
+  registry_.AddManifest("app", "v",
+                        absl::StrCat(R"({"config":)", Json(config), R"(,"layers":[)",
+                                     Json(registry_.AddBlob("app", bytes, type)), "]}"),
+                        kOciManifest);
+  EXPECT_THAT(Error(Name(":v")),
+              AllOf(HasSubstr(Digest::Of(bytes).ToString()), HasSubstr(registry_.host() + "/app:v"),
+                    HasSubstr("media type " + type)));
+  EXPECT_THAT(layers_.added, IsEmpty());
+}
+
 TEST_F(ImageSourceTest, RecordTypeIsThatOfTheTop) {
   AddImage("v", {"one", "two"});
   EXPECT_TRUE(Snapshot(Name(":v"), {{"image.recordtype", "frontend"}}).ok());
@@ -354,7 +374,7 @@ TEST_F(LayoutTest, LayersComeFromAnotherSessionWhenOneLeaves) {
   job_.session_ids = {"s", "s2"};
   ASSERT_TRUE(Snapshot(LayoutName(), {{"oci.store", "st"}}).ok());
   content_.cut_after = 2000;
-  ImageLayerFetcher fetcher(&client_, &sessions_, &origins_);
+  ImageLayerFetcher fetcher(&client_, &sessions_, &origins_, nullptr);
   std::string got;
   const auto sink = [&](absl::string_view data) {
     got.append(data.data(), data.size());
@@ -375,7 +395,7 @@ TEST_F(LayoutTest, LayersComeFromAnotherSessionWhenOneLeaves) {
 TEST_F(ImageSourceTest, LazyLayersComeFromTheRegistry) {
   AddImage("v", {"one"});
   ASSERT_TRUE(Snapshot(Name(":v")).ok());
-  ImageLayerFetcher fetcher(&client_, &sessions_, &origins_);
+  ImageLayerFetcher fetcher(&client_, &sessions_, &origins_, nullptr);
   std::string got;
   EXPECT_TRUE(fetcher
                   .Fetch(layers_.added[0], 1, {},
@@ -385,6 +405,65 @@ TEST_F(ImageSourceTest, LazyLayersComeFromTheRegistry) {
                          })
                   .ok());
   EXPECT_EQ(got, "ne");
+}
+
+class KeptSink : public solver::KeptProgressSink {
+ public:
+  void Status(solver::StatusUpdate update) override { statuses.push_back(std::move(update)); }
+  void Log(solver::LogChunk chunk) override { log += chunk.data; }
+  void Warn(solver::Warning) override {}
+
+  std::vector<solver::StatusUpdate> statuses;
+  std::string log;
+};
+
+TEST_F(ImageSourceTest, WhoPulledAnImageShowsItsLayersComing) {
+  LayerProgress progress;
+  ImageLayerFetcher fetcher(&client_, &sessions_, &origins_, &progress);
+  const store::Descriptor one = registry_.AddBlob("app", "one", store::kOciLayerGzip);
+  store::LayerBlob layer;
+  layer.descriptor = one;
+  layer.origin = registry_.host() + "/app";
+  const auto sink = [](absl::string_view) { return absl::OkStatus(); };
+  EXPECT_TRUE(fetcher.Fetch(layer, 0, {}, sink).ok());
+  EXPECT_EQ(progress.Unpacking(one.digest, {}), nullptr) << "nobody to tell";
+
+  auto first = std::make_shared<KeptSink>(), second = std::make_shared<KeptSink>();
+  for (const auto& step : {first, second, first})
+    progress.Show(one.digest, solver::KeepProgress(*step));
+  progress.Show(one.digest, solver::KeepProgress(job_));  // not to be held: nothing
+  std::vector<std::string> answers = {FakeRegistry::Error("500 Oops", "UNKNOWN", "for a moment"),
+                                      FakeRegistry::Error("500 Oops", "UNKNOWN", "for a moment")};
+  registry_.fault = [&](const TestHttpRequest&) -> std::optional<std::string> {
+    if (answers.empty()) return std::nullopt;
+    std::string answer = answers.back();
+    answers.pop_back();
+    return answer;
+  };
+  EXPECT_TRUE(fetcher.Fetch(layer, 0, {}, sink).ok());
+  for (const auto& step : {first, second}) {
+    ASSERT_EQ(step->statuses.size(), 2u);
+    EXPECT_EQ(step->statuses[0].id, one.digest.ToString());
+    EXPECT_EQ(step->statuses[0].completed, absl::InfinitePast());
+    EXPECT_EQ(step->statuses[1].current, 3);
+    EXPECT_EQ(step->statuses[1].total, 3);
+    EXPECT_NE(step->statuses[1].completed, absl::InfinitePast());
+    EXPECT_THAT(step->log, HasSubstr("retrying in"));
+  }
+  second.reset();
+  std::shared_ptr<void> unpacking = progress.Unpacking(one.digest, {});
+  ASSERT_EQ(first->statuses.size(), 3u);
+  EXPECT_EQ(first->statuses[2].id, "extracting " + one.digest.ToString());
+  unpacking.reset();
+  ASSERT_EQ(first->statuses.size(), 4u);
+  EXPECT_NE(first->statuses[3].completed, absl::InfinitePast());
+  first.reset();
+  EXPECT_EQ(progress.Of(one.digest, {layer.origin}), nullptr);
+  // Whoever asked for an image of the place shows layers that nobody else does.
+  const auto third = std::make_shared<KeptSink>();
+  progress.ShowOrigin(layer.origin, third);
+  EXPECT_TRUE(fetcher.Fetch(layer, 0, {}, sink).ok());
+  EXPECT_EQ(third->statuses.size(), 2u);
 }
 
 // ---- blobs ----

@@ -97,6 +97,9 @@ TEST_P(LayerStoreTest, AWrongDiffIdIsNamedAndLeavesNothing) {
   const absl::Status status = ref->Materialize({}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(status.message()), HasSubstr(blob.diff_id.ToString()));
+  EXPECT_THAT(
+      std::string(status.message()),
+      HasSubstr(absl::StrCat("layer ", blob.descriptor.digest.ToString(), " of ", blob.origin)));
   EXPECT_THAT(Folders(), IsEmpty());
 }
 
@@ -133,7 +136,7 @@ TEST_P(LayerStoreTest, AStepBecomesALayerOnce) {
   EXPECT_EQ(Show(other), Show(step));
 }
 
-TEST_P(LayerStoreTest, AStepWithoutChangesHasNoLayer) {
+TEST_P(LayerStoreTest, L7_AStepWithoutChangesHasNoLayer) {
   const RefPtr base = Make(nullptr, "/a", "1");
   auto tree = Must(store_->New(base, {}));
   const RefPtr same = Must(tree->Commit());
@@ -150,7 +153,7 @@ TEST_P(LayerStoreTest, DeletionsBecomeWhiteouts) {
   EXPECT_THAT(Stored(layers[1].descriptor.digest), HasSubstr("d/.wh.a"));
 }
 
-TEST_P(LayerStoreTest, OtherFormatsAreMadeWhenForcedAndRemembered) {
+TEST_P(LayerStoreTest, L8_OtherFormatsAreMadeWhenForcedAndRemembered) {
   const RefPtr base = Pull(nullptr, Remote(TarOf("a", "1")));
   const RefPtr step = Make(base, "/b", "2");
   const std::vector<LayerBlob> gzip = LayersOf(step);
