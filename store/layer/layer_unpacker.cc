@@ -75,7 +75,7 @@ absl::Status LayerUnpacker::Unpack(ByteStream& stream) {
     KILN_ASSIGN_OR_RETURN(const bool more, tar.Next(&entry));
     if (!more) break;
     KILN_RETURN_IF_ERROR(
-        Annotate(UnpackEntry(entry, tar), absl::StrCat("unpack \"", entry.name, "\"")));
+        Annotate(UnpackEntry(entry, tar), absl::StrCat("unpack ", ShownName(entry.name))));
   }
   return tar.Drain();
 }
@@ -354,7 +354,7 @@ absl::Status LayerUnpacker::MakeHardlink(const TarEntry& entry, const std::strin
   const std::string target = CleanPath(entry.link), name = SplitPath(path).second;
   const auto missing = [&] {
     return absl::InvalidArgumentError(
-        absl::StrCat("hard link to \"", entry.link, "\", which does not exist"));
+        absl::StrCat("hard link to ", ShownName(entry.link), ", which does not exist"));
   };
   if (target == "/") return missing();
   const std::string target_name = SplitPath(target).second;
@@ -386,7 +386,7 @@ absl::Status LayerUnpacker::MakeHardlink(const TarEntry& entry, const std::strin
       error = link() == 0 ? 0 : errno;
     }
     if (error == ENOENT) return missing();
-    if (error != 0) return ErrnoStatus(error, absl::StrCat("link to \"", entry.link, "\""));
+    if (error != 0) return ErrnoStatus(error, absl::StrCat("link to ", ShownName(entry.link)));
   }
   // The entry carries metadata of its own, which go to the file.
   struct stat before, after;

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
+
 namespace kiln::store {
 
 // What an entry of a tar archive is; the values are the type flags of POSIX ustar.
@@ -42,5 +44,8 @@ struct TarEntry {
   bool sparse = false;
   std::vector<Extent> extents;  // of a sparse file; their sizes sum up to `stored_size`
 };
+
+// A name out of an archive for people to read: quoted, printable, cut to 256 bytes.
+std::string ShownName(absl::string_view name);
 
 }  // namespace kiln::store

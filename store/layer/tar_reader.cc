@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -14,6 +15,13 @@
 #include "store/base/status_macros.h"
 
 namespace kiln::store {
+
+std::string ShownName(absl::string_view name) {
+  constexpr size_t kMaxShown = 256;
+  return absl::StrCat("\"", absl::CHexEscape(std::string(name.substr(0, kMaxShown))), "\"",
+                      name.size() > kMaxShown ? "…" : "");
+}
+
 namespace {
 
 constexpr int64_t kNanos = 1000000000;
@@ -173,7 +181,7 @@ absl::StatusOr<bool> TarReader::Next(TarEntry* entry) {
     if (has_link) fields.link = std::move(long_link);
     *entry = TarEntry();
     KILN_RETURN_IF_ERROR(
-        Annotate(Fill(fields, pax, entry), absl::StrCat("entry \"", fields.name, "\"")));
+        Annotate(Fill(fields, pax, entry), absl::StrCat("entry ", ShownName(fields.name))));
     if (fields.typeflag == 'S')
       KILN_RETURN_IF_ERROR(Annotate(ReadOldSparseMap(bytes, entry), entry->name));
     if (entry->type == TarType::kFile && !entry->sparse)

@@ -76,7 +76,7 @@ TEST_P(LayerTarTest, OnlyWhatChangedWithTheUpperParents) {
   EXPECT_EQ(entries_[0].mode, 0711u);
 }
 
-TEST_P(LayerTarTest, RemovedReplacedAndRenamed) {
+TEST_P(LayerTarTest, L4_RemovedReplacedAndRenamed) {
   const RefPtr base = Step(nullptr, [](const std::string& root) {
     Run("cd " + root +
         " && mkdir -p todir tofile ren sub && echo 1 > gone && echo 2 > tofile/x && echo 3 > f"
@@ -123,14 +123,14 @@ TEST_P(LayerTarTest, CopiedUpButEqualIsNoChange) {
   EXPECT_THAT(LayersOf(same), SizeIs(1));
 }
 
-TEST_P(LayerTarTest, HardlinksWithinALayer) {
+TEST_P(LayerTarTest, L5_HardlinksWithinALayer) {
   const RefPtr base = Step(nullptr, [](const std::string& root) {
     Run("cd " + root + " && mkdir d && echo 1 > old && echo 2 > a && ln a d/b && ln a c");
   });
   EXPECT_THAT(Entries(base), ElementsAre("0 a", "1 c -> a", "5 d/", "1 d/b -> a", "0 old"));
 }
 
-TEST_P(LayerTarTest, ALinkToAnOldFileBringsItAlong) {
+TEST_P(LayerTarTest, L5_ALinkToAnOldFileBringsItAlong) {
   const RefPtr base = Step(nullptr, [](const std::string& root) {
     Run("cd " + root + " && mkdir d && echo 1 > d/old");
   });
@@ -142,7 +142,7 @@ TEST_P(LayerTarTest, ALinkToAnOldFileBringsItAlong) {
               ElementsAre("5 new/", "0 new/y", "5 d/", "1 d/old -> new/y", "1 z -> new/y"));
 }
 
-TEST_P(LayerTarTest, SpecialFilesAttributesAndTimes) {
+TEST_P(LayerTarTest, L6_SpecialFilesAttributesAndTimes) {
   const std::string capability("\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);
   const RefPtr ref = Step(nullptr, [&](const std::string& root) {
     Run("cd " + root +
@@ -200,7 +200,7 @@ TEST_P(LayerTarTest, TimesAreCutToTheEpochWhenAsked) {
 
 // A random tree, changed at random, comes back the same from its layers, for either driver, and
 // the two drivers make the same layers.
-TEST_P(LayerTarTest, RandomStepsComeBack) {
+TEST_P(LayerTarTest, L4_RandomStepsComeBack) {
   const unsigned seed = std::random_device()();
   SCOPED_TRACE(absl::StrCat("seed ", seed));
   std::mt19937 dice(seed);

@@ -78,7 +78,7 @@ INSTANTIATE_TEST_SUITE_P(Forms, UnpackTest, testing::Bool(), [](const auto& test
   return std::string(test.param ? "Layers" : "WholeTree");
 });
 
-TEST_P(UnpackTest, NamesAreCleanedAndStayInside) {
+TEST_P(UnpackTest, L1_NamesAreCleanedAndStayInside) {
   Must(Unpack(TarBuilder()
                   .File("/abs", "1")
                   .File("./dot//slash", "2")
@@ -87,7 +87,7 @@ TEST_P(UnpackTest, NamesAreCleanedAndStayInside) {
   EXPECT_EQ(Tree(), "abs=1 b=4 dot/ dot/slash=2 up=3 ");
 }
 
-TEST_P(UnpackTest, ParentsFollowLinksInsideTheRoot) {
+TEST_P(UnpackTest, L1_ParentsFollowLinksInsideTheRoot) {
   Must(Unpack(TarBuilder()
                   .Symlink("out", "../../../outside")
                   .File("out/a", "1")
@@ -122,7 +122,7 @@ TEST_P(UnpackTest, MissingParentsAreMadeOrCopied) {
   EXPECT_EQ(Stat("/new").st_uid, 0u);
 }
 
-TEST_P(UnpackTest, WhiteoutsRemoveFilesDirectoriesAndNothing) {
+TEST_P(UnpackTest, L3_WhiteoutsRemoveFilesDirectoriesAndNothing) {
   Must(Unpack(TarBuilder().File("f", "1").Dir("d").File("d/x", "2").File("keep", "3")));
   Must(Unpack(TarBuilder().File(".wh.f", "").File(".wh.d", "").File(".wh.never", "")));
   EXPECT_EQ(Tree(), "keep=3 ");
@@ -149,7 +149,7 @@ TEST_P(UnpackTest, WhiteoutsThenNewThings) {
   EXPECT_EQ(Tree(), "d/ d/new=3 e/ e/new=5 f=4 ");
 }
 
-TEST_P(UnpackTest, OpaqueHidesWhatWasThereInAnyOrder) {
+TEST_P(UnpackTest, L2_OpaqueHidesWhatWasThereInAnyOrder) {
   Must(Unpack(TarBuilder().Dir("a").File("a/old", "1").Dir("a/sub").File("a/sub/old", "2")));
   const std::string first = TarBuilder().Dir("a").File("a/.wh..wh..opq", "").bytes();
   const std::string rest =
@@ -230,7 +230,7 @@ TEST_P(UnpackTest, HardlinksInsideTheRoot) {
   EXPECT_EQ(Tree(), "a=1 b=1 c=1 s->a s2->a ");
 }
 
-TEST_P(UnpackTest, HardlinksToNowhereOrOutsideAreErrors) {
+TEST_P(UnpackTest, L1_HardlinksToNowhereOrOutsideAreErrors) {
   for (const char* target : {"nothing", "../outside/secret", "/outside/secret", "up/secret", "/"}) {
     const absl::Status status =
         Unpack(TarBuilder().Symlink("up", "../outside").Hardlink("l", target));
@@ -364,6 +364,9 @@ TEST_P(UnpackTest, LimitsAreNamed) {
   status = Unpack(TarBuilder().File(deep + "x", ""));
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("4096"));
+  EXPECT_LT(status.message().size(), 500u) << "a name is cut";
+  status = Unpack(TarBuilder().File("\x1b[2J\xff", "12345678901"), {.limits = {.max_bytes = 10}});
+  EXPECT_THAT(std::string(status.message()), HasSubstr("\"\\x1b[2J\\xff\""));
   status = Unpack(TarBuilder().File(std::string(300, 'n'), ""));
   EXPECT_FALSE(status.ok());
 }
