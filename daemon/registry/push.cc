@@ -52,7 +52,8 @@ class Upload {
     request.target = absl::StrCat("/blobs/", descriptor_.digest.ToString());
     KILN_ASSIGN_OR_RETURN(const HttpResponse response, client_.Do(request));
     if (response.status == 200) return true;
-    if (response.status == 404) return false;
+    // An answer to HEAD does not say why it refuses; the one to the upload does.
+    if (response.status == 404 || response.status == 403) return false;
     return ResponseError("HEAD", client_.UrlOf(request), response);
   }
 
@@ -133,7 +134,10 @@ class Upload {
   }
 
   absl::Status UploadError(const EndpointRequest& request, const HttpResponse& response) const {
-    const absl::Status status = ResponseError(request.method, client_.UrlOf(request), response);
+    // The query is the registry's own state: long, and of no use to a reader.
+    const std::string url = client_.UrlOf(request);
+    const absl::Status status =
+        ResponseError(request.method, absl::string_view(url).substr(0, url.find('?')), response);
     // The registry forgot what it began: it was restarted. A new upload may do.
     return response.status == 404 ? absl::UnavailableError(status.message()) : status;
   }

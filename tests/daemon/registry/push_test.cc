@@ -246,7 +246,7 @@ TEST_F(PushTest, WarningsOfTheRegistryAreTold) {
 
 TEST_F(PushTest, RefusalsNameTheRepositoryAndTheReason) {
   registry_.fault = [&](const TestHttpRequest& request) -> std::optional<std::string> {
-    if (request.method == "HEAD") return std::nullopt;
+    if (request.method == "HEAD") return TestHttpServer::Answer("403 Forbidden", {});
     return FakeRegistry::Error("403 Forbidden", "DENIED", "read only");
   };
   const auto outcome = Push("team/app", "layer");
