@@ -174,7 +174,7 @@ TEST_F(TreeExportersTest, NamesOfAttestationsThatCannotBe) {
   EXPECT_THAT(out_.Read("provenance.json"), HasSubstr("in-toto.io"));
 }
 
-TEST_F(TreeExportersTest, LocalCopyMerges) {
+TEST_F(TreeExportersTest, E21_LocalCopyMerges) {
   TestTree tree;
   tree.Dir("bin");
   tree.File("bin/app", "elf", 0755);
@@ -214,7 +214,7 @@ TEST_F(TreeExportersTest, Llb6_93_EmptyTreeIsExportable) {
   EXPECT_EQ(client_.received_file, std::string(1024, '\0'));
 }
 
-TEST_F(TreeExportersTest, LocalDeleteMirrors) {
+TEST_F(TreeExportersTest, E21_LocalDeleteMirrors) {
   TestTree tree;
   tree.File("f", "new");
   out_.File("stale", "x");
@@ -225,7 +225,7 @@ TEST_F(TreeExportersTest, LocalDeleteMirrors) {
   EXPECT_THAT(client_.headers(), Contains(Pair("buildkit-exporter-multi-platform", "1")));
 }
 
-TEST_F(TreeExportersTest, PlatformsAreSplitIntoDirectories) {
+TEST_F(TreeExportersTest, E21E22_PlatformsAreSplitIntoDirectories) {
   TestTree amd, arm;
   amd.File("f", "amd");
   amd.Link("l", "/f");
@@ -236,7 +236,7 @@ TEST_F(TreeExportersTest, PlatformsAreSplitIntoDirectories) {
   EXPECT_THAT(Labels(), ElementsAre("copying files linux/amd64", "copying files linux/arm/v7"));
 }
 
-TEST_F(TreeExportersTest, DeleteSendsAllPlatformsInOneStream) {
+TEST_F(TreeExportersTest, E21_DeleteSendsAllPlatformsInOneStream) {
   TestTree amd, arm;
   amd.File("f", "amd");
   arm.File("f", "arm");
@@ -249,7 +249,7 @@ TEST_F(TreeExportersTest, DeleteSendsAllPlatformsInOneStream) {
   EXPECT_THAT(Labels(), ElementsAre("copying files"));
 }
 
-TEST_F(TreeExportersTest, WithoutSplitPlatformsShareOneDirectory) {
+TEST_F(TreeExportersTest, E22_WithoutSplitPlatformsShareOneDirectory) {
   TestTree amd, arm;
   amd.Dir("d");
   amd.File("d/amd", "1");
@@ -274,7 +274,7 @@ TEST_F(TreeExportersTest, WithoutSplitPlatformsShareOneDirectory) {
   }
 }
 
-TEST_F(TreeExportersTest, SinglePlatformIsNotWrappedUnlessAsked) {
+TEST_F(TreeExportersTest, E22_SinglePlatformIsNotWrappedUnlessAsked) {
   TestTree tree;
   tree.File("f", "x");
   ExportSource source = One(tree);
@@ -344,7 +344,7 @@ void Unpack(const std::string& archive, const TestTree& to) {
   ASSERT_TRUE(out.ok()) << out.status();
 }
 
-TEST_F(TreeExportersTest, TarHoldsTheTree) {
+TEST_F(TreeExportersTest, E24_TarHoldsTheTree) {
   client_.export_dir.clear();
   TestTree tree, back;
   const std::string long_dir = std::string(90, 'd') + "/" + std::string(90, 'e');
@@ -359,6 +359,7 @@ TEST_F(TreeExportersTest, TarHoldsTheTree) {
   tree.Link("link", std::string(150, 't'));
   ASSERT_EQ(::setxattr((tree / "exact").c_str(), "user.k", "v=\n1", 4, 0), 0);
   ASSERT_EQ(::mkfifo((tree / "pipe").c_str(), 0600), 0);
+  ASSERT_EQ(::mknod((tree / "socket").c_str(), S_IFSOCK | 0600, 0), 0);
   ASSERT_TRUE(Export(NewTarExporter({}), One(tree)).ok());
   EXPECT_EQ(client_.received_file.size() % 512, 0u);
   Unpack(client_.received_file, back);
@@ -371,6 +372,7 @@ TEST_F(TreeExportersTest, TarHoldsTheTree) {
   EXPECT_EQ(back.Lstat("big").st_ino, back.Lstat("hard").st_ino);
   EXPECT_EQ(back.Lstat("link").st_size, 150);
   EXPECT_TRUE(S_ISFIFO(back.Lstat("pipe").st_mode));
+  EXPECT_FALSE(back.Exists("socket"));
   char value[8] = {};
   EXPECT_EQ(::getxattr((back / "exact").c_str(), "user.k", value, sizeof value), 4);
   EXPECT_THAT(Labels(), ElementsAre("sending tarball"));
