@@ -41,7 +41,7 @@ TEST(ParseOutputTest, ImageStaysWithTheDaemon) {
   EXPECT_THAT(out->attrs, ElementsAre(Pair("name", "x"), Pair("push", "true")));
 }
 
-TEST(ParseOutputTest, RefusalsSayWhatToDo) {
+TEST(ParseOutputTest, E5_RefusalsSayWhatToDo) {
   EXPECT_THAT(ParseOutput("type=local", false).status().message(), HasSubstr("dest=DIRECTORY"));
   EXPECT_THAT(ParseOutput("dest=x", false).status().message(), HasSubstr("type="));
   EXPECT_THAT(ParseOutput("type=tar", true).status().message(), HasSubstr("terminal"));

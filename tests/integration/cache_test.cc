@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "client/llb/file_action.h"
 #include "tests/daemon/remotecache/actions_server.h"
 #include "tests/daemon/remotecache/s3_server.h"
@@ -69,6 +70,25 @@ TEST_F(CacheTest, C01_AllOfABuildComesBackFromTheRegistry) {
     EXPECT_NE(Content({.state = state}, "random"), first) << "nothing else remembers it";
     Prune();
   }
+}
+
+TEST_F(CacheTest, ACacheThatIsThereAlreadyCostsOneHead) {
+  const ImageBuild build{.state = RandomStep(),
+                         .to = {RegistryCache(In("again"), {{"mode", "max"}})}};
+  ASSERT_TRUE(Solve(build).ok());
+  const auto requests = [&](const std::string& mark) {
+    // What is asked for last is written last.
+    HasManifest("again", mark);
+    const absl::Time end = absl::Now() + absl::Seconds(20);
+    while (registry().Requests({mark + " HTTP/1.1\""}).empty() && absl::Now() < end)
+      absl::SleepFor(absl::Milliseconds(10));
+    return registry().Requests({"/v2/again/", " HTTP/1.1\""});
+  };
+  const std::vector<std::string> before = requests("mark-1");
+  ASSERT_TRUE(Solve(build).ok());
+  const std::vector<std::string> after = requests("mark-2");
+  ASSERT_EQ(after.size(), before.size() + 2);
+  EXPECT_THAT(after[before.size()], HasSubstr("HEAD /v2/again/manifests/latest"));
 }
 
 TEST_F(CacheTest, C02_ModeMinHasTheLastStageOnly) {

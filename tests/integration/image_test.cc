@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/llb/file_action.h"
 #include "store/base/process.h"
+#include "tests/integration/gateway_client.h"
 #include "tests/integration/image_fixture.h"
 
 namespace kiln::integration {
@@ -60,6 +61,23 @@ TEST_F(ImageTest, SkopeoReadsADockerArchive) {
   EXPECT_EQ(inspected.at("Os"), "linux");
 }
 
+TEST_F(ImageTest, E3AFolderHoldsWhatTheArchiveDoes) {
+  const Attrs epoch = {{"source-date-epoch", "1600000000"}, {"rewrite-timestamp", "true"}};
+  const std::string file = dir_.path() + "/image.tar", folder = dir_.path() + "/folder";
+  ASSERT_TRUE(Export("oci", epoch, file).ok());
+  client::ExportRequest layout;
+  layout.type = "oci";
+  layout.attrs = epoch;
+  layout.attrs["tar"] = "false";
+  layout.target = {.kind = client::ExportTarget::Kind::kLayout, .path = folder};
+  const auto done = Solve({.state = TwoLayers(), .outputs = {layout}});
+  ASSERT_TRUE(done.ok()) << done.status();
+  fs::create_directory(dir_.path() + "/x");
+  Output({"tar", "-C", dir_.path() + "/x", "-xf", file});
+  Output({"diff", "-r", "-x", "index.json", "-x", "ingest", dir_.path() + "/x", folder});
+  EXPECT_EQ(Json::parse(Output({"skopeo", "inspect", "oci:" + folder})).at("Layers").size(), 2u);
+}
+
 TEST_F(ImageTest, EqualBuildsGiveEqualImages) {
   const Attrs attrs = {{"source-date-epoch", "1600000000"}, {"rewrite-timestamp", "true"}};
   const auto first = Export("oci", attrs, dir_.path() + "/a.tar");
@@ -98,6 +116,58 @@ TEST_F(ImageTest, PushedImagesComeBackFromTheRegistry) {
   EXPECT_FALSE(RunCommandForOutput(tag, CancelToken()).ok());
 }
 
+TEST_F(ImageTest, L9OneLayerInTwoCompressions) {
+  const auto push = [&](const llb::State& state, const std::string& name, const char* level) {
+    const auto done = Solve({.state = state,
+                             .outputs = {ToRegistry(In(name), {{"compression", "gzip"},
+                                                               {"compression-level", level},
+                                                               {"force-compression", "true"}})}});
+    EXPECT_TRUE(done.ok()) << done.status();
+    Prune();
+    return Manifest(name, "latest");
+  };
+  const Json fast = push(TwoLayers(), "l9", "0");
+  const Json best = push(TwoLayers().File(llb::Mkfile("/three", 0644, "3")), "l9-more", "9");
+  ASSERT_EQ(best.at("layers").size(), 3u);
+  EXPECT_NE(fast.at("layers")[0].at("digest"), best.at("layers")[0].at("digest"));
+  const auto diff_ids = [](const char* name, const Json& manifest) {
+    return Blob(name, manifest.at("config").at("digest")).at("rootfs").at("diff_ids");
+  };
+  EXPECT_EQ(diff_ids("l9", fast)[0], diff_ids("l9-more", best)[0]);
+  // The daemon now knows two blobs of the shared layers; every export finds one that will do.
+  for (const char* name : {"l9", "l9-more"}) {
+    const auto again =
+        Solve({.state = llb::Image(In(name)), .outputs = {ToRegistry(In("l9-again"))}});
+    ASSERT_TRUE(again.ok()) << again.status();
+    Output({"skopeo", "copy", "-q", "--src-tls-verify=false", "docker://" + In("l9-again"),
+            absl::StrCat("oci:", dir_.path(), "/", name, ":v")});
+    Output({"umoci", "unpack", "--image", absl::StrCat(dir_.path(), "/", name, ":v"),
+            absl::StrCat(dir_.path(), "/", name, "-bundle")});
+    EXPECT_EQ(Slurp(absl::StrCat(dir_.path(), "/", name, "-bundle/rootfs/two")), "second\n");
+  }
+}
+
+TEST_F(ImageTest, L10ZstdLayersKeepTheirBytes) {
+  ASSERT_TRUE(
+      Solve({.state = TwoLayers(), .outputs = {ToRegistry(In("l10"), {{"compression", "zstd"}})}})
+          .ok());
+  const Json made = Manifest("l10", "latest");
+  Prune();
+  for (const bool oci : {true, false}) {
+    const auto again = Solve(
+        {.state = llb::Image(In("l10")),
+         .outputs = {ToRegistry(In("l10-again"), {{"oci-mediatypes", oci ? "true" : "false"}})}});
+    ASSERT_TRUE(again.ok()) << again.status();
+    const Json manifest = Manifest("l10-again", "latest");
+    for (size_t i = 0; i < 2; ++i) {
+      const Json& layer = manifest.at("layers")[i];
+      EXPECT_EQ(layer.at("digest"), made.at("layers")[i].at("digest"));
+      EXPECT_EQ(layer.at("mediaType"), oci ? "application/vnd.oci.image.layer.v1.tar+zstd"
+                                           : "application/vnd.docker.image.rootfs.diff.tar.zstd");
+    }
+  }
+}
+
 TEST_F(ImageTest, ProvenanceIsAttached) {
   const std::string file = dir_.path() + "/image.tar";
   const auto response = Export("oci", {{"name", "app"}}, file, {{"attest:provenance", "mode=max"}});
@@ -117,6 +187,35 @@ TEST_F(ImageTest, ProvenanceIsAttached) {
             index.at("manifests")[0].at("digest").get<std::string>().substr(7));
   const Json& definition = statement.at("predicate").at("buildDefinition");
   EXPECT_EQ(definition.at("internalParameters").at("buildConfig").at("llbDefinition").size(), 2u);
+}
+
+TEST_F(ImageTest, AFrontendIsToldWhatAnImageIsProvenWith) {
+  const std::string name = In("proven");
+  const auto pushed =
+      Export("image", {{"name", name}, {"push", "true"}}, "", {{"attest:provenance", "mode=max"}});
+  ASSERT_TRUE(pushed.ok()) << pushed.status();
+  const absl::Status asked =
+      GatewayClient::InBuild(daemon_->address(), base_, [&](GatewayClient& client) {
+        gateway::ResolveSourceMetaRequest request;
+        request.mutable_source()->set_identifier("docker-image://" + name + ":latest");
+        request.mutable_image()->set_noconfig(true);
+        request.mutable_image()->add_resolveattestations("https://slsa.dev/provenance/v1");
+        gateway::ResolveSourceMetaResponse response;
+        const absl::Status status =
+            client.Call(&gateway::LLBBridge::Stub::ResolveSourceMeta, request, &response);
+        ASSERT_TRUE(status.ok()) << status;
+        const auto& chain = response.image().attestationchain();
+        EXPECT_EQ(chain.root(), pushed->at("containerimage.digest"));
+        EXPECT_EQ(chain.signaturemanifests_size(), 0);
+        ASSERT_EQ(chain.blobs_size(), 3) << "index, attestations and the statement";
+        const Json manifest = Json::parse(chain.blobs().at(chain.attestationmanifest()).data());
+        const Json statement = Json::parse(
+            chain.blobs().at(manifest.at("layers")[0].at("digest").get<std::string>()).data());
+        EXPECT_EQ(
+            "sha256:" + statement.at("subject")[0].at("digest").at("sha256").get<std::string>(),
+            chain.imagemanifest());
+      });
+  EXPECT_TRUE(asked.ok()) << asked;
 }
 
 // The scanner lists /foo, which the image has, and /bar, which it has not.
