@@ -5,16 +5,27 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 
 namespace kiln {
 
 namespace {
 
-bool IsLowerHex(absl::string_view text) {
-  return std::all_of(text.begin(), text.end(),
-                     [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+constexpr absl::string_view kPrefix = "sha256:";
+
+// The value of a lower-case hexadecimal digit, or -1.
+int ValueOf(char digit) {
+  if (digit >= '0' && digit <= '9') return digit - '0';
+  return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
+}
+
+// Writes two digits for each byte.
+void WriteHex(absl::string_view raw, char* out) {
+  for (const char c : raw) {
+    const auto byte = static_cast<uint8_t>(c);
+    *out++ = "0123456789abcdef"[byte >> 4];
+    *out++ = "0123456789abcdef"[byte & 15];
+  }
 }
 
 }  // namespace
@@ -27,9 +38,15 @@ absl::StatusOr<Digest> Digest::Parse(absl::string_view text) {
   const absl::string_view hex = text.substr(colon + 1);
   if (algorithm != "sha256")
     return absl::UnimplementedError(absl::StrCat("digest algorithm \"", algorithm, "\""));
-  if (hex.size() != 2 * kSize || !IsLowerHex(hex))
-    return absl::InvalidArgumentError(absl::StrCat("invalid digest \"", text, "\""));
-  return FromRaw(absl::HexStringToBytes(hex));
+  std::array<uint8_t, kSize> bytes;
+  bool valid = hex.size() == 2 * kSize;
+  for (size_t i = 0; valid && i < kSize; ++i) {
+    const int high = ValueOf(hex[2 * i]), low = ValueOf(hex[2 * i + 1]);
+    valid = high >= 0 && low >= 0;
+    bytes[i] = static_cast<uint8_t>(high * 16 + low);
+  }
+  if (!valid) return absl::InvalidArgumentError(absl::StrCat("invalid digest \"", text, "\""));
+  return Digest(bytes);
 }
 
 absl::StatusOr<Digest> Digest::FromRaw(absl::string_view raw) {
@@ -46,18 +63,17 @@ Digest Digest::Of(absl::string_view bytes) {
 }
 
 std::string Digest::ToString() const {
-  constexpr absl::string_view kPrefix = "sha256:";
-  constexpr char kHex[] = "0123456789abcdef";
   std::string text(kPrefix.size() + 2 * kSize, '\0');
-  char* out = std::copy(kPrefix.begin(), kPrefix.end(), text.data());
-  for (const uint8_t byte : bytes_) {
-    *out++ = kHex[byte >> 4];
-    *out++ = kHex[byte & 15];
-  }
+  std::copy(kPrefix.begin(), kPrefix.end(), text.begin());
+  WriteHex(raw(), &text[kPrefix.size()]);
   return text;
 }
 
-std::string Digest::hex() const { return absl::BytesToHexString(raw()); }
+std::string Digest::hex() const {
+  std::string text(2 * kSize, '\0');
+  WriteHex(raw(), text.data());
+  return text;
+}
 
 struct Sha256::State {
   EVP_MD_CTX* context = EVP_MD_CTX_new();

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+
 namespace kiln {
 namespace {
 
@@ -28,6 +30,8 @@ TEST(DigestTest, ParseRoundTrip) {
   const auto digest = Digest::Parse(kAbc);
   ASSERT_TRUE(digest.ok()) << digest.status();
   EXPECT_EQ(*digest, Digest::Of("abc"));
+  EXPECT_EQ(digest->ToString(), kAbc);
+  EXPECT_EQ(absl::StrCat("sha256:", digest->hex()), kAbc);
   EXPECT_EQ(*Digest::FromRaw(digest->raw()), *digest);
   EXPECT_FALSE(digest->empty());
   EXPECT_TRUE(Digest().empty());
@@ -51,6 +55,9 @@ INSTANTIATE_TEST_SUITE_P(
          {"NoAlgorithm", ":abc", absl::StatusCode::kInvalidArgument},
          {"ShortHex", "sha256:e3b0", absl::StatusCode::kInvalidArgument},
          {"UpperHex", "sha256:" + std::string(64, 'A'), absl::StatusCode::kInvalidArgument},
+         {"NoHexAtTheEnd", "sha256:" + std::string(63, 'a') + "g",
+          absl::StatusCode::kInvalidArgument},
+         {"LongHex", "sha256:" + std::string(66, 'a'), absl::StatusCode::kInvalidArgument},
          {"UnknownAlgorithm", "md5:d41d8cd98f00b204", absl::StatusCode::kUnimplemented}}),
     [](const auto& test) { return std::string(test.param.name); });
 
