@@ -182,13 +182,12 @@ class Loader {
     if (metadata != nullptr) {
       info->ignore_cache = metadata->ignore_cache();
       if (metadata->has_export_cache()) info->export_cache = metadata->export_cache().value();
-      info->description.insert(metadata->description().begin(), metadata->description().end());
       if (metadata->has_progress_group())
         info->progress_group = metadata->progress_group().SerializeAsString();
       if (metadata->has_linux_resources() && op.has_exec())
         info->linux_resources = metadata->linux_resources().SerializeAsString();
-      const auto custom = info->description.find("llb.customname");
-      if (custom != info->description.end()) info->name = custom->second;
+      const auto custom = metadata->description().find("llb.customname");
+      if (custom != metadata->description().end()) info->name = custom->second;
     }
     if (info->name.empty()) {
       std::vector<absl::string_view> names;

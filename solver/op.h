@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -73,11 +74,11 @@ class ProgressSink {
 // What the graph says of a vertex, beside its op (llb.md 1.3, 1.6).
 struct VertexInfo {
   Digest digest;
-  std::vector<Digest> inputs;  // of the vertices that its inputs come from, in their order
+  // Of the vertices that its inputs come from, in their order.
+  absl::InlinedVector<Digest, 1> inputs;
   std::string name;
   bool ignore_cache = false;
   std::optional<bool> export_cache;
-  std::map<std::string, std::string> description;
   std::string progress_group;   // serialized pb.ProgressGroup, or empty
   std::string linux_resources;  // serialized pb.LinuxResources merged over jobs, or empty
 };

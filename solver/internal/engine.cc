@@ -10,7 +10,15 @@
 namespace kiln::solver {
 
 Engine::Engine(uint32_t slots, size_t burst) : scheduler_(slots), burst_(burst) {}
-Engine::~Engine() = default;
+Engine::~Engine() {
+  for (Vertex* vertex : vertices_)
+    for (Edge& edge : vertex->edges)
+      if (edge.search != nullptr) searches_.Delete(edge.search);
+  for (Execution* x : executions_) {
+    if (x->run != nullptr) runs_.Delete(x->run);
+    execution_pool_.Delete(x);
+  }
+}
 
 void Engine::Step(Event event, absl::Time now, std::vector<Action>* actions) {
   now_ = std::max(now_, now);
@@ -166,7 +174,7 @@ void Engine::DropSearch(Edge* edge) {
   if (edge->search == nullptr) return;
   ++edge->epoch;
   for (uint32_t i = 0; i < edge->search->inputs.size(); ++i) SetWant(edge, i, Level::kNone);
-  edge->search.reset();
+  searches_.Delete(std::exchange(edge->search, nullptr));
   if (--edge->vertex->active_edges == 0) CancelCalls(edge->vertex);
 }
 

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "solver/internal/event.h"
 #include "solver/internal/execution_table.h"
+#include "solver/internal/pool.h"
 #include "solver/internal/scheduler.h"
 #include "solver/internal/vertex.h"
 #include "solver/internal/vertex_table.h"
@@ -172,7 +173,10 @@ class Engine {
 
   absl::flat_hash_map<JobId, std::unique_ptr<JobState>> jobs_;
   VertexTable vertices_;  // owns them
-  std::vector<std::unique_ptr<Execution>> executions_;
+  std::vector<Execution*> executions_;
+  Pool<Execution> execution_pool_;
+  Pool<Search> searches_;
+  Pool<Run> runs_;
   ExecutionTable table_;
   Scheduler scheduler_;
 

@@ -24,9 +24,9 @@ void Engine::RequestCacheMap(Vertex* vertex) {
     info->linux_resources = MergeLinuxResources(unmade->linux_resources);
     vertex->info = std::move(info);
   }
-  if (!vertex->op_status.ok()) {
+  if (unmade != nullptr && !unmade->error.ok()) {
     const absl::Status error =
-        Describe(vertex, Annotate(vertex->op_status, "failed to load cache key"));
+        Describe(vertex, Annotate(unmade->error, "failed to load cache key"));
     Tell(vertex, action::Mark::kCompleted, error.message());
     return FailVertex(vertex, error);
   }

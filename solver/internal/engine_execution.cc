@@ -48,6 +48,7 @@ void Engine::TryExecute(Edge* edge) {
   }
   bool left_out = false;
   KeySets keys = KeysOf(vertex, /*probe_only=*/true, &left_out);
+  table_.Prefetch(vertex->maps, keys);
   Execution* equal =
       table_.Find(vertex->maps, keys, [&](const Execution& x) { return MayFollow(edge, x); });
   if (equal != nullptr) {
@@ -96,9 +97,9 @@ bool Engine::Reaches(const Edge* from, absl::Span<Vertex* const> to) const {
 
 void Engine::Lead(Edge* edge, KeySets keys) {
   Vertex* vertex = edge->vertex;
-  Execution* x = executions_.emplace_back(std::make_unique<Execution>()).get();
+  Execution* x = executions_.emplace_back(execution_pool_.New());
   x->place = static_cast<uint32_t>(executions_.size() - 1);
-  x->run = std::make_unique<Run>();
+  x->run = runs_.New();
   Run& run = *x->run;
   run.leader = vertex;
   run.info = vertex->info;
@@ -248,7 +249,7 @@ void Engine::End(Execution* x) {
 // The leader is free to lead again, and so are those that waited for the call to end.
 void Engine::CloseRun(Execution* x) {
   x->state = ExecutionState::kDone;
-  const std::unique_ptr<Run> run = std::move(x->run);
+  Run* const run = std::exchange(x->run, nullptr);
   run->leader->leading = nullptr;
   --run->leader->outstanding;
   Doom(run->leader);
@@ -257,6 +258,7 @@ void Engine::CloseRun(Execution* x) {
     edge->state = EdgeState::kPreparing;
     Enqueue(edge);
   }
+  runs_.Delete(run);
 }
 
 void Engine::MaybeDelete(Execution* x) {
@@ -270,9 +272,10 @@ void Engine::MaybeDelete(Execution* x) {
     }
   }
   const uint32_t place = x->place;
-  executions_.back()->place = place;
-  std::swap(executions_[place], executions_.back());
+  executions_[place] = executions_.back();
+  executions_[place]->place = place;
   executions_.pop_back();
+  execution_pool_.Delete(x);
 }
 
 void Engine::LeaveExecution(Vertex* vertex) {

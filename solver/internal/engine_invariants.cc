@@ -67,7 +67,7 @@ void CheckEdge(const Edge& edge) {
     case EdgeState::kExecuting: {
       const auto& waiting = edge.waiting_on->waiting;
       ptrdiff_t times = std::count(waiting.begin(), waiting.end(), &edge);
-      if (const Run* run = edge.waiting_on->run.get())
+      if (const Run* run = edge.waiting_on->run)
         times += std::count(run->blocked.begin(), run->blocked.end(), &edge);
       KILN_CHECK(times == 1);
       KILN_CHECK(edge.level == Level::kComplete);

@@ -168,10 +168,10 @@ Vertex* Engine::FindOrMake(const LoadedGraph& graph, LoadedVertex& loaded,
   vertex->info = loaded.info;
   vertex->ignore_cache = loaded.info->ignore_cache;
   vertex->op = std::move(loaded.op);
-  vertex->op_status = loaded.op_status;
   vertex->imports = graph.imports;
-  if (vertex->op == nullptr && vertex->op_status.ok()) {
+  if (vertex->op == nullptr) {
     vertex->unmade = std::make_unique<Unmade>();
+    vertex->unmade->error = loaded.op_status;
     vertex->unmade->op_bytes = std::move(loaded.op_bytes);
   }
   vertex->depth = depth;
@@ -252,7 +252,6 @@ void Engine::Reset(Vertex* vertex) {
   vertex->maps.clear();
   vertex->op = nullptr;
   vertex->unmade = nullptr;
-  vertex->op_status = absl::OkStatus();
   vertex->imports = nullptr;
   vertex->log = nullptr;
   vertex->error = absl::OkStatus();

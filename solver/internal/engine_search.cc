@@ -52,7 +52,7 @@ void Engine::Evaluate(Edge* edge) {
 void Engine::StartSearch(Edge* edge) {
   Vertex* vertex = edge->vertex;
   edge->state = EdgeState::kSearching;
-  edge->search = std::make_unique<Search>();
+  edge->search = searches_.New();
   Search& search = *edge->search;
   search.looked_up = clock_;
   search.level_seen = edge->level;

@@ -76,6 +76,12 @@ ExecutionTable::View ExecutionTable::Find(uint64_t hash) const {
   return {nullptr, it->second.alone(), it->second.gone()};
 }
 
+void ExecutionTable::Prefetch(const CacheMaps& maps, const KeySets& keys) const {
+  const absl::Span<const KeySets::Key> some = keys.all().subspan(0, kPrefetchAhead);
+  if (some.size() < 2) return;  // the first question is the only one
+  for (const KeySets::Key& key : some) slots_.prefetch(Hash(*maps[0], &key));
+}
+
 void ExecutionTable::Add(Execution* execution) {
   ForEachHash(*execution, [&](uint64_t hash) {
     const auto [it, is_new] = slots_.try_emplace(hash, Slot::Alone(execution));

@@ -27,6 +27,8 @@ class ExecutionTable {
   // The execution has saved a result, at its save_clock.
   void Saved(const Execution& execution);
 
+  // These keys will be asked for at once.
+  void Prefetch(const CacheMaps& maps, const KeySets& keys) const;
   // An execution equal to these keys that `accept` takes, or null. An input without keys equals
   // nothing.
   Execution* Find(const CacheMaps& maps, const KeySets& keys,

@@ -17,7 +17,7 @@ ProgressEventPtr MakeUpdate(const VertexInfo& info, Interval interval, bool cach
                             const std::string& error) {
   VertexUpdate update;
   update.digest = info.digest;
-  update.inputs = info.inputs;
+  update.inputs.assign(info.inputs.begin(), info.inputs.end());
   update.name = info.name;
   update.progress_group = info.progress_group;
   update.started = TimeOf(interval.started);
@@ -110,7 +110,7 @@ void JobLog::Reserve(size_t vertices) {
 
 void JobLog::Prefetch(const Digest& vertex) {
   MutexLock lock(&mu_);
-  index_.prefetch(vertex);
+  index_.prefetch(Half(vertex));
 }
 
 uint32_t JobLog::Announce(const std::shared_ptr<const VertexInfo>& info) {
@@ -118,14 +118,16 @@ uint32_t JobLog::Announce(const std::shared_ptr<const VertexInfo>& info) {
   uint32_t vertex = 0;
   {
     MutexLock lock(&mu_);
-    const auto [it, is_new] = index_.emplace(info->digest, seen_.size());
+    const auto [it, is_new] = index_.emplace(Half(info->digest), seen_.size());
     vertex = it->second;
     if (!is_new) return vertex;
     Seen& seen = seen_.emplace_back();
     seen.info = info;
+    seen.inputs_begin = static_cast<uint32_t>(inputs_.size());
     for (const Digest& input : info->inputs)
-      if (const auto known = index_.find(input); known != index_.end())
-        seen.inputs.push_back(known->second);
+      if (const auto known = index_.find(Half(input)); known != index_.end())
+        inputs_.push_back(known->second);
+    seen.inputs_end = static_cast<uint32_t>(inputs_.size());
     PushUpdate(vertex, {}, false, NoError());
     due = TakeDue();
   }
@@ -178,12 +180,13 @@ void JobLog::Append(ProgressEventPtr event) {
 void JobLog::MarkInputsCached(const Seen& starter, int64_t when) {
   absl::InlinedVector<uint32_t, 4> stack;
   const auto push_inputs = [&](const Seen& of) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    for (auto input = of.inputs.rbegin(); input != of.inputs.rend(); ++input) {
-      Seen& seen = seen_[*input];
+    for (uint32_t i = of.inputs_end; i-- > of.inputs_begin;) {
+      const uint32_t input = inputs_[i];
+      Seen& seen = seen_[input];
       if (seen.shown != Shown::kAnnounced && seen.shown != Shown::kKeysDone) continue;
       seen.shown = Shown::kCached;
       seen.started = when;
-      stack.push_back(*input);
+      stack.push_back(input);
     }
   };
   push_inputs(starter);

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <memory>
 #include <string>
@@ -8,7 +10,7 @@
 #include <vector>
 
 #include "absl/container/inlined_vector.h"
-#include "solver/internal/digest_hash.h"
+#include "absl/hash/hash.h"
 #include "solver/internal/event.h"
 #include "solver/internal/large_table.h"
 #include "solver/kept_progress.h"
@@ -51,8 +53,8 @@ class JobLog : public ProgressLog {
   enum class Shown : uint8_t { kAnnounced, kKeys, kKeysDone, kRunning, kRan, kCached };
   struct Seen {
     std::shared_ptr<const VertexInfo> info;
-    absl::InlinedVector<uint32_t, 2> inputs;  // into seen_
-    int64_t started = Interval::kNever;       // of the last event
+    int64_t started = Interval::kNever;         // of the last event
+    uint32_t inputs_begin = 0, inputs_end = 0;  // of inputs_
     Shown shown = Shown::kAnnounced;
   };
   enum class What : uint8_t { kUpdate, kCachedUpdate, kEvent };
@@ -62,6 +64,20 @@ class JobLog : public ProgressLog {
     What what = What::kUpdate;
   };
   using Wakes = std::vector<absl::AnyInvocable<void()>>;
+  // Enough to tell the vertices of one job apart, and small.
+  using HalfDigest = std::array<uint32_t, 4>;
+  struct HalfHash {
+    size_t operator()(const HalfDigest& half) const {
+      uint64_t prefix;
+      std::memcpy(&prefix, half.data(), sizeof(prefix));
+      return absl::HashOf(prefix);
+    }
+  };
+  static HalfDigest Half(const Digest& digest) {
+    HalfDigest half;
+    std::memcpy(half.data(), digest.raw().data(), sizeof(half));
+    return half;
+  }
 
   void PushUpdate(uint32_t vertex, Interval interval, bool cached, const std::string& error)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -73,7 +89,8 @@ class JobLog : public ProgressLog {
   std::deque<Entry> entries_ ABSL_GUARDED_BY(mu_);
   std::vector<ProgressEventPtr> events_ ABSL_GUARDED_BY(mu_);  // those kept whole
   std::deque<Seen> seen_ ABSL_GUARDED_BY(mu_);                 // in the order of announcement
-  LargeTable<Digest, uint32_t, DigestHash> index_ ABSL_GUARDED_BY(mu_);  // into seen_
+  std::deque<uint32_t> inputs_ ABSL_GUARDED_BY(mu_);           // of each of them, into seen_
+  LargeTable<HalfDigest, uint32_t, HalfHash> index_ ABSL_GUARDED_BY(mu_);  // into seen_
   std::vector<std::pair<size_t, absl::AnyInvocable<void()>>> waiters_ ABSL_GUARDED_BY(mu_);
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
 };

@@ -159,7 +159,7 @@ struct Edge {
   ResultPtr result;
   absl::Status error;
   Execution* waiting_on = nullptr;  // state kExecuting
-  std::unique_ptr<Search> search;
+  Search* search = nullptr;         // the engine's; null: none
 };
 
 // The outputs of a vertex that were ever asked for, in that order. There is nearly always one, and
@@ -216,6 +216,7 @@ struct VertexInput {
 
 // What an op is made of, until it is.
 struct Unmade {
+  absl::Status error;  // why it cannot be made
   std::string op_bytes;
   std::vector<std::string> linux_resources;  // of each job's definition
 };
@@ -226,7 +227,6 @@ struct Vertex {
   std::shared_ptr<const VertexInfo> info;
   std::shared_ptr<Op> op;
   std::unique_ptr<Unmade> unmade;         // null once `op` is there
-  absl::Status op_status;                 // why it cannot be made
   std::shared_ptr<ImportedKeys> imports;  // null: none
   std::shared_ptr<VertexLog> log;
   absl::InlinedVector<VertexInput, 1> inputs;
@@ -306,7 +306,7 @@ struct Execution {
     uint32_t place;
   };
 
-  std::unique_ptr<Run> run;                  // null once done
+  Run* run = nullptr;                        // the engine's; null once done
   absl::InlinedVector<Vertex*, 2> vertices;  // that hold its outcome
   absl::InlinedVector<Edge*, 2> waiting;     // for its end or for a save; its interest
   std::shared_ptr<VertexLog> log;            // the leader's

@@ -6,6 +6,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "solver/internal/digest_hash.h"
 #include "solver/internal/large_table.h"
+#include "solver/internal/pool.h"
 #include "solver/internal/vertex.h"
 
 namespace kiln::solver {
@@ -16,7 +17,7 @@ class VertexTable {
  public:
   VertexTable() = default;
   ~VertexTable() {
-    for (Vertex* vertex : table_) delete vertex;
+    for (Vertex* vertex : table_) pool_.Delete(vertex);
   }
   VertexTable(const VertexTable&) = delete;
   VertexTable& operator=(const VertexTable&) = delete;
@@ -34,14 +35,14 @@ class VertexTable {
   // One that is made has nothing but its identity.
   Vertex* FindOrMake(const Digest& identity) {
     return *table_.lazy_emplace(identity, [&](const auto& place) {
-      auto* const vertex = new Vertex();
+      Vertex* const vertex = pool_.New();
       vertex->identity = identity;
       place(vertex);
     });
   }
   void Erase(Vertex* vertex) {
     table_.erase(vertex->identity);
-    delete vertex;
+    pool_.Delete(vertex);
     if (table_.empty()) table_.clear();  // gives the memory of a large graph back
   }
 
@@ -65,6 +66,7 @@ class VertexTable {
       return Of(a) == Of(b);
     }
   };
+  Pool<Vertex> pool_;
   absl::flat_hash_set<Vertex*, Hash, Same, TableAllocator<Vertex*>> table_;
 };
 

@@ -35,10 +35,10 @@ class NoResult : public Result {
 class NoOp : public Op {
  public:
   explicit NoOp(const VertexInfo& vertex, size_t inputs)
-      : digest_(vertex.digest.ToString()), inputs_(inputs) {}
+      : digest_(vertex.digest), inputs_(inputs) {}
   absl::StatusOr<CacheMap> MakeCacheMap(OpContext&, int) override {
     CacheMap map;
-    map.op_digest = digest_;
+    map.op_digest = digest_.ToString();
     map.inputs.resize(inputs_);
     return map;
   }
@@ -54,7 +54,7 @@ class NoOp : public Op {
   bool CheapExecute() const override { return true; }
 
  private:
-  const std::string digest_;
+  const Digest digest_;
   const size_t inputs_;
 };
 
