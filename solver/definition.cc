@@ -225,7 +225,28 @@ class Loader {
           next.ranges.push_back(range.SerializeAsString());
       }
     }
+    InheritLocations(map.get());
     graph_.sources = std::move(map);
+  }
+
+  // A source without a place of its own, a download say, has that of its only user.
+  void InheritLocations(SourceMap* map) const {
+    constexpr uint32_t kMany = kNone - 1;
+    std::vector<uint32_t> users(graph_.vertices.size(), kNone);
+    for (uint32_t i = 0; i < graph_.vertices.size(); ++i)
+      for (const LoadedVertex::Input& input : graph_.vertices[i].inputs) {
+        uint32_t& user = users[input.vertex];
+        if (graph_.vertices[input.vertex].inputs.empty() && user != i)
+          user = user == kNone ? i : kMany;
+      }
+    for (uint32_t i = 0; i < users.size(); ++i) {
+      if (users[i] >= kMany) continue;
+      const auto of_user = map->locations.find(graph_.vertices[users[i]].info->digest);
+      if (of_user == map->locations.end()) continue;
+      const std::vector<SourceMap::Location> locations = of_user->second;  // the table may grow
+      std::vector<SourceMap::Location>& own = map->locations[graph_.vertices[i].info->digest];
+      if (own.empty()) own = locations;
+    }
   }
 
   const pb::Definition& definition_;

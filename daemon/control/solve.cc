@@ -17,6 +17,7 @@
 #include "daemon/image/platform.h"
 #include "daemon/ops/ref_result.h"
 #include "daemon/policy/grant_devices.h"
+#include "daemon/rpc/status.h"
 #include "daemon/session/session_exporter.h"
 #include "proto/buildkit/control.pb.h"
 #include "proto/buildkit/gateway.pb.h"
@@ -399,7 +400,7 @@ absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const Can
       run.caches().Cancel(token.status());
       build->job->Cancel(token.status());
     });
-    end.status = run.Run(token, &end);
+    end.status = AsBuildFailure(run.Run(token, &end));
   }
   run.EndImports();
   end.completed_at = absl::Now();
@@ -416,12 +417,7 @@ absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const Can
   *afterwards = [history = deps.history, build, end = std::move(end), holds = run.TakeHolds()] {
     history->Keep(build, end);
   };
-  // To a client, UNAVAILABLE means that this daemon cannot be reached, not some registry.
-  if (!absl::IsUnavailable(outcome)) return outcome;
-  absl::Status told = absl::UnknownError(outcome.message());
-  outcome.ForEachPayload(
-      [&](absl::string_view url, const absl::Cord& detail) { told.SetPayload(url, detail); });
-  return told;
+  return outcome;
 }
 
 }  // namespace kiln::daemon

@@ -253,6 +253,13 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
     });
   }
 
+  // Run for what evaluates something: that it failed is told as of a build.
+  grpc::ServerUnaryReactor* RunBuild(Context* context, const char* method, Work work) {
+    return Run(context, method, [work = std::move(work)](BridgeClient& client) mutable {
+      return AsBuildFailure(work(client));
+    });
+  }
+
   grpc::ServerUnaryReactor* Ping(Context* context, const pbf::PingRequest*,
                                  pbf::PongResponse* response) override {
     return Run(context, "Ping", [this, response](BridgeClient&) {
@@ -270,7 +277,7 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
 
   grpc::ServerUnaryReactor* Solve(Context* context, const pbf::SolveRequest* request,
                                   pbf::SolveResponse* response) override {
-    return Run(context, "Solve", [request, response](BridgeClient& client) -> absl::Status {
+    return RunBuild(context, "Solve", [request, response](BridgeClient& client) -> absl::Status {
       KILN_RETURN_IF_ERROR(RefuseUnsupported(*request));
       KILN_ASSIGN_OR_RETURN(const BridgeResult result, client.SolveGraph(FromProto(*request)));
       return Fill(*request, result, client, response);
@@ -279,7 +286,7 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
 
   grpc::ServerUnaryReactor* Evaluate(Context* context, const pbf::EvaluateRequest* request,
                                      pbf::EvaluateResponse*) override {
-    return Run(context, "Evaluate", [request](BridgeClient& client) {
+    return RunBuild(context, "Evaluate", [request](BridgeClient& client) {
       return client.bridge()->Evaluate(request->ref(), client.cancel()).status();
     });
   }
@@ -301,7 +308,7 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
 
   grpc::ServerUnaryReactor* ReadFile(Context* context, const pbf::ReadFileRequest* request,
                                      pbf::ReadFileResponse* response) override {
-    return Run(context, "ReadFile", [request, response](BridgeClient& client) -> absl::Status {
+    return RunBuild(context, "ReadFile", [request, response](BridgeClient& client) -> absl::Status {
       const bool part = request->has_range();
       KILN_ASSIGN_OR_RETURN(
           *response->mutable_data(),
@@ -313,7 +320,7 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
 
   grpc::ServerUnaryReactor* ReadDir(Context* context, const pbf::ReadDirRequest* request,
                                     pbf::ReadDirResponse* response) override {
-    return Run(context, "ReadDir", [request, response](BridgeClient& client) -> absl::Status {
+    return RunBuild(context, "ReadDir", [request, response](BridgeClient& client) -> absl::Status {
       KILN_ASSIGN_OR_RETURN(const auto stats, client.ReadDir(request->ref(), request->dirpath(),
                                                              request->includepattern()));
       for (const fsutil::Stat& stat : stats) FillStat(stat, response->add_entries());
@@ -323,7 +330,7 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
 
   grpc::ServerUnaryReactor* StatFile(Context* context, const pbf::StatFileRequest* request,
                                      pbf::StatFileResponse* response) override {
-    return Run(context, "StatFile", [request, response](BridgeClient& client) -> absl::Status {
+    return RunBuild(context, "StatFile", [request, response](BridgeClient& client) -> absl::Status {
       KILN_ASSIGN_OR_RETURN(const auto stat, client.StatFile(request->ref(), request->path()));
       FillStat(stat, response->mutable_stat());
       return absl::OkStatus();
@@ -352,19 +359,19 @@ class BridgeService : public pbf::LLBBridge::CallbackService {
   grpc::ServerUnaryReactor* ResolveSourceMeta(Context* context,
                                               const pbf::ResolveSourceMetaRequest* request,
                                               pbf::ResolveSourceMetaResponse* response) override {
-    return Run(context, "ResolveSourceMeta",
-               [request, response](BridgeClient& client) -> absl::Status {
-                 return daemon::ResolveSourceMeta(client, *request, response);
-               });
+    return RunBuild(context, "ResolveSourceMeta",
+                    [request, response](BridgeClient& client) -> absl::Status {
+                      return daemon::ResolveSourceMeta(client, *request, response);
+                    });
   }
 
   grpc::ServerUnaryReactor* ResolveImageConfig(Context* context,
                                                const pbf::ResolveImageConfigRequest* request,
                                                pbf::ResolveImageConfigResponse* response) override {
-    return Run(context, "ResolveImageConfig",
-               [request, response](BridgeClient& client) -> absl::Status {
-                 return ResolveImage(client, *request, response);
-               });
+    return RunBuild(context, "ResolveImageConfig",
+                    [request, response](BridgeClient& client) -> absl::Status {
+                      return ResolveImage(client, *request, response);
+                    });
   }
 
   grpc::ServerUnaryReactor* NewContainer(Context* context, const pbf::NewContainerRequest* request,

@@ -48,6 +48,26 @@ grpc::Status ToGrpc(const absl::Status& status) {
                       details);
 }
 
+absl::Status AsBuildFailure(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kOutOfRange:
+    case absl::StatusCode::kUnavailable:  // to a client: this daemon, not some registry
+    case absl::StatusCode::kDataLoss: {
+      absl::Status told = absl::UnknownError(status.message());
+      status.ForEachPayload(
+          [&](absl::string_view url, const absl::Cord& detail) { told.SetPayload(url, detail); });
+      return told;
+    }
+    default:
+      return status;
+  }
+}
+
 absl::Status FromGrpc(const grpc::Status& status) {
   return MakeStatus(status.error_code(), status.error_message(), status.error_details());
 }

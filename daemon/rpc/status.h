@@ -12,4 +12,9 @@ namespace kiln::daemon {
 grpc::Status ToGrpc(const absl::Status& status);
 absl::Status FromGrpc(const grpc::Status& status);
 
+// A failed build as clients are told: BuildKit's use no code but unknown for it, and those of Go
+// print any other before the message. What clients act on keeps its code: cancelled, unimplemented,
+// refused access, and faults and full disks of the daemon.
+absl::Status AsBuildFailure(const absl::Status& status);
+
 }  // namespace kiln::daemon

@@ -343,6 +343,33 @@ TEST(DefinitionTest, SourceLocationsOutOfRangeAreIgnored) {
   EXPECT_EQ(graph->sources->locations.at(graph->vertices[0].info->digest).size(), 1u);
 }
 
+TEST(DefinitionTest, SourcesWithoutAPlaceHaveThatOfTheirOnlyUser) {
+  Draft draft;
+  const int download = draft.Add(Source("https://a"));
+  const int shared = draft.Add(Source("s://a"));
+  const int first = draft.Add(Exec("x"), {download, shared});
+  const int step = draft.Add(Exec("y"), {first, shared});
+  draft.Add(Exec("z"), {step});
+  pb::Source* source = draft.definition.mutable_source();
+  source->add_infos()->set_filename("Dockerfile");
+  for (const int located : {first, step})
+    (*source->mutable_locations())[draft.DigestOf(located)].add_locations()->add_ranges();
+  (*source->mutable_locations())[draft.DigestOf(download)];
+  const auto graph = LoadDefinition(draft.Bytes(), {});
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  const auto& locations = graph->sources->locations;
+  const auto places = [&](const std::string& name) {
+    for (const LoadedVertex& vertex : graph->vertices) {
+      const auto found = locations.find(vertex.info->digest);
+      if (vertex.info->name == name) return found == locations.end() ? 0 : found->second.size();
+    }
+    return size_t{99};
+  };
+  EXPECT_EQ(places("https://a"), 1u);
+  EXPECT_EQ(places("s://a"), 0u) << "of two steps: neither";
+  EXPECT_EQ(places("z"), 0u) << "a step has its own place or none";
+}
+
 TEST(DefinitionTest, Llb6_109_ChainOf200000Loads) {
   Draft draft;
   int last = draft.Add(Source("s://a"));

@@ -107,7 +107,7 @@ absl::Status Compilation::ResolveBase(StageState* stage, bool reachable) {
   };
   const absl::Status status = resolve();
   if (stage->hidden) stage->dispatched = true;  // it has no instructions
-  return WithLocation(status, stage->lines);
+  return WithLocation(status, stage->hidden ? stage->named_at : stage->lines);
 }
 
 BuildSources::NeededPaths Compilation::PathsOf(const StageState& stage) const {

@@ -61,7 +61,8 @@ class Compilation {
   absl::Status ChooseTarget();
   absl::Status LinkStages();
   absl::Status AddCommand(StageState* stage, const Instruction& instruction, StageCommand* command);
-  StageState* HiddenStage(const std::string& image, const LineRange& lines);
+  StageState* HiddenStage(const std::string& image, const LineRange& lines,
+                          const LineRange& named_at);
   StageState* FindStage(absl::string_view name);
   absl::Status CheckCycles();
   std::set<const StageState*> ReachableFrom(const StageState* target) const;

@@ -168,10 +168,12 @@ absl::Status Compilation::ChooseTarget() {
                    DidYouMean(Nearest(options_.target, StageNames()))));
 }
 
-StageState* Compilation::HiddenStage(const std::string& image, const LineRange& lines) {
+StageState* Compilation::HiddenStage(const std::string& image, const LineRange& lines,
+                                     const LineRange& named_at) {
   StageState& stage = stages_.emplace_back();
   stage.base_name = image;
   stage.lines = lines;
+  stage.named_at = named_at;
   stage.hidden = true;
   AddStage(&stage);
   return &stage;
@@ -200,14 +202,14 @@ absl::Status Compilation::AddCommand(StageState* stage, const Instruction& instr
       command->sources = {&stages_[index]};
     } else {
       StageState* source = FindStage(copy->from);
-      command->sources = {source != nullptr ? source : HiddenStage(copy->from, lines)};
+      command->sources = {source != nullptr ? source : HiddenStage(copy->from, lines, lines)};
     }
   } else if (const auto* run = std::get_if<dockerfile::Run>(&instruction.body)) {
     for (const RunMount& mount : run->mounts) {
       // What a mount without `from` reads is decided later, when its type is known.
       const std::string from = mount.from.empty() ? kScratch : mount.from;
       StageState* source = FindStage(from);
-      command->sources.push_back(source != nullptr ? source : HiddenStage(from, {}));
+      command->sources.push_back(source != nullptr ? source : HiddenStage(from, {}, lines));
     }
   }
   for (StageState* source : command->sources) stage->AddDependency(source, lines);

@@ -52,7 +52,8 @@ struct StageState {
   const Stage* written = nullptr;  // null: hidden
   std::string base_name;           // expanded; once resolved, the pinned reference
   std::string name;                // as shown: "stage-1" for an unnamed one, maybe ""
-  LineRange lines;                 // the FROM, or what names a hidden one
+  LineRange lines;                 // that its FROM step is told with
+  LineRange named_at;              // the instruction that names a hidden one; for errors
   bool hidden = false;
 
   std::optional<NamedContext> context;  // replaces the stage as a whole

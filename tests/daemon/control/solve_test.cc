@@ -312,7 +312,7 @@ INSTANTIATE_TEST_SUITE_P(
          absl::StatusCode::kInvalidArgument,
          "cannot solve with both Definition and Frontend specified"},
         {"UnknownFrontend", [](pbc::SolveRequest* r) { r->set_frontend("x"); },
-         absl::StatusCode::kInvalidArgument, "invalid frontend: x"},
+         absl::StatusCode::kUnknown, "invalid frontend: x"},
         {"UnknownExporter", [](pbc::SolveRequest* r) { r->add_exporters()->set_type("x"); },
          absl::StatusCode::kUnknown, "exporter \"x\" could not be found"},
         {"ImageExporter", [](pbc::SolveRequest* r) { r->add_exporters()->set_type("image"); },

@@ -208,6 +208,14 @@ TEST_F(FrontendFixture, S45EdgesOfACycleAreShownWhereLastSaid) {
   EXPECT_THAT(details[0], HasSubstr(R"("start":{"line":3)"));
 }
 
+TEST_F(FrontendFixture, ImagesThatAMountNamesAreMissedAtTheInstruction) {
+  const auto result = Build("FROM busybox\nRUN --mount=from=nosuch,target=/b x\n");
+  ASSERT_FALSE(result.ok());
+  const auto details = SourceDetails(result.status());
+  ASSERT_EQ(details.size(), 1u);
+  EXPECT_THAT(details[0], HasSubstr(R"("start":{"line":2)"));
+}
+
 TEST_F(FrontendFixture, FindingsOfImagesThatAMountNamesHaveNoLine) {
   client_.options["platform"] = "linux/arm64";
   ASSERT_TRUE(Build("FROM scratch\nRUN --mount=from=busybox,target=/b x\n").ok());

@@ -202,7 +202,7 @@ TEST_F(GatewayFrontendTest, FailuresAreTold) {
   };
   int number = 0;
   for (const Case& c : std::initializer_list<Case>{
-           {"fail", absl::StatusCode::kNotFound, "line 7 is wrong"},
+           {"fail", absl::StatusCode::kUnknown, "line 7 is wrong"},
            {"silent", absl::StatusCode::kUnknown, "no result for incomplete build"},
            {"crash", absl::StatusCode::kUnknown, "exit code: 7: some\nlast words"},
            {"garbage", absl::StatusCode::kUnknown, "frontend grpc server closed unexpectedly"},
