@@ -105,7 +105,8 @@ TEST_F(SessionTest, Llb6_77_LinksOfTheClientStayInTheTree) {
         Build(daemon_->address(), base_,
               llb::State().File(llb::Copy(tree, path, "/x", {.follow_symlinks = true})), &seen, "",
               {}, {{"src", source.path()}});
-    EXPECT_EQ(status.code(), absl::StatusCode::kNotFound) << path << ": " << status;
+    EXPECT_NE(status.message().find("not found"), absl::string_view::npos)
+        << path << ": " << status;
   }
   // A directory that became a link: what is written below it must not reach its target.
   fs::remove_all(source.path() + "/dir");
