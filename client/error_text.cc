@@ -14,6 +14,8 @@
 namespace kiln::client {
 namespace {
 
+constexpr char kUsageMark[] = "kiln.usage";
+
 constexpr char kRule[] = "--------------------\n";
 constexpr int kMaxColumns = 4096;
 
@@ -83,7 +85,13 @@ std::string DescribeError(const absl::Status& status) {
   return absl::StrCat(out, "error: ", status.message(), "\n");
 }
 
+absl::Status WrongUsage(absl::Status status) {
+  if (absl::IsInvalidArgument(status)) status.SetPayload(kUsageMark, absl::Cord());
+  return status;
+}
+
 int ExitCodeOf(const absl::Status& status) {
+  if (status.GetPayload(kUsageMark).has_value()) return kExitUsage;
   switch (status.code()) {
     case absl::StatusCode::kOk:
       return kExitOk;

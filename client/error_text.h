@@ -24,4 +24,8 @@ inline constexpr int kExitCanceled = 130;
 
 int ExitCodeOf(const absl::Status& status);
 
+// Marks an error about the command line itself, so that its exit code is kExitUsage; only
+// kInvalidArgument is one.
+absl::Status WrongUsage(absl::Status status);
+
 }  // namespace kiln::client

@@ -55,11 +55,13 @@ class Planner {
       }
     }
     for (const std::string& name : names) {
-      if (name == "default") continue;
+      if (name == "default" && plan_.groups.count(name) != 0) continue;
       Group& group = plan_.groups["default"];
       group.name = "default";
       AddOnce(name, &group.targets);
     }
+    if (const auto group = plan_.groups.find("default"); group != plan_.groups.end())
+      std::sort(group->second.targets.begin(), group->second.targets.end());
     std::vector<std::string> built;
     for (const auto& [name, target] : plan_.targets) built.push_back(name);
     for (const std::string& name : built) {

@@ -1,7 +1,13 @@
 // The plan as JSON, member for member as Docker's tools print it.
+#include <map>
+#include <string>
+#include <vector>
+
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "client/bake/plan.h"
+#include "client/csv.h"
 #include "proto/go_json.h"
 
 namespace kiln::client::bake {
@@ -24,6 +30,47 @@ void AppendTexts(const std::vector<std::string>& texts, GoJson* json) {
   json->EndArray();
 }
 
+// The fields of "type=local,dest=x" and the like; what Docker's bake takes a bare word for.
+std::map<std::string, std::string> FieldsOf(absl::string_view key, const std::string& text) {
+  const auto fields = SplitCsvFields(text);
+  if (fields.ok()) return {fields->begin(), fields->end()};
+  if (key == "output" && text == "-") return {{"dest", text}, {"type", "tar"}};
+  if (key == "output") return {{"dest", text}, {"type", "local"}};
+  return {{"ref", text}, {"type", "registry"}};
+}
+
+// An entry of the lists that Docker's bake prints as objects.
+void AppendEntry(absl::string_view key, const std::string& text, GoJson* json) {
+  json->BeginObject();
+  if (key == "ssh") {
+    const size_t equals = text.find('=');
+    json->Key("id").String(text.substr(0, equals));
+    if (equals != std::string::npos) {
+      json->Key("paths");
+      AppendTexts(absl::StrSplit(text.substr(equals + 1), ','), json);
+    }
+  } else {
+    std::map<std::string, std::string> fields = FieldsOf(key, text);
+    if (key == "secret") {
+      fields.try_emplace("src", fields["source"]);
+      for (const char* name : {"id", "src", "env"}) json->OptString(name, fields[name]);
+      fields.clear();
+    }
+    for (const auto& [name, value] : fields) {
+      if (key != "attest" || name != "disabled")
+        json->Key(name).String(value);
+      else
+        json->OptBool(name, value != "false");
+    }
+  }
+  json->EndObject();
+}
+
+bool IsEntries(absl::string_view key) {
+  return key == "attest" || key == "cache-from" || key == "cache-to" || key == "output" ||
+         key == "secret" || key == "ssh";
+}
+
 void AppendTarget(const Target& target, GoJson* json) {
   json->BeginObject();
   for (const TargetField& field : TargetFields()) {
@@ -37,7 +84,12 @@ void AppendTarget(const Target& target, GoJson* json) {
       json->Key(key).Bool(flag->second);
     } else if (const auto& list = target.List(key); !list.empty()) {
       json->Key(key).BeginArray();
-      for (const std::string& item : list) json->String(shown(item));
+      for (const std::string& item : list) {
+        if (IsEntries(key))
+          AppendEntry(key, item, json);
+        else
+          json->String(shown(item));
+      }
       json->EndArray();
     } else if (const auto& map = target.Map(key); !map.empty()) {
       json->Key(key).BeginObject();

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "client/csv.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::client::bake {
@@ -192,6 +193,20 @@ void Target::Normalize() {
     list.erase(std::remove_if(list.begin(), list.end(),
                               [&seen](const std::string& item) {
                                 return item.empty() || !seen.insert(item).second;
+                              }),
+               list.end());
+  }
+  if (const auto attests = lists.find("attest"); attests != lists.end()) {
+    // What was set last comes first, and is all that holds of its type.
+    std::set<std::string> seen;
+    std::vector<std::string>& list = attests->second;
+    list.erase(std::remove_if(list.begin(), list.end(),
+                              [&seen](const std::string& item) {
+                                const auto fields = SplitCsvFields(item, /*bare_allowed=*/true);
+                                if (!fields.ok()) return false;
+                                for (const auto& [key, value] : *fields)
+                                  if (key == "type") return !seen.insert(value).second;
+                                return false;
                               }),
                list.end());
   }

@@ -186,6 +186,7 @@ class BakeCommand : public Command {
           word ? absl::StrCat("disabled=", value == "true" ? "false" : "true") : value));
     }
     if (check_ && call_.empty()) call_ = "check";
+    if (absl::StartsWith(call_, "check")) call_.replace(0, 5, "lint");
     if (!call_.empty()) all(absl::StrCat("call=", call_));
   }
 

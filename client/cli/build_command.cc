@@ -13,6 +13,7 @@
 #include "client/cli/build_metadata.h"
 #include "client/cli/command.h"
 #include "client/cli/image_loader.h"
+#include "client/error_text.h"
 #include "client/solve/solve.h"
 #include "store/base/fd.h"
 #include "store/base/status_macros.h"
@@ -41,9 +42,9 @@ class BuildCommand : public Command {
 
   absl::Status Run(const Globals& globals) override {
     KILN_ASSIGN_OR_RETURN(const ProgressMode mode, DisplayMode(quiet_ ? "quiet" : progress_));
-    KILN_RETURN_IF_ERROR(FillOptions());
+    KILN_RETURN_IF_ERROR(WrongUsage(FillOptions()));
     options_.cancel = globals.connect.cancel;
-    KILN_RETURN_IF_ERROR(AddImageOutputs(flags_, &loader_, &options_));
+    KILN_RETURN_IF_ERROR(WrongUsage(AddImageOutputs(flags_, &loader_, &options_)));
     KILN_ASSIGN_OR_RETURN(const auto connection, globals.Connect());
     BuildDisplay display(mode);
     const absl::StatusOr<SolveResult> result = Solve(*connection, options_, &display);

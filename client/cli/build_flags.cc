@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/flag_values.h"
 #include "client/cli/source_policy.h"
 #include "client/csv.h"
 #include "client/session/exports.h"
@@ -169,6 +170,7 @@ void AddBuildFlags(CLI::App* app, BuildFlags* flags) {
 
 absl::Status FillBuildOptions(const BuildFlags& flags, bool stdout_is_terminal,
                               SolveOptions* options) {
+  KILN_RETURN_IF_ERROR(CheckFlagValues(flags));
   KILN_ASSIGN_OR_RETURN(options->frontend_attrs, ParsePairs(flags.opts, "--opt"));
   KILN_ASSIGN_OR_RETURN(options->local_dirs, ParsePairs(flags.locals, "--local"));
   KILN_ASSIGN_OR_RETURN(options->cache_imports, ParseCaches(flags.cache_from, "--cache-from"));
@@ -196,6 +198,11 @@ absl::Status AddImageOutputs(const BuildFlags& flags, std::unique_ptr<ImageLoade
                              SolveOptions* options) {
   const std::string names = absl::StrJoin(flags.tags, ",");
   std::vector<ExportRequest>& outputs = options->outputs;
+  if (options->frontend_attrs.count("requestid") != 0) {  // a question: its answer is no image
+    outputs.clear();
+    options->cache_exports.clear();
+    return absl::OkStatus();
+  }
   if (flags.load) {
     KILN_ASSIGN_OR_RETURN(*loader, ImageLoader::Find());
     outputs.push_back((*loader)->Request(names));
