@@ -94,7 +94,13 @@ class LayerWriter final : public TreeWriter {
                         const Attributes& attributes) override;
   absl::Status MakeHardlink(absl::string_view path, absl::string_view existing) override;
   absl::Status CopyFile(const TreeReader& from, absl::string_view from_path, const Entry& entry,
-                        absl::string_view path, const Attributes& attributes) override;
+                        absl::string_view path, const Attributes& attributes) override {
+    return Take(from, from_path, entry, path, attributes, /*is_new=*/false);
+  }
+  absl::Status CopyNewFile(const TreeReader& from, absl::string_view from_path, const Entry& entry,
+                           absl::string_view path, const Attributes& attributes) override {
+    return Take(from, from_path, entry, path, attributes, /*is_new=*/true);
+  }
   absl::Status Remove(absl::string_view path) override;
   absl::Status SetAttributes(absl::string_view path, const Attributes& attributes) override;
   absl::Status SetXattr(absl::string_view path, const std::string& name,
@@ -136,8 +142,11 @@ class LayerWriter final : public TreeWriter {
   absl::StatusOr<Place> Clear(absl::string_view path, bool exclusive);
   // Has `make(place)` put a file there, instead of what has its name. Most names are new, so it is
   // left to `make` to say kAlreadyExists; the place is cleared then and `make` called once more.
+  // Lower layers are asked first, unless the name `is_new` to the whole tree.
   template <typename Make>
-  absl::StatusOr<Place> Put(absl::string_view path, Make make);
+  absl::StatusOr<Place> Put(absl::string_view path, bool is_new, Make make);
+  absl::Status Take(const TreeReader& from, absl::string_view from_path, const Entry& entry,
+                    absl::string_view path, const Attributes& attributes, bool is_new);
   absl::StatusOr<bool> ExistsBelow(const Place& place, bool* is_dir);
 
   // Makes the entry itself present in the upper layer; `*st` is what it is there.
@@ -365,9 +374,10 @@ absl::StatusOr<LayerWriter::Place> LayerWriter::Clear(absl::string_view path, bo
 }
 
 template <typename Make>
-absl::StatusOr<LayerWriter::Place> LayerWriter::Put(absl::string_view path, Make make) {
+absl::StatusOr<LayerWriter::Place> LayerWriter::Put(absl::string_view path, bool is_new,
+                                                    Make make) {
   KILN_ASSIGN_OR_RETURN(Place place, Locate(path));
-  const bool covers = parent_.view.layers.size() > 1;  // a lower layer may have the name
+  const bool covers = !is_new && parent_.view.layers.size() > 1;  // one below may have the name
   absl::Status made = covers ? absl::AlreadyExistsError(place.path) : make(place);
   if (absl::IsAlreadyExists(made)) {
     KILN_ASSIGN_OR_RETURN(place, Clear(path, false));
@@ -465,7 +475,7 @@ absl::StatusOr<std::unique_ptr<TreeFile>> LayerWriter::CreateFile(absl::string_v
   const Wanted wanted(attributes, 0644);
   const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
   Fd fd;
-  KILN_ASSIGN_OR_RETURN(const Place place, Put(path, [&](const Place& at) -> absl::Status {
+  KILN_ASSIGN_OR_RETURN(const Place place, Put(path, false, [&](const Place& at) -> absl::Status {
                           // Mostly this is the mode it gets: no further call.
                           KILN_ASSIGN_OR_RETURN(
                               fd, OpenFileAt(at.dir, at.name, flags, wanted.mode & 0777));
@@ -568,9 +578,9 @@ absl::Status LayerWriter::CopyContentAs(const TreeReader& from, absl::string_vie
   return absl::OkStatus();
 }
 
-absl::Status LayerWriter::CopyFile(const TreeReader& from, absl::string_view from_path,
-                                   const Entry& entry, absl::string_view path,
-                                   const Attributes& attributes) {
+absl::Status LayerWriter::Take(const TreeReader& from, absl::string_view from_path,
+                               const Entry& entry, absl::string_view path,
+                               const Attributes& attributes, bool is_new) {
   if (!S_ISREG(entry.st.st_mode))
     return absl::InvalidArgumentError(absl::StrCat(from_path, ": not a regular file"));
   const std::string host = from.HostPath(entry, from_path);
@@ -579,7 +589,7 @@ absl::Status LayerWriter::CopyFile(const TreeReader& from, absl::string_view fro
   // What this very layer has may still change, and with it every name of the inode.
   const bool shareable = from_layer != reader_.layers().back();
   bool linked = false;
-  KILN_ASSIGN_OR_RETURN(const Place place, Put(path, [&](const Place& at) -> absl::Status {
+  KILN_ASSIGN_OR_RETURN(const Place place, Put(path, is_new, [&](const Place& at) -> absl::Status {
                           if (shareable) {
                             KILN_ASSIGN_OR_RETURN(linked, TryHardlink(host, entry, wanted, at));
                           }

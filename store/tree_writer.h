@@ -68,6 +68,12 @@ class TreeWriter {
                                 const Entry& entry, absl::string_view path,
                                 const Attributes& attributes) = 0;
 
+  // The same for a name that the whole tree does not have, as the caller has just seen: lower
+  // layers are not asked again.
+  virtual absl::Status CopyNewFile(const TreeReader& from, absl::string_view from_path,
+                                   const Entry& entry, absl::string_view path,
+                                   const Attributes& attributes) = 0;
+
   // Removes recursively. kNotFound when absent.
   virtual absl::Status Remove(absl::string_view path) = 0;
 

@@ -96,16 +96,19 @@ class Copier {
                          Verdict verdict, const Matches& here);
   absl::Status CopyNestedDir(const Level& level, const std::string& relative, const DirView& dir,
                              Verdict verdict, const Matches& here);
-  absl::Status CopyLeaf(const std::string& source, const Entry& entry, const std::string& target);
-  absl::Status CopyRegular(const std::string& source, const Entry& entry,
-                           const std::string& target);
+  // `is_new`: the target was looked for and is not there.
+  absl::Status CopyLeaf(const std::string& source, const Entry& entry, const std::string& target,
+                        bool is_new);
+  absl::Status CopyRegular(const std::string& source, const Entry& entry, const std::string& target,
+                           bool is_new);
   absl::Status CopyXattrs(const std::string& source, const Entry& entry, const std::string& target);
 
   Verdict Judge(const std::string& relative, bool is_dir, const Matches& above, Matches* here);
   // Makes the directories on the way down that are still missing.
   absl::Status MakeLevels();
   absl::Status MakeLevel(Level* level);
-  absl::Status ClearFor(const Entry& source, const std::string& target);
+  // True: nothing was there.
+  absl::StatusOr<bool> ClearFor(const Entry& source, const std::string& target);
   absl::StatusOr<std::optional<Entry>> FindTarget(const std::string& target) const;
 
   Attributes MetadataOf(const Entry& entry) const;
@@ -255,12 +258,12 @@ absl::StatusOr<std::optional<Entry>> Copier::FindTarget(const std::string& targe
   return Find(to_.reader(), target);
 }
 
-absl::Status Copier::ClearFor(const Entry& source, const std::string& target) {
+absl::StatusOr<bool> Copier::ClearFor(const Entry& source, const std::string& target) {
   KILN_ASSIGN_OR_RETURN(const auto existing, FindTarget(target));
-  if (!existing.has_value()) return absl::OkStatus();
+  if (!existing.has_value()) return true;
   const bool source_is_dir = S_ISDIR(source.st.st_mode);
   const bool target_is_dir = S_ISDIR(existing->st.st_mode);
-  if (source_is_dir && target_is_dir) return absl::OkStatus();
+  if (source_is_dir && target_is_dir) return false;
   if (!request_.replace_existing) {
     if (source_is_dir)
       return absl::FailedPreconditionError(absl::StrCat("cannot copy to non-directory: ", target));
@@ -268,15 +271,16 @@ absl::Status Copier::ClearFor(const Entry& source, const std::string& target) {
       return absl::FailedPreconditionError(
           absl::StrCat("cannot replace to directory ", target, " with file"));
   }
-  return to_.Remove(target);
+  KILN_RETURN_IF_ERROR(to_.Remove(target));
+  return false;
 }
 
 absl::Status Copier::CopyRoot(const std::string& source, const Entry& entry,
                               const std::string& target) {
   levels_.clear();
-  KILN_RETURN_IF_ERROR(ClearFor(entry, target));
+  KILN_ASSIGN_OR_RETURN(const bool is_new, ClearFor(entry, target));
   if (!S_ISDIR(entry.st.st_mode)) {
-    KILN_RETURN_IF_ERROR(CopyLeaf(source, entry, target));
+    KILN_RETURN_IF_ERROR(CopyLeaf(source, entry, target, is_new));
     return files_.Drain();
   }
   KILN_ASSIGN_OR_RETURN(const DirView dir, from_.OpenDir(source));
@@ -355,11 +359,12 @@ absl::Status Copier::CopyChild(const std::string& source, const std::string& rel
   if (cancel_.Cancelled()) return cancel_.status();
   const std::string child_source = Child(source, entry.name);
   const std::string child_target = Child(target, entry.name);
+  bool is_new = false;
   if (verdict == Verdict::kCopy) {
     KILN_RETURN_IF_ERROR(MakeLevels());
-    KILN_RETURN_IF_ERROR(ClearFor(entry, child_target));
+    KILN_ASSIGN_OR_RETURN(is_new, ClearFor(entry, child_target));
   }
-  if (!S_ISDIR(entry.st.st_mode)) return CopyLeaf(child_source, entry, child_target);
+  if (!S_ISDIR(entry.st.st_mode)) return CopyLeaf(child_source, entry, child_target, is_new);
   KILN_ASSIGN_OR_RETURN(const DirView child_dir, from_.OpenChild(dir, entry.name));
   const Level level{child_source, child_target, entry, false, false};
   return CopyNestedDir(level, relative, child_dir, verdict, here);
@@ -398,7 +403,7 @@ absl::Status Copier::CopyXattrs(const std::string& source, const Entry& entry,
 }
 
 absl::Status Copier::CopyRegular(const std::string& source, const Entry& entry,
-                                 const std::string& target) {
+                                 const std::string& target, bool is_new) {
   Attributes attributes = MetadataOf(entry);
   attributes.mtime = request_.time;
   bool link = false;
@@ -411,9 +416,11 @@ absl::Status Copier::CopyRegular(const std::string& source, const Entry& entry,
   }
   if (!link) {
     const absl::string_view dir = absl::string_view(target).substr(0, target.rfind('/'));
-    return files_.Post(dir, 0, [this, source, entry, target, attributes](TreeWriter& writer) {
-      return writer.CopyFile(from_, source, entry, target, attributes);
-    });
+    return files_.Post(
+        dir, 0, [this, source, entry, target, attributes, is_new](TreeWriter& writer) {
+          return is_new ? writer.CopyNewFile(from_, source, entry, target, attributes)
+                        : writer.CopyFile(from_, source, entry, target, attributes);
+        });
   }
   KILN_RETURN_IF_ERROR(files_.Drain());  // the first name may be among them
   KILN_ASSIGN_OR_RETURN(const auto existing, FindTarget(target));
@@ -422,9 +429,9 @@ absl::Status Copier::CopyRegular(const std::string& source, const Entry& entry,
 }
 
 absl::Status Copier::CopyLeaf(const std::string& source, const Entry& entry,
-                              const std::string& target) {
+                              const std::string& target, bool is_new) {
   const mode_t mode = entry.st.st_mode;
-  if (S_ISREG(mode)) return CopyRegular(source, entry, target);
+  if (S_ISREG(mode)) return CopyRegular(source, entry, target, is_new);
   Attributes attributes = MetadataOf(entry);
   attributes.mtime = TimeOf(entry);
   if (S_ISSOCK(mode)) return to_.WriteFile(target, "", attributes);

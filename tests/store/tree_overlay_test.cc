@@ -106,6 +106,22 @@ TEST_F(OverlayTree, HardlinksFromImmutableSnapshots) {
   EXPECT_EQ(Slurp(up + "/one"), "shared");
 }
 
+// A whiteout of the writer's own may stand where the tree has nothing.
+TEST_F(OverlayTree, ANewNameMayHaveAWhiteout) {
+  const std::string source = temp_.Dir("source"), low = temp_.Dir("low"), up = temp_.Dir("up");
+  PutFile(source + "/a", "new");
+  PutFile(low + "/gone", "old");
+  const TreeReader from({source});
+  const Entry a = from.Lstat("/a").value();
+  const auto writer = NewTreeWriter({low}, up, true, nullptr);
+  ASSERT_TRUE(writer->Remove("/gone").ok());
+  ASSERT_TRUE(writer->CopyNewFile(from, "/a", a, "/gone", {}).ok());
+  ASSERT_TRUE(writer->CopyNewFile(from, "/a", a, "/other", {}).ok());
+  EXPECT_EQ(Slurp(up + "/gone"), "new");
+  EXPECT_EQ(Slurp(up + "/other"), "new");
+  EXPECT_EQ(Listing(writer->reader()), KernelListing(temp_, writer->reader().layers()));
+}
+
 TEST_F(OverlayTree, CopyUpKeepsMetadataOfParents) {
   const std::string low = temp_.Dir("low"), up = temp_.Dir("up");
   PutDir(low + "/d/e", 0750);
