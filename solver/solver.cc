@@ -78,6 +78,7 @@ class JobImpl : public Job {
   }
 
   void Cancel(absl::Status cause) override { driver_->CancelJob(job_, std::move(cause)); }
+  void Release(absl::Status cause) override { driver_->ReleaseJob(job_, std::move(cause)); }
   void AddSession(std::string session_id) override {
     driver_->AddSession(job_, std::move(session_id));
   }

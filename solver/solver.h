@@ -55,6 +55,9 @@ class Job {
   virtual absl::StatusOr<SolvedGraph> Solved(const std::string& definition) = 0;
 
   virtual void Cancel(absl::Status cause) = 0;
+  // The same, returning when the job holds no result any more: those that nobody else holds are
+  // free to be pruned. Blocks; not to be called by what the solver calls.
+  virtual void Release(absl::Status cause) = 0;
   virtual void AddSession(std::string session_id) = 0;
 
   // Everything this job's vertices tell; late subscribers get it from the start.

@@ -406,8 +406,8 @@ absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const Can
   end.completed_at = absl::Now();
   build->bridge->Close(absl::NotFoundError(absl::StrCat("no such job ", build->ref)));
   build->job->progress().End();
-  // The log stays readable, the trees are let go.
-  build->job->Cancel(absl::CancelledError("build is done"));
+  // The log stays readable, the trees are let go: who was told the end may prune them.
+  build->job->Release(absl::CancelledError("build is done"));
   deps.history->Ended(build);
   deps.builds->End(build, end);
   deps.timers->PostAfter(deps.keep_ended, [builds = deps.builds, build] { builds->Remove(build); });

@@ -435,6 +435,11 @@ void Driver::CancelJob(JobId job, absl::Status cause) {
   Post(Event(event::CancelJob{job, std::move(cause)}));
 }
 
+void Driver::ReleaseJob(JobId job, absl::Status cause) {
+  CancelJob(job, std::move(cause));
+  Ask([] {});  // the loop takes what it is told in that order
+}
+
 void Driver::EndJob(JobId job) {
   CancelJob(job, absl::CancelledError("context canceled"));
   Post(Event(event::EndJob{job}));

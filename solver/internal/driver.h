@@ -50,6 +50,8 @@ class Driver {
   // `done` of the request gets `cause`, unless it was called already.
   void CancelRequest(JobId job, RequestId request, absl::Status cause);
   void CancelJob(JobId job, absl::Status cause);
+  // The same, returning when the loop has done it. Not from the loop's callbacks.
+  void ReleaseJob(JobId job, absl::Status cause);
   void EndJob(JobId job);
 
   SolverStats stats() const;

@@ -68,6 +68,20 @@ TEST_F(SolverTest, EmptyDefinitionIsTheEmptyTree) {
   EXPECT_EQ(*result, nullptr);
 }
 
+TEST_F(SolverTest, ReleasedJobHoldsNoResult) {
+  auto solver = NewSolver();
+  for (int round = 0; round < 50; ++round) {
+    auto job = NewJob(*solver);
+    auto result = job->BuildAndWait(DefinitionOf("a:\nb: a\n"), CancelToken());
+    ASSERT_TRUE(result.ok()) << result.status();
+    const std::weak_ptr held = *result;
+    *result = nullptr;
+    EXPECT_FALSE(held.expired());
+    job->Release(absl::CancelledError("done"));
+    EXPECT_TRUE(held.expired()) << round;
+  }
+}
+
 TEST_F(SolverTest, ErrorsNameTheVertex) {
   auto solver = NewSolver();
   world_.SetOnRun("b", [](OpContext&, ExecResult) { return absl::UnknownError("exit code: 1"); });

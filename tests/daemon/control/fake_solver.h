@@ -94,6 +94,7 @@ class FakeJob : public solver::Job {
     return absl::UnimplementedError("the graph of a fake job");
   }
   void Cancel(absl::Status cause) override { cancel_.Cancel(std::move(cause)); }
+  void Release(absl::Status cause) override { Cancel(std::move(cause)); }
   void AddSession(std::string) override {}
   solver::ProgressLog& progress() override { return progress_; }
   absl::Status RunStep(const std::string& id, const std::string& name,
