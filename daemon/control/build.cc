@@ -90,8 +90,8 @@ absl::StatusOr<BuildPtr> BuildTable::Wait(absl::string_view ref, absl::Duration 
     const auto found = builds_.find(ref);
     if (found != builds_.end()) {
       const Entry& entry = found->second;
-      if (!with_bridge) return entry.build;
-      if (entry.running && entry.build->bridge != nullptr) return entry.build;
+      if (!with_bridge || (entry.running && entry.build->bridge != nullptr)) return entry.build;
+      if (!entry.running) return absl::NotFoundError(absl::StrCat("no such job ", ref));  // ended
     }
     if (found == builds_.end() &&
         std::find(refused_.begin(), refused_.end(), ref) != refused_.end()) {

@@ -90,7 +90,9 @@ class ControlFixture : public testing::Test {
   // Keeps gRPC up between tests: its shutdown may wait 10 s for a poller of its own.
   static void SetUpTestSuite() { grpc_init(); }
 
-  ControlFixture() {
+  // `waits`: how long calls wait for their build, which may begin late on a busy machine.
+  explicit ControlFixture(BuildTable::Waits waits = {absl::Minutes(1), absl::Minutes(1)})
+      : builds_(waits) {
     exporters_.Add("memory",
                    [this](const std::map<std::string, std::string>& attrs)
                        -> absl::StatusOr<std::unique_ptr<Exporter>> {
@@ -214,7 +216,7 @@ class ControlFixture : public testing::Test {
   FrontendTable frontends_;
   std::vector<std::unique_ptr<FunctionFrontend>> made_frontends_;
   BridgeParts parts_;
-  BuildTable builds_{{absl::Milliseconds(200), absl::Milliseconds(200)}};
+  BuildTable builds_;
   ThreadPool pool_{"test", 32};
   std::unique_ptr<grpc::Service> control_, bridge_;
   std::unique_ptr<RpcServer> server_;

@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 
+#include <chrono>
 #include <thread>
 
 #include "daemon/control/status_stream.h"
@@ -13,6 +14,7 @@ using testing::HasSubstr;
 
 class SolveTest : public ControlFixture {
  protected:
+  using ControlFixture::ControlFixture;
   static pbc::SolveRequest Request(const std::string& ref) {
     pbc::SolveRequest request;
     request.set_ref(ref);
@@ -207,7 +209,7 @@ TEST_F(SolveTest, Llb6_70_StatusRepliesFromTheStartAndEndsWithTheBuild) {
 }
 
 TEST_F(SolveTest, ManySmallEventsAreFewMessages) {
-  const absl::Time begin = absl::Now();
+  const auto begin = std::chrono::steady_clock::now();
   auto solve = StartSolve(Request("b1"));
   auto reading = std::async(std::launch::async, [this] { return ReadStatus("b1"); });
   AddRef("b1", "op");  // the build is there
@@ -227,10 +229,15 @@ TEST_F(SolveTest, ManySmallEventsAreFewMessages) {
   }
   EXPECT_EQ(events, kEvents);
   // One at the begin, one at the end, and one for each pause of 5 ms.
-  EXPECT_LE(small, 2 + (absl::Now() - begin) / absl::Milliseconds(5));
+  EXPECT_LE(small, 2 + (std::chrono::steady_clock::now() - begin) / std::chrono::milliseconds(5));
 }
 
-TEST_F(SolveTest, StatusOfAnUnknownBuild) {
+class HastySolveTest : public SolveTest {
+ protected:
+  HastySolveTest() : SolveTest({absl::Milliseconds(1), absl::Milliseconds(1)}) {}
+};
+
+TEST_F(HastySolveTest, StatusOfAnUnknownBuild) {
   const Told told = ReadStatus("nobody");
   EXPECT_EQ(told.status, absl::NotFoundError("no such job nobody"));
 }
@@ -281,7 +288,7 @@ TEST_F(SolveTest, DrainRefusesNewBuildsAndWaitsForRunningOnes) {
   EXPECT_FALSE(builds_.WaitIdle(absl::Now()));
   EXPECT_EQ(Return("b1", pbf::Result()), absl::OkStatus());
   EXPECT_EQ(running.get().first, absl::OkStatus());
-  EXPECT_TRUE(builds_.WaitIdle(absl::Now() + absl::Seconds(5)));
+  EXPECT_TRUE(builds_.WaitIdle(absl::Now() + absl::Seconds(20)));
 }
 
 struct Refusal {

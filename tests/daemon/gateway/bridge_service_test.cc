@@ -43,7 +43,12 @@ class BridgeServiceTest : public ControlFixture {
   std::future<std::pair<absl::Status, pbc::SolveResponse>> solve_;
 };
 
-TEST_F(BridgeServiceTest, Llb6_31_BuildMustBeNamedAndKnown) {
+class UnknownBuildTest : public ControlFixture {
+ protected:
+  UnknownBuildTest() : ControlFixture({absl::Milliseconds(1), absl::Milliseconds(1)}) {}
+};
+
+TEST_F(UnknownBuildTest, Llb6_31_BuildMustBeNamedAndKnown) {
   pbf::PongResponse pong;
   const absl::Status unnamed = Call(&pbf::LLBBridge::Stub::Ping, "", pbf::PingRequest(), &pong);
   EXPECT_THAT(std::string(unnamed.message()), HasSubstr("no buildid found in context"));
