@@ -1,14 +1,10 @@
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-
 #include <random>
 
 #include "absl/strings/numbers.h"
-#include "absl/time/clock.h"
 #include "store/ref/record.h"
 #include "tests/store/layer/image_load.h"
 #include "tests/store/ref/store_fixture.h"
+#include "tests/store/run_and_kill.h"
 
 namespace kiln::store {
 namespace {
@@ -21,20 +17,7 @@ int Runs() {
   return count;
 }
 
-class LayerCrash : public RefStoreTest {
- protected:
-  void RunAndKill(unsigned seed, absl::Duration life) {
-    std::string name = KILN_LAYER_LOAD, root = dir_ + "/root", seed_text = absl::StrCat(seed);
-    char* argv[] = {name.data(), root.data(), seed_text.data(), nullptr};
-    pid_t child = -1;
-    ASSERT_EQ(::posix_spawn(&child, KILN_LAYER_LOAD, nullptr, nullptr, argv, environ), 0);
-    absl::SleepFor(life);
-    ::kill(child, SIGKILL);
-    int status = 0;
-    ASSERT_EQ(::waitpid(child, &status, 0), child);
-    ASSERT_TRUE(WIFSIGNALED(status)) << "the load ended by itself: " << WEXITSTATUS(status);
-  }
-};
+using LayerCrash = RefStoreTest;
 
 TEST_F(LayerCrash, KillAtRandomPointsLeavesNothingHalf) {
   Close();
@@ -44,7 +27,9 @@ TEST_F(LayerCrash, KillAtRandomPointsLeavesNothingHalf) {
   FixedImages images;
   int looked_at = 0;
   for (int run = 0; run < Runs() && !HasFailure(); ++run) {
-    RunAndKill(dice(), absl::Milliseconds(150 + dice() % 500));
+    const absl::Duration life = absl::Milliseconds(dice() % 500);
+    (void)RunAndKill({KILN_LAYER_LOAD, dir_ + "/root", absl::StrCat(dice())}, life,
+                     run % 2 == 0 ? LifeFrom::kFirstWord : LifeFrom::kStart);
     Open();
     auto blobs = Must(BlobStore::Open(root_.get(), database_.get(), {}));
     LocalLayerStoreOptions options;

@@ -1,5 +1,7 @@
 // The process that crash_test kills: pulls, unpacks, packs and prunes in the root argv[1] for ever,
-// with the seed argv[2].
+// with the seed argv[2]. Says something whenever a layer is there.
+#include <unistd.h>
+
 #include <cstdlib>
 #include <random>
 #include <thread>
@@ -47,6 +49,7 @@ int main(int argc, char** argv) {
           auto added = layers.AddLayer(ref, images.blob(image, layer), ref_option);
           if (!added.ok()) std::_Exit(6);
           ref = *added;
+          if (::write(STDOUT_FILENO, "+", 1) != 1) std::_Exit(10);
         }
         if (dice() % 3 != 0 && !ref->Materialize({}).ok()) std::_Exit(7);
         if (dice() % 3 == 0) {
