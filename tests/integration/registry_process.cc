@@ -12,9 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "store/base/deadline.h"
 #include "store/base/fd.h"
 #include "store/base/status_macros.h"
-#include "tests/daemon/source/loopback_listener.h"
 
 namespace kiln::integration {
 
@@ -37,9 +37,7 @@ sockaddr_in Loopback(uint16_t port) {
 }  // namespace
 
 RegistryProcess::RegistryProcess(const Options& options)
-    : options_(options),
-      port_(daemon::LoopbackListener().port),
-      host_(absl::StrCat("127.0.0.1:", port_)) {
+    : options_(options), host_(absl::StrCat("127.0.0.1:", port_.number())) {
   std::string config = absl::StrCat(
       "version: 0.1\nlog:\n  level: error\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n",
       "    rootdirectory: ", dir_.path(), "/data\nhttp:\n  addr: ", host_, "\n");
@@ -71,7 +69,7 @@ absl::Status RegistryProcess::WriteCertificates() const {
 
 bool RegistryProcess::Accepts() const {
   const Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const sockaddr_in address = Loopback(port_);
+  const sockaddr_in address = Loopback(port_.number());
   return ::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
 }
 
@@ -87,9 +85,9 @@ absl::Status RegistryProcess::Start() {
   process.stdout_fd = log.get();
   process.stderr_fd = log.get();
   KILN_ASSIGN_OR_RETURN(process_, Process::Start(process));
-  const absl::Time end = absl::Now() + absl::Seconds(20);
+  const Deadline end(absl::Minutes(1));
   while (!Accepts()) {
-    if (absl::Now() > end)
+    if (end.Passed())
       return absl::UnavailableError("the registry does not answer: " + Slurp(dir_.path() + "/log"));
     absl::SleepFor(absl::Milliseconds(10));
   }
@@ -102,17 +100,21 @@ void RegistryProcess::Stop() {
   process_.Wait(CancelToken()).IgnoreError();
 }
 
-std::vector<std::string> RegistryProcess::Requests(const std::vector<std::string>& texts) const {
-  std::vector<std::string> found;
-  for (absl::string_view line : absl::StrSplit(Slurp(dir_.path() + "/log"), '\n')) {
-    bool all = true;
-    for (const std::string& text : texts) all = all && absl::StrContains(line, text);
-    // 127.0.0.1 - - [date] "METHOD path HTTP/1.1" status …
-    const size_t quote = line.find('"');
-    if (!all || quote == absl::string_view::npos) continue;
-    found.emplace_back(line.substr(quote + 1));
+std::vector<std::string> RegistryProcess::Requests(const std::vector<std::string>& texts,
+                                                   size_t expected) const {
+  const Deadline end(absl::Minutes(1));
+  for (;; absl::SleepFor(absl::Milliseconds(10))) {
+    std::vector<std::string> found;
+    for (absl::string_view line : absl::StrSplit(Slurp(dir_.path() + "/log"), '\n')) {
+      bool all = true;
+      for (const std::string& text : texts) all = all && absl::StrContains(line, text);
+      // 127.0.0.1 - - [date] "METHOD path HTTP/1.1" status …
+      const size_t quote = line.find('"');
+      if (!all || quote == absl::string_view::npos) continue;
+      found.emplace_back(line.substr(quote + 1));
+    }
+    if (found.size() >= expected || end.Passed()) return found;
   }
-  return found;
 }
 
 absl::Status RegistryProcess::DeleteBlob(const std::string& repository,

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "store/base/process.h"
+#include "tests/daemon/source/reserved_port.h"
 #include "tests/integration/builds.h"
 
 namespace kiln::integration {
@@ -33,9 +34,10 @@ class RegistryProcess {
   std::string cert_file() const { return dir_.path() + "/server.crt"; }
   std::string key_file() const { return dir_.path() + "/server.key"; }
 
-  // The requests so far, 'METHOD path HTTP/1.1" status …', that hold all of these texts. The log
-  // may be behind what a client has seen.
-  std::vector<std::string> Requests(const std::vector<std::string>& texts) const;
+  // The requests so far, 'METHOD path HTTP/1.1" status …', that hold all of these texts. As the log
+  // may be behind what a client has seen, those that must be there are waited for, for a minute.
+  std::vector<std::string> Requests(const std::vector<std::string>& texts,
+                                    size_t expected = 0) const;
   // Makes a repository forget a blob. Plain http only.
   absl::Status DeleteBlob(const std::string& repository, absl::string_view digest) const;
 
@@ -45,7 +47,7 @@ class RegistryProcess {
 
   const Options options_;
   TempDir dir_;
-  uint16_t port_ = 0;
+  const daemon::ReservedPort port_;
   std::string host_;
   Process process_;
 };

@@ -78,7 +78,7 @@ TEST_F(RegistryRestartTest, APushAndAPullGoOn) {
   EXPECT_EQ(restarts_, 2);
   ASSERT_TRUE(restarted_.ok()) << restarted_;
   // The first GET died with its server, before that wrote about it.
-  EXPECT_THAT(registry_.Requests({"GET /v2/restarted/blobs/" + layer}),
+  EXPECT_THAT(registry_.Requests({"GET /v2/restarted/blobs/" + layer}, 1),
               AllOf(SizeIs(1), Contains(HasSubstr("206"))));
 }
 

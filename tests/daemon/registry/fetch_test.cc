@@ -5,6 +5,7 @@
 
 #include "daemon/image/media_types.h"
 #include "tests/daemon/registry/registry_fixture.h"
+#include "tests/daemon/source/reserved_port.h"
 
 namespace kiln::daemon {
 namespace {
@@ -242,9 +243,9 @@ TEST_F(FetchTest, ARegistryThatCutsWithoutEndIsGivenUp) {
 
 // The registry goes away in mid-blob and comes back on the same port a while later.
 TEST_F(FetchTest, SurvivesARestartInMidBlob) {
-  auto first = std::make_unique<FakeRegistry>();
+  const ReservedPort port;
+  auto first = std::make_unique<FakeRegistry>(port.number());
   const auto blob = first->AddBlob("a", bytes_);
-  const int port = first->server().port();
   first->fault = [&](const TestHttpRequest& request) -> std::optional<std::string> {
     return StartOf(request) == 0 ? CutAnswer(bytes_, 0, 5000)
                                  : "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
@@ -255,7 +256,7 @@ TEST_F(FetchTest, SurvivesARestartInMidBlob) {
   on_wait_ = [&] {
     if (waits_.size() == 3) first->server().Stop();
     if (waits_.size() == 5) {
-      second = std::make_unique<FakeRegistry>(port);
+      second = std::make_unique<FakeRegistry>(port.number());
       second->AddBlob("a", bytes_);
     }
   };
