@@ -538,21 +538,23 @@ TEST(OciExecutorVictim, DISABLED_RunsUntilKilled) {
   spec.id = absl::StrCat("victim", ::getpid());
   spec.rootfs = std::string(folder) + "/rootfs";
   spec.env = {"PATH=/bin"};
-  spec.args = {"/bin/sh", "-c", "echo up; sleep 98765"};
+  spec.args = {"/bin/sh", "-c", absl::StrCat("echo up; sleep ", std::getenv("KILN_TEST_MARKER"))};
   spec.resources = LinuxResources{.memory_bytes = 64 << 20};
   (void)(*executor)->Run(
       spec, [](int, absl::string_view data) { (void)WriteAll(1, data); }, CancelToken());
 }
 
-TEST_F(OciExecutorTest, StartTakesDownWhatAKilledDaemonLeft) {
+TEST_F(OciExecutorLeakTest, StartTakesDownWhatAKilledDaemonLeft) {
+  const std::string marker = Marker();
   auto pipe = MakePipe();
   ASSERT_TRUE(pipe.ok());
   ProcessOptions options;
   options.args = {"/proc/self/exe", "--gtest_also_run_disabled_tests",
                   "--gtest_filter=OciExecutorVictim.*"};
   options.args[0] = fs::read_symlink("/proc/self/exe").string();
-  options.env = std::vector<std::string>{"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-                                         "KILN_TEST_VICTIM_FOLDER=" + scratch_.folder()};
+  options.env =
+      std::vector<std::string>{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "KILN_TEST_MARKER=" + marker,
+                               "KILN_TEST_VICTIM_FOLDER=" + scratch_.folder()};
   options.stdout_fd = pipe->write.get();
   auto victim = Process::Start(options);
   ASSERT_TRUE(victim.ok());
@@ -568,13 +570,13 @@ TEST_F(OciExecutorTest, StartTakesDownWhatAKilledDaemonLeft) {
   const pid_t pid = victim->pid();
   ASSERT_TRUE(victim->Signal(SIGKILL).ok());
   ASSERT_TRUE(victim->Wait(CancelToken()).ok());
-  ASSERT_FALSE(Running("98765").empty());
+  ASSERT_FALSE(Running(marker).empty());
 
   OciExecutorOptions again;
   again.state_dir = scratch_.folder() + "/state2";
   auto executor = OciExecutor::Create(again);
   ASSERT_TRUE(executor.ok()) << executor.status();
-  EXPECT_TRUE(Running("98765").empty());
+  EXPECT_TRUE(Running(marker).empty());
   EXPECT_EQ(CountEntries(again.state_dir + "/bundles", false), 0u);
   EXPECT_EQ(CountEntries(again.state_dir + "/runtime", false), 0u);
   for (const CgroupLayout::Hierarchy& one : CgroupLayout::Detect().hierarchies)
