@@ -23,6 +23,17 @@ inline client::llb::RunInfo CountedStep(const std::string& name, const std::stri
   return run;
 }
 
+// The same of a step that says "started" and goes on, to say "finished", when its gate is opened.
+inline client::llb::RunInfo GatedStep(const std::string& name, const std::string& counter) {
+  client::llb::RunInfo run =
+      CountedStep(name, counter,
+                  absl::StrCat("echo started; i=0; until test -e /gate/", counter,
+                               "; do i=$((i+1)); test $i -lt 1200 || exit 1; sleep 0.1; done; "
+                               "echo finished"));
+  run.mounts.push_back({.target = "/gate", .cache_id = "gate"});
+  return run;
+}
+
 // A daemon of its own for each test.
 class BuildTest : public testing::Test {
  protected:
@@ -39,6 +50,14 @@ class BuildTest : public testing::Test {
   absl::Status Run(const client::llb::State& state, SeenProgress* seen, const std::string& out = "",
                    const CancelToken& cancel = {}) {
     return Build(daemon_->address(), base_, state, seen, out, cancel);
+  }
+
+  void OpenGate(const std::string& counter) {
+    client::llb::RunInfo run = Step("open the gate", absl::StrCat("touch /gate/", counter));
+    run.mounts.push_back({.target = "/gate", .cache_id = "gate"});
+    SeenProgress seen;
+    const absl::Status status = Run(base_.state().Run(run), &seen);
+    EXPECT_TRUE(status.ok()) << status;
   }
 
   // Lines that CountedStep left under `counter`; `nonce` keeps the reading step out of the cache.

@@ -65,10 +65,8 @@ TEST_F(BuildTest, IndependentStagesRunAtOnce) {
   // Each waits for the other's mark in a shared cache mount: one after the other would hang.
   auto stage = [&](const std::string& mine, const std::string& other) {
     llb::RunInfo run =
-        Step(mine, absl::StrCat("touch /meet/", mine,
-                                "; for i in 1 2 3 4 5 6 7 8 9 "
-                                "10 11 12 13 14 15 16 17 18 19 20; do test -e /meet/",
-                                other, " && exit 0; sleep 0.5; done; exit 1"));
+        Step(mine, absl::StrCat("touch /meet/", mine, "; i=0; until test -e /meet/", other,
+                                "; do i=$((i+1)); test $i -lt 600 || exit 1; sleep 0.1; done"));
     run.mounts.push_back({.target = "/meet", .cache_id = "meet"});
     return base_.state().Run(run).Root();
   };
@@ -80,17 +78,19 @@ TEST_F(BuildTest, IndependentStagesRunAtOnce) {
 
 TEST_F(BuildTest, ClientsAtOnceShareEveryStep) {
   const llb::State built = base_.state()
-                               .Run(CountedStep("slow", "shared", "echo line; sleep 1; echo end"))
+                               .Run(GatedStep("slow", "shared"))
                                .Run(CountedStep("next", "shared", "echo 2 > /two"));
   std::vector<SeenProgress> seen(5);
   std::vector<absl::Status> status(seen.size());
   std::vector<std::thread> clients;
   for (size_t i = 0; i < seen.size(); ++i)
     clients.emplace_back([&, i] { status[i] = Run(built, &seen[i]); });
+  for (const SeenProgress& each : seen) EXPECT_TRUE(each.WaitForLog("slow", "started"));
+  OpenGate("shared");
   for (std::thread& client : clients) client.join();
   for (size_t i = 0; i < seen.size(); ++i) {
     EXPECT_TRUE(status[i].ok()) << status[i];
-    EXPECT_EQ(seen[i].step("slow").log, "line\nend\n") << i;
+    EXPECT_EQ(seen[i].step("slow").log, "started\nfinished\n") << i;
   }
   EXPECT_EQ(Runs("shared", "a"), 2) << "two steps, each once, for five clients";
 }
@@ -172,10 +172,7 @@ TEST_F(BuildTest, NothingIsLeftAfterSuccessFailureAndCancel) {
 }
 
 TEST_F(BuildTest, CancellingOneOfTwoLeavesTheOtherAlone) {
-  const llb::State built =
-      base_.state()
-          .Run(CountedStep("shared", "survivor", "echo started; sleep 3; echo finished"))
-          .Root();
+  const llb::State built = base_.state().Run(GatedStep("shared", "survivor")).Root();
   SeenProgress first, second;
   CancelSource cancel;
   absl::Status first_status, second_status;
@@ -185,6 +182,7 @@ TEST_F(BuildTest, CancellingOneOfTwoLeavesTheOtherAlone) {
   ASSERT_TRUE(second.WaitForLog("shared", "started"));
   cancel.Cancel();
   one.join();
+  OpenGate("survivor");
   two.join();
   EXPECT_EQ(first_status.code(), absl::StatusCode::kCancelled) << first_status;
   EXPECT_TRUE(second_status.ok()) << second_status;

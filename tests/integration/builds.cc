@@ -10,9 +10,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/llb/file_action.h"
 #include "store/base/check.h"
+#include "store/base/deadline.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::integration {
@@ -73,14 +73,13 @@ std::map<std::string, StepSeen> SeenProgress::steps() const {
 }
 
 bool SeenProgress::WaitForLog(const std::string& name, absl::string_view text) const {
-  const absl::Time end = absl::Now() + absl::Seconds(20);
+  const Deadline end(absl::Minutes(1));
   MutexLock lock(&mu_);
   for (;;) {
     auto it = steps_.find(name);
     if (it != steps_.end() && absl::StrContains(it->second.log, text)) return true;
-    const absl::Duration left = end - absl::Now();
-    if (left <= absl::ZeroDuration()) return false;
-    changed_.WaitFor(&mu_, left);
+    if (end.Passed()) return false;
+    changed_.WaitUntil(&mu_, end);
   }
 }
 

@@ -15,6 +15,7 @@
 #include "client/solve/solve.h"
 #include "store/base/cancel.h"
 #include "store/base/mutex.h"
+#include "store/base/steady_cond_var.h"
 #include "tests/integration/kilnd_process.h"
 
 namespace kiln::integration {
@@ -51,12 +52,12 @@ class SeenProgress : public client::ProgressSink {
   void OnUpdate(const client::ProgressUpdate& update) override;
   std::map<std::string, StepSeen> steps() const;
   StepSeen step(const std::string& name) const { return steps()[name]; }
-  // Blocks until the step's log holds `text`; false after 20 s.
+  // Blocks until the step's log holds `text`; false after a minute.
   bool WaitForLog(const std::string& name, absl::string_view text) const;
 
  private:
   mutable Mutex mu_;
-  mutable CondVar changed_;
+  mutable SteadyCondVar changed_;
   std::map<std::string, std::string> names_ ABSL_GUARDED_BY(mu_);  // digest → name
   std::map<std::string, StepSeen> steps_ ABSL_GUARDED_BY(mu_);
 };

@@ -139,11 +139,11 @@ TEST_F(GatewayTest, Llb6_29_FailedStepCanBeLookedIntoUntilTheBuildEnds) {
   EXPECT_TRUE(daemon_->SettlesTo(idle)) << idle.ToString() << "\n" << daemon_->Count().ToString();
   // A new record of the cache directory and nothing of the step, once the build was let go.
   std::set<std::string> left;
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  const Deadline deadline(absl::Minutes(1));
   do {
     left = Records();
     for (const std::string& id : before) left.erase(id);
-  } while (left.size() != 1 && absl::Now() < deadline);
+  } while (left.size() != 1 && !deadline.Passed());
   EXPECT_EQ(left.size(), 1u);
 }
 

@@ -18,6 +18,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "store/base/cancel.h"
+#include "store/base/deadline.h"
 #include "store/base/fd.h"
 #include "store/base/status_macros.h"
 #include "store/base/unix_socket.h"
@@ -109,9 +110,9 @@ absl::Status KilndProcess::Launch() {
   options.stdout_fd = log.get();
   options.stderr_fd = log.get();
   KILN_ASSIGN_OR_RETURN(process_, Process::Start(options));
-  const absl::Time end = absl::Now() + absl::Seconds(30);
+  const Deadline end(absl::Minutes(1));
   while (!ConnectUnix(socket_).ok()) {
-    if (absl::Now() > end)
+    if (end.Passed())
       return absl::DeadlineExceededError(absl::StrCat("kilnd does not answer; log:\n", Log()));
     absl::SleepFor(absl::Milliseconds(5));
   }
@@ -135,8 +136,8 @@ absl::StatusOr<ExitStatus> KilndProcess::Stop() {
   CancelSource late;
   // Wait() kills at the cause: a daemon that does not stop fails the test instead of hanging it.
   std::thread timer([&, token = late.token()] {
-    if (token.SleepFor(absl::Seconds(30)).ok())
-      late.Cancel(absl::DeadlineExceededError("kilnd did not stop within 30 s of SIGTERM"));
+    if (token.SleepFor(absl::Minutes(1)).ok())
+      late.Cancel(absl::DeadlineExceededError("kilnd did not stop within a minute of SIGTERM"));
   });
   absl::StatusOr<ExitStatus> status = process_.Wait(late.token());
   late.Cancel();
@@ -187,7 +188,7 @@ Holdings KilndProcess::Count() const {
 }
 
 bool KilndProcess::SettlesTo(const Holdings& before, absl::Duration limit) const {
-  const absl::Time end = absl::Now() + limit;
+  const Deadline end(limit);
   for (;;) {
     const Holdings now = Count();
     // gRPC keeps a few pooled descriptors; a leak grows with every build and shows after several.
@@ -195,7 +196,7 @@ bool KilndProcess::SettlesTo(const Holdings& before, absl::Duration limit) const
         now.cgroups == before.cgroups && now.temporary == before.temporary &&
         now.descriptors <= before.descriptors + 8)
       return true;
-    if (absl::Now() > end) return false;
+    if (end.Passed()) return false;
     absl::SleepFor(absl::Milliseconds(20));
   }
 }

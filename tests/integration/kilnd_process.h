@@ -51,7 +51,7 @@ class KilndProcess {
 
   Holdings Count() const;
   // Waits until Count() holds no more than `before`, for `limit` at most; false when it never does.
-  bool SettlesTo(const Holdings& before, absl::Duration limit = absl::Seconds(5)) const;
+  bool SettlesTo(const Holdings& before, absl::Duration limit = absl::Seconds(30)) const;
 
  private:
   KilndProcess() = default;

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/llb/file_action.h"
+#include "store/base/deadline.h"
 #include "store/base/process.h"
 #include "tests/integration/build_fixture.h"
 
@@ -141,8 +142,8 @@ TEST_F(SessionTest, Llb6_74_KilledClientLeavesNothingRunning) {
                   "quiet"};
   absl::StatusOr<Process> client = Process::Start(options);
   ASSERT_TRUE(client.ok()) << client.status();
-  const absl::Time end = absl::Now() + absl::Seconds(20);
-  while (daemon_->Count().cgroups.size() <= idle.cgroups.size() && absl::Now() < end)
+  const Deadline end(absl::Minutes(1));
+  while (daemon_->Count().cgroups.size() <= idle.cgroups.size() && !end.Passed())
     absl::SleepFor(absl::Milliseconds(20));
   ASSERT_GT(daemon_->Count().cgroups.size(), idle.cgroups.size()) << "the step never started";
   ASSERT_EQ(::kill(client->pid(), SIGKILL), 0);

@@ -205,7 +205,7 @@ TEST_F(DaemonTest, StartAndStopLeaveNothingOpen) {
     ASSERT_EQ(Solve("b", &definition), absl::OkStatus());
     Stop();
   }
-  for (int i = 0; i < 1000 && OpenFds() > before; ++i) absl::SleepFor(absl::Milliseconds(5));
+  for (int i = 0; i < 6000 && OpenFds() > before; ++i) absl::SleepFor(absl::Milliseconds(5));
   EXPECT_LE(OpenFds(), before);
   EXPECT_FALSE(std::filesystem::exists(dir_.File("k.sock")));
 }
