@@ -132,7 +132,8 @@ class RpcServer::Impl {
   }
 
   void Shutdown(absl::Time deadline) {
-    for (uint64_t watch : std::exchange(watches_, {})) loop_.Remove(watch);
+    for (const uint64_t watch : watches_) loop_.Remove(watch);
+    watches_.clear();  // Accept, which may have run until now, reads it
     sockets_.clear();
     {
       MutexLock lock(&mu_);

@@ -11,8 +11,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
@@ -21,6 +24,7 @@
 #include "proto/buildkit/secrets.grpc.pb.h"
 #include "proto/grpc/health.grpc.pb.h"
 #include "proto/status_details.h"
+#include "store/base/unix_socket.h"
 #include "tests/daemon/rpc/temp_dir.h"
 #include "tests/daemon/rpc/test_certs.h"
 
@@ -163,6 +167,23 @@ TEST_F(RpcServerTest, ClientThatGivesUpCancelsTheWork) {
   EXPECT_EQ(Secrets::NewStub(UnixChannel())->GetSecret(&context, request, &response).error_code(),
             grpc::StatusCode::DEADLINE_EXCEEDED);
   server_->Shutdown(absl::Now() + absl::Minutes(2));  // returns as soon as the work saw it
+}
+
+TEST_F(RpcServerTest, ClientsMayConnectWhileItStops) {
+  const std::string path = dir_.File("k.sock");
+  std::atomic<bool> over = false;
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 2; ++i)
+    clients.emplace_back([&] {
+      while (!over) (void)ConnectUnix(path);
+    });
+  for (int i = 0; i < 50; ++i) {
+    Start("unix://" + path);
+    server_->Shutdown(absl::Now());
+    server_.reset();
+  }
+  over = true;
+  for (std::thread& client : clients) client.join();
 }
 
 class TlsServerTest : public RpcServerTest {
