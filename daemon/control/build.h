@@ -60,6 +60,8 @@ struct BuildEnd {
   std::map<std::string, std::string> result_metadata = {};  // of the frontend
   std::map<int, store::Descriptor> roots = {};              // of images, by the exporter's index
   std::shared_ptr<const BuildProvenance> provenance = nullptr;  // null: none is kept
+  std::vector<std::shared_ptr<void>> holds =
+      {};  // on what exports made, until a record has its own
 };
 
 // The builds that run, and those that ended just now. Thread-safe.

@@ -206,6 +206,7 @@ class ControlService : public pbc::Control::CallbackService {
     return PruneStream::Open(
         deps_.calls, [this, options](const CancelToken& cancel,
                                      const std::function<void(const store::UsageInfo&)>& removed) {
+          deps_.solve.history->WaitUntilKept();  // who was told of a build's end may prune it
           return deps_.refs->Prune(options, cancel, removed);
         });
   }

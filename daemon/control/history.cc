@@ -171,7 +171,7 @@ void BuildHistory::Ended(const BuildPtr& build) {
   keeping_.insert(build->ref);
 }
 
-void BuildHistory::Keep(const BuildPtr& build, const BuildEnd& end) {
+void BuildHistory::Keep(const BuildPtr& build, BuildEnd end) {
   if (build->internal) return;
   pbc::BuildHistoryRecord record = Begun(*build);
   FillOutcome(end, &record);
@@ -184,6 +184,7 @@ void BuildHistory::Keep(const BuildPtr& build, const BuildEnd& end) {
                 std::make_shared<const std::string>(record.SerializeAsString())});
   }
   Collect();
+  end.holds.clear();
   MutexLock lock(&mu_);
   keeping_.erase(build->ref);
   kept_.SignalAll();
@@ -194,7 +195,7 @@ void BuildHistory::WaitFor(absl::string_view ref) const {
   while (keeping_.find(std::string(ref)) != keeping_.end()) kept_.Wait(&mu_);
 }
 
-void BuildHistory::WaitForAll() const {
+void BuildHistory::WaitUntilKept() const {
   std::vector<std::string> refs;
   {
     MutexLock lock(&mu_);
@@ -295,7 +296,7 @@ absl::StatusOr<std::string> BuildHistory::GetKept(absl::string_view ref) const {
 }
 
 absl::StatusOr<std::vector<std::string>> BuildHistory::List() const {
-  WaitForAll();
+  WaitUntilKept();
   return ListKept();
 }
 

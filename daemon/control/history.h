@@ -72,8 +72,13 @@ class BuildHistory {
   // asks for its record, or for all, waits until it is kept: so its client may have its answer
   // before. Quick.
   void Ended(const BuildPtr& build);
-  // Keeps the record. What cannot be kept is logged: the build's own outcome counts more.
-  void Keep(const BuildPtr& build, const BuildEnd& end);
+  // Keeps the record, then lets go of what `end` holds. What cannot be kept is logged: the build's
+  // own outcome counts more.
+  void Keep(const BuildPtr& build, BuildEnd end);
+
+  // Returns when every build that has ended by now is kept: whatever it held of the store is let go
+  // but for what its record holds.
+  void WaitUntilKept() const;
 
   // A serialized record of an ended build. kNotFound.
   absl::StatusOr<std::string> Get(absl::string_view ref) const;
@@ -111,8 +116,6 @@ class BuildHistory {
 
   // Until the build of that ref is kept.
   void WaitFor(absl::string_view ref) const;
-  // Until all that have ended by now are.
-  void WaitForAll() const;
   void TellLocked(const Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   store::Database* const database_;

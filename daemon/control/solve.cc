@@ -172,8 +172,6 @@ class SolveRun {
 
   const Build& build() const { return build_; }
   BuildCaches& caches() { return *caches_; }
-  // What keeps the exported images' documents until the history has its own hold on them.
-  std::vector<std::shared_ptr<void>> TakeHolds() { return std::move(holds_); }
   // What still fetches has no reader any more.
   void EndImports() { caches_.reset(); }
 
@@ -206,7 +204,7 @@ class SolveRun {
     KILN_ASSIGN_OR_RETURN(ExportsAnswer made, RunExports(*build_.job, exporters_, source, context));
     end->exporter_response.insert(made.response.begin(), made.response.end());
     end->roots = std::move(made.roots);
-    holds_ = std::move(made.holds);
+    end->holds = std::move(made.holds);
     KILN_ASSIGN_OR_RETURN(const std::vector<std::string> definitions, Definitions(result));
     KILN_ASSIGN_OR_RETURN(const Attrs cached,
                           caches_->Export(*build_.job, definitions, session_ids_, cancel));
@@ -368,7 +366,6 @@ class SolveRun {
   std::vector<std::string> session_ids_;
   std::function<absl::StatusOr<std::string>(std::string)> grant_devices_;
   std::vector<std::unique_ptr<Exporter>> exporters_;
-  std::vector<std::shared_ptr<void>> holds_;
   std::unique_ptr<BuildCaches> caches_;
   Build build_;
 };
@@ -414,9 +411,11 @@ absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const Can
   for (const auto& [key, value] : end.exporter_response)
     (*response->mutable_exporterresponse())[key] = value;
   const absl::Status outcome = end.status;
-  *afterwards = [history = deps.history, build, end = std::move(end), holds = run.TakeHolds()] {
-    history->Keep(build, end);
-  };
+  if (!build->internal) {
+    *afterwards = [history = deps.history, build, end = std::move(end)]() mutable {
+      history->Keep(build, std::move(end));
+    };
+  }
   return outcome;
 }
 

@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "absl/strings/match.h"
 #include "store/layer/layer_unpacker.h"
 #include "store/snapshot/copy_entry.h"
 #include "tests/store/layer/layer_bytes.h"
@@ -400,7 +401,8 @@ TEST_P(UnpackTest, ADevice00IsAWhiteoutInALayer) {
   }
 }
 
-// Both forms give the same tree, whatever comes.
+// Both forms give the same tree, whatever comes. Only a file of a lower layer where an entry needs
+// a directory is not the same to them: a layer hides it, a whole tree refuses.
 TEST(Unpack, LayersAndWholeTreesAgreeOnRandomArchives) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root";
   const unsigned seed = std::random_device()();
@@ -439,6 +441,7 @@ TEST(Unpack, LayersAndWholeTreesAgreeOnRandomArchives) {
       auto two = Must(LayerUnpacker::Create(whole[0], options));
       StringStream in1(tar.Build()), in2(tar.Build());
       const absl::Status s1 = one->Unpack(in1), s2 = two->Unpack(in2);
+      if (s1.ok() && absl::StrContains(s2.message(), "is no directory")) break;
       ASSERT_EQ(s1.ok(), s2.ok()) << log << "\n" << s1 << "\n" << s2;
       if (!s1.ok()) break;
       Must(one->Settle(lower));
