@@ -16,6 +16,7 @@
 #include "daemon/config/config.h"
 #include "daemon/control/worker.h"
 #include "daemon/daemon.h"
+#include "daemon/service_notify.h"
 #include "daemon/start_pages.h"
 #include "store/base/deadline.h"
 
@@ -24,6 +25,7 @@ namespace {
 using kiln::daemon::Config;
 using kiln::daemon::Daemon;
 using kiln::daemon::DropStartPages;
+using kiln::daemon::NotifyService;
 
 constexpr absl::Duration kDrainTime = absl::Seconds(45);
 constexpr absl::Duration kSignalPoll = absl::Milliseconds(200);
@@ -54,6 +56,11 @@ void SetUpProcess() {
   }
   // Many threads, little allocation each: an arena per thread would cost more than it saves.
   mallopt(M_ARENA_MAX, 4);
+}
+
+void TellService(const char* state) {
+  if (const absl::Status told = NotifyService(state); !told.ok())
+    spdlog::warn("{}", std::string(told.message()));
 }
 
 // True when one more of `signals` arrived.
@@ -98,11 +105,13 @@ int main(int argc, char** argv) {
     return 1;
   }
   spdlog::info("listening on {}", absl::StrJoin((*daemon)->names(), ", "));
+  TellService("READY=1");
   if (const absl::Status dropped = DropStartPages(); !dropped.ok())
     spdlog::debug("{}", std::string(dropped.message()));
 
   int signal_number = 0;
   sigwait(&signals, &signal_number);
+  TellService("STOPPING=1");
   spdlog::info("stopping: new builds are refused, running ones have {} s to finish",
                absl::ToInt64Seconds(kDrainTime));
   (*daemon)->Drain();

@@ -26,6 +26,10 @@ inline constexpr absl::string_view kExitDetail =
     "github.com/moby/buildkit/gatewayapi.ExitMessage+json";
 inline constexpr absl::string_view kPolicyDetail =
     "github.com/moby/buildkit/policysession.DecisionResponse+json";
+inline constexpr absl::string_view kCompatibilityDetail =
+    "github.com/moby/buildkit/errdefs.CompatibilityFeature+json";
+inline constexpr absl::string_view kMaterialsDetail =
+    "github.com/moby/buildkit/errdefs.ProvenanceMaterialsIncomplete+json";
 inline constexpr absl::string_view kStackDetail = "github.com/moby/buildkit/stack.Stack+json";
 
 struct StatusDetail {

@@ -44,16 +44,23 @@ std::string OutputType(const std::string& output) {
   return "";
 }
 
-void SetPush(const std::string& value, bool push, Target* target) {
+// With --push what is not for an engine stays as it is, but that images are pushed; without any
+// such output one is added. --push=false takes pushing away.
+void SetPush(bool push, Target* target) {
   std::vector<std::string>& outputs = target->lists["output"];
-  if (outputs.empty()) {
-    if (push) outputs.push_back("type=image,push=true");
-    return;
+  if (!push) {
+    outputs.erase(
+        std::remove_if(outputs.begin(), outputs.end(),
+                       [](const std::string& output) { return OutputType(output) == "registry"; }),
+        outputs.end());
   }
+  bool only_engines = true;
   for (std::string& output : outputs) {
     const std::string type = OutputType(output);
-    if (type == "image" || type == "registry") absl::StrAppend(&output, ",push=", value);
+    only_engines = only_engines && type == "docker";
+    if (type == "image") absl::StrAppend(&output, push ? ",push=true" : ",push=false");
   }
+  if (push && only_engines) outputs.push_back("type=image,push=true");
 }
 
 }  // namespace
@@ -128,7 +135,7 @@ absl::Status Overrides::ApplyOne(const Override& override, Target* target) {
   const std::string& value = override.values.back();
   if (key == "push" || key == "load") {
     KILN_ASSIGN_OR_RETURN(const bool on, ParseFlag(key, value));
-    if (key == "push") SetPush(value, on, target);
+    if (key == "push") SetPush(on, target);
     if (key == "load" && on) target->lists["output"].push_back("type=docker");
     return absl::OkStatus();
   }

@@ -138,7 +138,7 @@ class Planner {
         return absl::InvalidArgumentError(absl::StrCat("infinite loop from ", name, " to ", other));
       if (plan_.targets.count(other) == 0) {
         KILN_ASSIGN_OR_RETURN(Target target, Resolve(other));
-        target.lists.erase("output");
+        target.lists["output"] = {"type=cacheonly"};
         target.linked = true;
         plan_.targets[other] = std::move(target);
       }

@@ -8,6 +8,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "daemon/attest/json_text.h"
+#include "proto/go_json.h"
+#include "proto/status_details.h"
 
 namespace kiln::daemon {
 namespace {
@@ -174,16 +176,30 @@ std::string Version02(const BuildRequest& request, const BuildFacts& facts, cons
   return predicate.AddText("metadata", metadata.Take()).Take();
 }
 
+absl::Status MaterialsIncomplete(const BuildFacts& facts) {
+  std::vector<std::string> sources = facts.unpinned;
+  GoJson json;
+  json.BeginObject().Key("incomplete").BeginArray();
+  for (const std::string& uri : facts.unpinned)
+    json.BeginObject().Key("uri").String(uri).Key("reason").String("unpinned_source").EndObject();
+  for (const std::string& name : facts.locals) {
+    json.BeginObject().OptString("name", name).Key("reason").String("local_source").EndObject();
+    sources.push_back(absl::StrCat("local://", name));
+  }
+  json.EndArray().EndObject();
+  absl::Status status = absl::FailedPreconditionError(absl::StrCat(
+      "provenance materials are incomplete, not pinned: ", absl::StrJoin(sources, ", ")));
+  AddDetail(kMaterialsDetail, json.Take(), &status);
+  return status;
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> ProvenancePredicate(const BuildRequest& request,
                                                 const BuildFacts& facts,
                                                 const ProvenanceOptions& options) {
   if (options.complete_materials && !(facts.unpinned.empty() && facts.locals.empty())) {
-    std::vector<std::string> sources = facts.unpinned;
-    for (const std::string& name : facts.locals) sources.push_back(absl::StrCat("local://", name));
-    return absl::FailedPreconditionError(absl::StrCat(
-        "provenance: materials are incomplete, not pinned: ", absl::StrJoin(sources, ", ")));
+    return MaterialsIncomplete(facts);
   }
   const Pieces pieces = Collect(request, facts, options.max);
   return options.v02 ? Version02(request, facts, pieces, options)

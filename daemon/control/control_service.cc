@@ -168,10 +168,7 @@ class ControlService : public pbc::Control::CallbackService {
 
   grpc::ServerUnaryReactor* Info(Context* context, const pbc::InfoRequest*,
                                  pbc::InfoResponse* response) override {
-    auto* version = response->mutable_buildkitversion();
-    version->set_package(kPackage);
-    version->set_version(kApiVersion);
-    version->set_revision(absl::StrCat("kiln-", kKilnVersion));
+    response->mutable_buildkitversion()->ParseFromString(VersionRecord());
     return AnswerNow(context, absl::OkStatus());
   }
 

@@ -54,11 +54,17 @@ std::string WorkerRecord(const WorkerFacts& facts) {
     if (parts.size() > 1) platform->set_architecture(parts[1]);
     if (parts.size() > 2) platform->set_variant(parts[2]);
   }
-  auto* version = record.mutable_buildkitversion();
-  version->set_package(kPackage);
-  version->set_version(kApiVersion);
-  version->set_revision(absl::StrCat("kiln-", kKilnVersion));
+  record.mutable_buildkitversion()->ParseFromString(VersionRecord());
   return record.SerializeAsString();
+}
+
+std::string VersionRecord() {
+  moby::buildkit::v1::types::BuildkitVersion version;
+  version.set_package(kPackage);
+  version.set_version(kApiVersion);
+  version.set_revision(absl::StrCat("kiln-", kKilnVersion));
+  version.set_dockerfileversion(kDockerfileVersion);
+  return version.SerializeAsString();
 }
 
 }  // namespace kiln::daemon

@@ -11,6 +11,8 @@ namespace kiln::daemon {
 inline constexpr char kPackage[] = "kiln";
 // The BuildKit API that is implemented; clients compare it as a semantic version.
 inline constexpr char kApiVersion[] = "v0.32.2";
+// The Dockerfile syntax that the built-in frontend knows.
+inline constexpr char kDockerfileVersion[] = "1.26.0";
 inline constexpr char kKilnVersion[] = "0.1.0";
 
 // Reads `<root>/workerid`, or makes one: the worker's id stays the same across restarts.
@@ -25,5 +27,8 @@ struct WorkerFacts {
 };
 // The one worker as the wire describes it: a serialized moby.buildkit.v1.types.WorkerRecord.
 std::string WorkerRecord(const WorkerFacts& facts);
+
+// A serialized moby.buildkit.v1.types.BuildkitVersion.
+std::string VersionRecord();
 
 }  // namespace kiln::daemon

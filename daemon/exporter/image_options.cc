@@ -8,6 +8,8 @@
 #include "absl/strings/str_split.h"
 #include "daemon/registry/reference.h"
 #include "daemon/source/go_values.h"
+#include "proto/go_json.h"
+#include "proto/status_details.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
@@ -43,6 +45,15 @@ absl::Status CheckLevel(const store::LayerFormat& format) {
 bool HasAttestations(const ExportSource& source) {
   return std::any_of(source.attestations.begin(), source.attestations.end(),
                      [](const auto& entry) { return !entry.second.empty(); });
+}
+
+absl::Status NotInVersion(int version, absl::string_view feature) {
+  absl::Status status = absl::InvalidArgumentError(
+      absl::StrCat("unsupported compatibility-version ", version, " feature ", feature));
+  GoJson json;
+  json.BeginObject().Key("version").Int(version).Key("feature").String(feature).EndObject();
+  AddDetail(kCompatibilityDetail, json.Take(), &status);
+  return status;
 }
 
 }  // namespace
@@ -108,8 +119,7 @@ absl::StatusOr<ImagePlan> MakeImagePlan(const ImageOptions& options, const Expor
       return absl::InvalidArgumentError("cannot export annotations with \"oci-mediatypes=false\"");
   }
   if (compatibility_version == 10 && options.layers.compression == store::Compression::kZstd)
-    return absl::InvalidArgumentError(
-        "compression=zstd is not supported with compatibility-version 10");
+    return NotInVersion(compatibility_version, "compression=zstd");
   KILN_RETURN_IF_ERROR(CheckLevel(options.layers));
   plan.names = options.names;
   const auto name = plan.metadata.find(kNameMetadata);

@@ -64,7 +64,7 @@ expect_code 0 "$kiln" build "$work/context" --call targets
 echo 'RUN false' >>"$work/context/Dockerfile"
 expect_code 1 "${docker[@]}"
 grep -q '>>> RUN false' "$work/out.log" || fail "the failing line is not shown"
-expect_code 1 "$kiln" build "$work/no-such-context" --check
+expect_code 2 "$kiln" build "$work/no-such-context" --check
 
 
 # OCI layouts and caches of the client: written, read back, found again after the daemon forgot.

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "proto/buildkit/ops.pb.h"
+#include "proto/status_details.h"
 
 namespace kiln::daemon {
 namespace {
@@ -169,6 +170,10 @@ TEST_F(ProvenanceTest, WhatIsNotPinnedIsSaidToBeIncomplete) {
   const auto refused = ProvenancePredicate(request_, *facts, complete);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(refused.status().message(), HasSubstr("local://context"));
+  ASSERT_EQ(Details(refused.status()).size(), 1u);
+  EXPECT_EQ(Details(refused.status())[0].value,
+            R"({"incomplete":[{"uri":"pkg:docker/alpine@latest?platform=linux%2Famd64",)"
+            R"("reason":"unpinned_source"},{"name":"context","reason":"local_source"}]})");
 }
 
 TEST_F(ProvenanceTest, OptionsAreChecked) {

@@ -72,7 +72,7 @@ TEST_F(ConfigTest, FlagsWithoutEffectAreNamed) {
                           HasSubstr("--rootless")));
 }
 
-TEST_F(ConfigTest, FileIsReadAndTheCommandLineWins) {
+TEST_F(ConfigTest, D4_FileIsReadAndTheCommandLineWins) {
   const char* toml = R"(
 debug = true
 root = "/from/file"

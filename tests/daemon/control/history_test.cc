@@ -169,7 +169,7 @@ TEST_F(HistoryTest, StatusOfAnEndedBuildIsReplayed) {
   EXPECT_EQ(read(), live);
 }
 
-TEST_F(HistoryTest, PinnedRecordsOutliveTheLimit) {
+TEST_F(HistoryTest, D7_PinnedRecordsOutliveTheLimit) {
   ASSERT_EQ(Build("b1", "ok"), absl::OkStatus());
   ASSERT_EQ(Update([](auto* r) {
               r->set_ref("b1");

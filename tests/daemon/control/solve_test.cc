@@ -457,6 +457,7 @@ TEST_F(SolveTest, WorkersAndInfo) {
   ASSERT_TRUE(control_stub_->ListWorkers(&context, {}, &workers).ok());
   ASSERT_EQ(workers.record_size(), 1);
   EXPECT_EQ(workers.record(0).id(), "w1");
+  EXPECT_EQ(workers.record(0).buildkitversion().dockerfileversion(), "1.26.0");
   EXPECT_EQ(workers.record(0).platforms(0).os(), "linux");
   grpc::ClientContext other;
   pbc::ListWorkersRequest filtered;
@@ -467,6 +468,7 @@ TEST_F(SolveTest, WorkersAndInfo) {
   pbc::InfoResponse info;
   ASSERT_TRUE(control_stub_->Info(&third, {}, &info).ok());
   EXPECT_EQ(info.buildkitversion().version(), kApiVersion);
+  EXPECT_EQ(info.buildkitversion().dockerfileversion(), "1.26.0");
 }
 
 }  // namespace

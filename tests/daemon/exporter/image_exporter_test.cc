@@ -435,7 +435,7 @@ TEST_F(ImageExporterTest, OlderCompatibilityHasDockersTypes) {
   EXPECT_EQ(BlobJson(response->at("containerimage.digest")).at("mediaType"), kDockerManifest);
   context_.compatibility_version = 10;
   EXPECT_THAT(Error("image", {{"compression", "zstd"}}, Single("")),
-              HasSubstr("not supported with compatibility-version 10"));
+              HasSubstr("unsupported compatibility-version 10 feature compression=zstd"));
 }
 
 TEST_F(ImageExporterTest, RewriteConflictsWithUnpack) {

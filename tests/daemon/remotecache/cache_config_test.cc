@@ -26,7 +26,7 @@ std::string Expand(std::string text) {
 }
 
 // images-and-cache.md 4.6, the vectors.
-TEST(CacheKeys, RecordDigests) {
+TEST(CacheKeys, C18_RecordDigests) {
   using store::CacheIndex;
   const Digest exec = Digest::Of(
       R"({"Type":"buildkit.exec.v0","Exec":{"meta":{"args":["/bin/sh","-c","echo a \u0026\u0026 echo b \u003e /x"],"env":["PATH=/bin"],"cwd":"/"}},"OS":"linux","Arch":"amd64"})");

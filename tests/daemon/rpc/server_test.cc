@@ -194,14 +194,14 @@ class TlsServerTest : public RpcServerTest {
   }
 
   // Connects without ALPN, sends an HTTP/2 preface and empty SETTINGS; true when SETTINGS come
-  // back.
-  bool SpeaksHttp2WithoutAlpn(bool with_client_cert) {
+  // back. `client` may be null: without a certificate.
+  bool SpeaksHttp2WithoutAlpn(const TestCerts* client) {
     const std::string port = Port();
     std::unique_ptr<SSL_CTX, void (*)(SSL_CTX*)> ctx(SSL_CTX_new(TLS_client_method()),
                                                      SSL_CTX_free);
-    if (with_client_cert) {
-      SSL_CTX_use_certificate_chain_file(ctx.get(), certs_.client_cert.c_str());
-      SSL_CTX_use_PrivateKey_file(ctx.get(), certs_.client_key.c_str(), SSL_FILETYPE_PEM);
+    if (client != nullptr) {
+      SSL_CTX_use_certificate_chain_file(ctx.get(), client->client_cert.c_str());
+      SSL_CTX_use_PrivateKey_file(ctx.get(), client->client_key.c_str(), SSL_FILETYPE_PEM);
     }
     std::unique_ptr<BIO, void (*)(BIO*)> bio(BIO_new_ssl_connect(ctx.get()), BIO_free_all);
     BIO_set_conn_hostname(bio.get(), port.c_str());
@@ -224,13 +224,16 @@ TEST_F(TlsServerTest, WithAndWithoutAlpn) {
   args.SetSslTargetNameOverride("localhost");
   EXPECT_EQ(Check(grpc::CreateCustomChannel(Port(), grpc::SslCredentials(ssl), args)),
             absl::OkStatus());
-  EXPECT_TRUE(SpeaksHttp2WithoutAlpn(false));
+  EXPECT_TRUE(SpeaksHttp2WithoutAlpn(nullptr));
 }
 
-TEST_F(TlsServerTest, ClientCertificateIsRequiredOnceACaIsGiven) {
+TEST_F(TlsServerTest, D2_ClientCertificateIsRequiredOnceACaIsGiven) {
   Start("tcp://127.0.0.1:0", TlsOptions{certs_.server_cert, certs_.server_key, certs_.ca});
-  EXPECT_FALSE(SpeaksHttp2WithoutAlpn(false));
-  EXPECT_TRUE(SpeaksHttp2WithoutAlpn(true));
+  EXPECT_FALSE(SpeaksHttp2WithoutAlpn(nullptr));
+  const TempDir elsewhere;
+  const TestCerts strangers = MakeTestCerts(elsewhere.path());
+  EXPECT_FALSE(SpeaksHttp2WithoutAlpn(&strangers));
+  EXPECT_TRUE(SpeaksHttp2WithoutAlpn(&certs_));
 }
 
 TEST_F(TlsServerTest, BrokenCertificateIsNamed) {

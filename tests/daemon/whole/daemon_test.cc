@@ -7,10 +7,12 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <future>
 
+#include "absl/strings/str_cat.h"
 #include "daemon/rpc/status.h"
 #include "proto/buildkit/control.grpc.pb.h"
 #include "proto/buildkit/gateway.grpc.pb.h"
@@ -230,12 +232,15 @@ TEST_F(DaemonTest, ClockSetBackHarmsNoBuild) {
   SetWallClockBy(absl::Hours(24));
 }
 
-TEST_F(DaemonTest, SecondDaemonOnTheSameRootIsRefused) {
+TEST_F(DaemonTest, D1_SecondDaemonOnTheSameRootIsRefused) {
   Start();
   Config config;
   config.root = dir_.File("root");
   config.addresses = {"unix://" + dir_.File("other.sock")};
-  EXPECT_FALSE(Daemon::Start(config).ok());
+  const absl::Status refused = Daemon::Start(config).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(refused.message()),
+              testing::HasSubstr(absl::StrCat(config.root, " is in use by process ", ::getpid())));
 }
 
 }  // namespace

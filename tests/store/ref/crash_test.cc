@@ -26,7 +26,7 @@ int Runs() {
 
 using RefStoreCrash = RefStoreTest;
 
-TEST_F(RefStoreCrash, Llb6_106_KillAtRandomPointsLeavesAConsistentStore) {
+TEST_F(RefStoreCrash, G5_Llb6_106_KillAtRandomPointsLeavesAConsistentStore) {
   Close();
   const unsigned seed = std::random_device()();
   SCOPED_TRACE(absl::StrCat("seed ", seed));

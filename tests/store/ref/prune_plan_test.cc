@@ -16,7 +16,7 @@ struct KeepCase {
 };
 class BytesToKeepTest : public testing::TestWithParam<KeepCase> {};
 
-TEST_P(BytesToKeepTest, Llb6_105_Target) {
+TEST_P(BytesToKeepTest, G1_Llb6_105_Target) {
   PruneOptions options;
   options.reserved_bytes = GetParam().reserved;
   options.max_used_bytes = GetParam().max_used;
@@ -36,6 +36,13 @@ INSTANTIATE_TEST_SUITE_P(Rules, BytesToKeepTest,
                              {"ReservedIsNeverUndercut", 480, 0, 40, 500, 10, 480},
                              {"MinFreeMetKeepsEverything", 0, 0, 40, 500, 41, 501},
                              {"MinFreeMetLeavesMaxUsed", 0, 100, 40, 500, 41, 100},
+                             {"TableMaxUsed", 0, 2000, 0, 1000, 9000, 2000},
+                             {"TableMinFree", 0, 0, 5000, 7000, 3000, 5000},
+                             {"TableReserved", 6000, 0, 5000, 7000, 3000, 6000},
+                             {"TableAll", 2000, 4000, 5000, 7000, 3000, 4000},
+                             {"TableShared", 0, 2000, 0, 4000, 2000, 2000},
+                             {"TableSharedMinFree", 0, 2000, 5000, 4000, 2000, 1000},
+                             {"TableSharedAll", 2000, 2000, 5000, 4000, 2000, 2000},
                              {"ExcessBeyondTotalDeletesAll", 0, 0, 1000, 500, 10, 0},
                          }),
                          [](const auto& test) { return std::string(test.param.name); });

@@ -126,7 +126,7 @@ TEST_P(RefStoreUsage, PruneOfAPairTakesBothHalves) {
   EXPECT_THAT(Folders(), IsEmpty());
 }
 
-TEST_P(RefStoreUsage, InternalRecordsGoOnlyWithAll) {
+TEST_P(RefStoreUsage, G4_InternalRecordsGoOnlyWithAll) {
   const std::string internal = Make(nullptr, "/a", "1", {.record_type = "internal"})->id();
   const std::string frontend = Make(nullptr, "/a", "1", {.record_type = "frontend"})->id();
   store_->Drain();
@@ -134,7 +134,7 @@ TEST_P(RefStoreUsage, InternalRecordsGoOnlyWithAll) {
   EXPECT_THAT(Prune({.all = true}), UnorderedElementsAre(internal, frontend));
 }
 
-TEST_P(RefStoreUsage, PruneHonoursFiltersAndAge) {
+TEST_P(RefStoreUsage, G4_PruneHonoursFiltersAndAge) {
   const std::string local = Make(nullptr, "/a", "1", {.record_type = "source.local"})->id();
   const std::string regular = Make(nullptr, "/b", "1")->id();
   store_->Drain();
@@ -145,7 +145,24 @@ TEST_P(RefStoreUsage, PruneHonoursFiltersAndAge) {
             absl::StatusCode::kInvalidArgument);
 }
 
-TEST_P(RefStoreUsage, Llb6_105_MaxUsedKeepsTheLatestAndMostUsed) {
+TEST_P(RefStoreUsage, G3_ARuleTakesOnlyItsKind) {
+  const std::string regular = Make(nullptr, "/f", Bytes(10'000'000))->id();
+  const std::string old =
+      Make(nullptr, "/f", Bytes(600'000), {.record_type = "exec.cachemount"})->id();
+  const std::string source =
+      Make(nullptr, "/f", Bytes(1'000), {.record_type = "source.local"})->id();
+  store_->Drain();
+  const std::vector<std::string> kinds = {"type==source.local", "type==exec.cachemount"};
+  EXPECT_THAT(
+      Prune({.filters = kinds, .keep_duration = absl::Hours(48), .max_used_bytes = 512'000}),
+      IsEmpty())
+      << "used just now";
+  EXPECT_THAT(Prune({.filters = kinds, .max_used_bytes = 512'000}),
+              UnorderedElementsAre(old, source));
+  EXPECT_EQ(Usage().count(regular), 1u);
+}
+
+TEST_P(RefStoreUsage, G2_Llb6_105_MaxUsedKeepsTheLatestAndMostUsed) {
   std::vector<std::string> ids;
   for (int i = 0; i < 6; ++i) {
     ids.push_back(Make(nullptr, "/f", Bytes(1'000'000))->id());

@@ -267,7 +267,7 @@ class OwnFrontendsOnlyTest : public GatewayFrontendTest {
   OwnFrontendsOnlyTest() : GatewayFrontendTest(OwnOnly()) {}
 };
 
-TEST_F(OwnFrontendsOnlyTest, OthersAreRefused) {
+TEST_F(OwnFrontendsOnlyTest, D6_OthersAreRefused) {
   EXPECT_EQ(Solve(Request("fail")).first.message(), "'fe' is not an allowed gateway source");
   pbc::SolveRequest request = Request("fail");
   request.set_ref("b2");
