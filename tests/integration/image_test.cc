@@ -117,6 +117,11 @@ TEST_F(ImageTest, PushedImagesComeBackFromTheRegistry) {
 }
 
 TEST_F(ImageTest, L9OneLayerInTwoCompressions) {
+  // The layers are made twice, maybe in different seconds.
+  const llb::MkfileInfo then = {.created = absl::FromUnixSeconds(1700000000)};
+  const llb::State layers = llb::State()
+                                .File(llb::Mkfile("/one", 0644, "first\n", then))
+                                .File(llb::Mkfile("/two", 0600, "second\n", then));
   const auto push = [&](const llb::State& state, const std::string& name, const char* level) {
     const auto done = Solve({.state = state,
                              .outputs = {ToRegistry(In(name), {{"compression", "gzip"},
@@ -126,8 +131,8 @@ TEST_F(ImageTest, L9OneLayerInTwoCompressions) {
     Prune();
     return Manifest(name, "latest");
   };
-  const Json fast = push(TwoLayers(), "l9", "0");
-  const Json best = push(TwoLayers().File(llb::Mkfile("/three", 0644, "3")), "l9-more", "9");
+  const Json fast = push(layers, "l9", "0");
+  const Json best = push(layers.File(llb::Mkfile("/three", 0644, "3")), "l9-more", "9");
   ASSERT_EQ(best.at("layers").size(), 3u);
   EXPECT_NE(fast.at("layers")[0].at("digest"), best.at("layers")[0].at("digest"));
   const auto diff_ids = [](const char* name, const Json& manifest) {
