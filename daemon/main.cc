@@ -25,7 +25,7 @@ namespace {
 using kiln::daemon::Config;
 using kiln::daemon::Daemon;
 using kiln::daemon::DropStartPages;
-using kiln::daemon::NotifyService;
+using kiln::daemon::ServiceNotifier;
 
 constexpr absl::Duration kDrainTime = absl::Seconds(45);
 constexpr absl::Duration kSignalPoll = absl::Milliseconds(200);
@@ -58,8 +58,8 @@ void SetUpProcess() {
   mallopt(M_ARENA_MAX, 4);
 }
 
-void TellService(const char* state) {
-  if (const absl::Status told = NotifyService(state); !told.ok())
+void Tell(const ServiceNotifier& service, const char* state) {
+  if (const absl::Status told = service.Tell(state); !told.ok())
     spdlog::warn("{}", std::string(told.message()));
 }
 
@@ -90,6 +90,7 @@ int main(int argc, char** argv) {
   SetUpLog(*config);
   for (const std::string& warning : config->warnings) spdlog::warn("{}", warning);
   SetUpProcess();
+  const ServiceNotifier service;
   // Before any thread is started, so that all inherit it: signals are taken by sigwait here.
   sigset_t signals;
   sigemptyset(&signals);
@@ -105,13 +106,13 @@ int main(int argc, char** argv) {
     return 1;
   }
   spdlog::info("listening on {}", absl::StrJoin((*daemon)->names(), ", "));
-  TellService("READY=1");
+  Tell(service, "READY=1");
   if (const absl::Status dropped = DropStartPages(); !dropped.ok())
     spdlog::debug("{}", std::string(dropped.message()));
 
   int signal_number = 0;
   sigwait(&signals, &signal_number);
-  TellService("STOPPING=1");
+  Tell(service, "STOPPING=1");
   spdlog::info("stopping: new builds are refused, running ones have {} s to finish",
                absl::ToInt64Seconds(kDrainTime));
   (*daemon)->Drain();

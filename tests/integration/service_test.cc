@@ -61,6 +61,13 @@ TEST(ServiceTest, D3_SocketActivationAndReadiness) {
   ASSERT_TRUE(answered.ok()) << answered.status();
   EXPECT_EQ(answered->code, 0);
 
+  // Containers are not asked to be ready: the runtime knows of no service manager.
+  const BusyboxBase base;
+  SeenProgress seen;
+  const absl::Status built =
+      Build("unix://" + path, base, base.state().Run(Step("look", "! ls -d /run/notify")), &seen);
+  EXPECT_TRUE(built.ok()) << built << seen.step("look").log;
+
   ASSERT_TRUE(daemon->Signal(SIGTERM).ok());
   EXPECT_EQ(NextState(states.get()), "STOPPING=1");
   const auto stopped = daemon->Wait(CancelToken());
