@@ -64,8 +64,10 @@ TEST(ServiceTest, D3_SocketActivationAndReadiness) {
   // Containers are not asked to be ready: the runtime knows of no service manager.
   const BusyboxBase base;
   SeenProgress seen;
-  const absl::Status built =
-      Build("unix://" + path, base, base.state().Run(Step("look", "! ls -d /run/notify")), &seen);
+  const absl::Status built = Build(
+      "unix://" + path, base,
+      base.state().Run(Step("look", "echo socket \"$NOTIFY_SOCKET\"; test -z \"$NOTIFY_SOCKET\"")),
+      &seen);
   EXPECT_TRUE(built.ok()) << built << seen.step("look").log;
 
   ASSERT_TRUE(daemon->Signal(SIGTERM).ok());
