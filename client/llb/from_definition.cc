@@ -22,15 +22,9 @@ class GivenVertex : public Vertex {
         caps_(std::move(caps)),
         metadata_(std::make_shared<const OpMetadata>(std::move(metadata))),
         inputs_(std::move(inputs)) {}
-  ~GivenVertex() override {
-    for (Output& input : inputs_) Release(std::move(input));
-  }
+  ~GivenVertex() override { Release(inputs_); }
 
-  Inputs inputs() const override {
-    Inputs inputs;
-    for (const Output& input : inputs_) inputs.push_back(input.vertex.get());
-    return inputs;
-  }
+  Inputs inputs() const override { return VerticesOf(inputs_); }
   absl::StatusOr<Digest> Write(GraphWriter& graph) const override {
     return graph.AddOp(caps_, metadata_, [this](WireWriter& op) { op.Append(bytes_); });
   }

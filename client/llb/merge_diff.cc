@@ -13,15 +13,9 @@ class MergeVertex : public Vertex {
  public:
   MergeVertex(std::vector<Output> inputs, Constraints constraints)
       : inputs_(std::move(inputs)), traits_(std::move(constraints)) {}
-  ~MergeVertex() override {
-    for (Output& input : inputs_) Release(std::move(input));
-  }
+  ~MergeVertex() override { Release(inputs_); }
 
-  Inputs inputs() const override {
-    Inputs inputs;
-    for (const Output& input : inputs_) inputs.push_back(input.vertex.get());
-    return inputs;
-  }
+  Inputs inputs() const override { return VerticesOf(inputs_); }
 
   absl::StatusOr<Digest> Write(GraphWriter& graph) const override {
     OpDraft op(graph);

@@ -1,13 +1,22 @@
 #include "client/llb/vertex.h"
 
 #include <utility>
-#include <vector>
 
 namespace kiln::client::llb {
 
 Vertex::~Vertex() = default;
 
 absl::StatusOr<int64_t> Vertex::OutputIndex(int slot) const { return slot; }
+
+Vertex::Inputs Vertex::VerticesOf(const std::vector<Output>& outputs) {
+  Inputs vertices;
+  for (const Output& output : outputs) vertices.push_back(output.vertex.get());
+  return vertices;
+}
+
+void Vertex::Release(std::vector<Output>& inputs) {
+  for (Output& input : inputs) Release(std::move(input));
+}
 
 void Vertex::Release(Output&& input) {
   if (!input) return;

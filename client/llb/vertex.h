@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/status/statusor.h"
@@ -43,8 +44,10 @@ class Vertex {
   virtual absl::StatusOr<int64_t> OutputIndex(int slot) const;
 
  protected:
+  static Inputs VerticesOf(const std::vector<Output>& outputs);
   // Destructors hand their inputs over here: releasing a long chain must not recurse.
   static void Release(Output&& input);
+  static void Release(std::vector<Output>& inputs);
 };
 
 }  // namespace kiln::client::llb
