@@ -1,5 +1,3 @@
-#include "store/tree_writer.h"
-
 #include <fcntl.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -9,25 +7,20 @@
 #include <utility>
 #include <vector>
 
-#include "absl/cleanup/cleanup.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "store/base/check.h"
 #include "store/base/mutex.h"
 #include "store/base/status_macros.h"
 #include "store/beneath.h"
 #include "store/checksum_recorder.h"
-#include "store/file_copy.h"
 #include "store/file_digest.h"
+#include "store/layer_writer.h"
 #include "store/sibling_writer.h"
 
 namespace kiln::store {
 
 namespace {
-
-constexpr uint32_t kPermissionBits = 07777;
 
 // The process does not change them.
 const uid_t kOurUid = ::geteuid();
@@ -39,159 +32,13 @@ absl::Status IsADirectory(absl::string_view path) {
   return absl::FailedPreconditionError(absl::StrCat(path, ": is a directory"));
 }
 
-// The metadata a new entry shall have; absent members are the defaults of a file made by us.
-struct Wanted {
-  uint32_t uid, gid, mode;
-  std::optional<absl::Time> mtime;
+}  // namespace
 
-  Wanted(const Attributes& attributes, uint32_t default_mode)
-      : uid(attributes.uid.value_or(kOurUid)),
-        gid(attributes.gid.value_or(kOurGid)),
-        mode(attributes.mode.value_or(default_mode) & kPermissionBits),
-        mtime(attributes.mtime) {}
-  Wanted(const Attributes& attributes, const struct stat& st)
-      : uid(attributes.uid.value_or(st.st_uid)),
-        gid(attributes.gid.value_or(st.st_gid)),
-        mode(attributes.mode.value_or(st.st_mode) & kPermissionBits),
-        mtime(attributes.mtime) {}
-
-  bool Agrees(const struct stat& st) const {
-    return st.st_uid == uid && st.st_gid == gid && (st.st_mode & kPermissionBits) == mode;
-  }
-};
-
-// Whether `st` already has the wanted modification time.
-bool TimeAgrees(const std::optional<absl::Time>& mtime, const struct stat& st) {
-  return !mtime.has_value() || absl::TimeFromTimespec(st.st_mtim) == *mtime;
-}
-
-void RemoveLeaf(int dir, const std::string& name) {
-  ::unlinkat(dir, name.c_str(), 0);  // cleaning up after an error that is already being reported
-}
-
-class LayerWriter final : public TreeWriter {
- public:
-  LayerWriter(Layers lower, std::string upper_dir, bool overlay_form, ChecksumRecorder* recorder);
-  // A sibling.
-  explicit LayerWriter(const LayerWriter* other)
-      : overlay_form_(other->overlay_form_),
-        recorder_(other->recorder_),
-        reader_(other->reader_),
-        root_(other->root_),
-        root_status_(other->root_status_),
-        shared_(other->shared_) {}
-
-  const TreeReader& reader() const override { return reader_; }
-  absl::Status MakeDir(absl::string_view path, const Attributes& attributes) override;
-  absl::Status MakeSymlink(absl::string_view path, absl::string_view target,
-                           const Attributes& attributes) override;
-  absl::Status WriteFile(absl::string_view path, absl::string_view data,
-                         const Attributes& attributes) override;
-  absl::StatusOr<std::unique_ptr<TreeFile>> CreateFile(absl::string_view path,
-                                                       int64_t expected_size,
-                                                       const Attributes& attributes) override;
-  absl::Status MakeNode(absl::string_view path, uint32_t type_and_mode, uint64_t device,
-                        const Attributes& attributes) override;
-  absl::Status MakeHardlink(absl::string_view path, absl::string_view existing) override;
-  absl::Status CopyFile(const TreeReader& from, absl::string_view from_path, const Entry& entry,
-                        absl::string_view path, const Attributes& attributes) override {
-    return Take(from, from_path, entry, path, attributes, /*is_new=*/false);
-  }
-  absl::Status CopyNewFile(const TreeReader& from, absl::string_view from_path, const Entry& entry,
-                           absl::string_view path, const Attributes& attributes) override {
-    return Take(from, from_path, entry, path, attributes, /*is_new=*/true);
-  }
-  absl::Status Remove(absl::string_view path) override;
-  absl::Status SetAttributes(absl::string_view path, const Attributes& attributes) override;
-  absl::Status SetXattr(absl::string_view path, const std::string& name,
-                        absl::string_view value) override;
-
- private:
-  friend class LayerFile;
-
-  // What the writers of one layer have in common.
-  struct Shared {
-    Mutex copy_up_mu;  // held while directories are copied up
-    Mutex mu;
-    // Foreign inodes linked here: a second copy of one must not become a hard link of the first.
-    absl::flat_hash_set<std::pair<dev_t, ino_t>> taken ABSL_GUARDED_BY(mu);
-  };
-
-  // A name to be made: its parent directory in the upper layer, open.
-  struct Place {
-    std::string path, name;
-    int dir = -1;            // of parent_
-    bool hid_lower = false;  // a whiteout of ours was there
-  };
-
-  int upper_index() const { return static_cast<int>(reader_.layers().size()) - 1; }
-  std::string UpperPath(absl::string_view path) const {
-    return absl::StrCat(reader_.layers().back(), path == "/" ? "" : path);
-  }
-  absl::Status Ready() const { return root_status_; }
-
-  // Opens a directory of the upper layer, copying it and its parents up when needed. The
-  // descriptor is good until the next call.
-  absl::StatusOr<int> OpenUpperDir(const std::string& path);
-  absl::StatusOr<Fd> CopyUpDirs(const std::string& path);
-  absl::Status CopyUpDir(int parent, const std::string& name, const std::string& path);
-
-  absl::StatusOr<Place> Locate(absl::string_view path);
-  // What the upper layer has at `place` is cleared away. `exclusive`: an existing name is an error;
-  // else a directory is.
-  absl::StatusOr<Place> Clear(absl::string_view path, bool exclusive);
-  // Has `make(place)` put a file there, instead of what has its name. Most names are new, so it is
-  // left to `make` to say kAlreadyExists; the place is cleared then and `make` called once more.
-  // Lower layers are asked first, unless the name `is_new` to the whole tree.
-  template <typename Make>
-  absl::StatusOr<Place> Put(absl::string_view path, bool is_new, Make make);
-  absl::Status Take(const TreeReader& from, absl::string_view from_path, const Entry& entry,
-                    absl::string_view path, const Attributes& attributes, bool is_new);
-  absl::StatusOr<bool> ExistsBelow(const Place& place, bool* is_dir);
-
-  // Makes the entry itself present in the upper layer; `*st` is what it is there.
-  absl::Status CopyUp(const std::string& path, struct stat* st);
-  // Gives `path`, a file in the upper layer, an inode that nobody else has.
-  absl::Status Unshare(const std::string& path, struct stat* st);
-  absl::StatusOr<bool> TryHardlink(const std::string& host, const Entry& entry,
-                                   const Wanted& wanted, const Place& place);
-  absl::Status CopyContentAs(const TreeReader& from, absl::string_view from_path,
-                             const Entry& entry, const Wanted& wanted, const Place& place);
-
-  // Owner, mode and times of what was just made at `place`; never follows.
-  absl::Status Finish(const Place& place, const Wanted& wanted, bool is_symlink);
-  absl::Status FinishFile(int fd, const std::string& path, const Wanted& wanted, struct stat* st);
-  absl::Status SetTimes(const Place& place, const struct timespec times[2]);
-
-  void Recorded(absl::string_view path, const Digest& digest) {
-    if (recorder_ != nullptr) recorder_->Recorded(path, digest);
-  }
-  void Changed(absl::string_view path) {
-    if (recorder_ != nullptr) recorder_->Changed(path);
-  }
-
-  const bool overlay_form_;
-  ChecksumRecorder* const recorder_;
-  const TreeReader reader_;
-  std::shared_ptr<Fd> root_;
-  absl::Status root_status_;
-
-  // The directory used last: most work goes file by file through one directory.
-  struct {
-    std::string path;  // "" = none
-    Fd fd;             // not of the root: that is root_
-    DirView view;
-  } parent_;
-  // The directory of an immutable layer that was linked from last, with its '/' at the end. It is
-  // opened when a second file is taken from it.
-  struct {
-    std::string path;
-    Fd fd;
-  } source_;
-  // Inodes whose names are all of our making, so that changing them in place is safe.
-  absl::flat_hash_set<ino_t> own_links_;
-  const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
-};
+Wanted::Wanted(const Attributes& attributes, uint32_t default_mode)
+    : uid(attributes.uid.value_or(kOurUid)),
+      gid(attributes.gid.value_or(kOurGid)),
+      mode(attributes.mode.value_or(default_mode) & kPermissionBits),
+      mtime(attributes.mtime) {}
 
 // Content that arrives in pieces. The name exists from the start: a crash leaves a file without
 // its final time, which the next synchronisation replaces.
@@ -254,7 +101,7 @@ class LayerFile final : public TreeFile {
   Sha256 hash_;
 };
 
-Layers Stack(Layers lower, std::string upper) {
+static Layers Stack(Layers lower, std::string upper) {
   lower.push_back(std::move(upper));
   return lower;
 }
@@ -286,42 +133,6 @@ absl::StatusOr<int> LayerWriter::OpenUpperDir(const std::string& path) {
   parent_.path = path;
   parent_.fd = *std::move(fd);
   return parent_.fd.get();
-}
-
-absl::StatusOr<Fd> LayerWriter::CopyUpDirs(const std::string& path) {
-  MutexLock one_at_a_time(&shared_->copy_up_mu);
-  KILN_ASSIGN_OR_RETURN(Fd here, OpenFileAt(root_->get(), ".", O_PATH | O_DIRECTORY));
-  std::string walked;
-  for (absl::string_view part : absl::StrSplit(absl::string_view(path).substr(1), '/')) {
-    const std::string name(part);
-    absl::StrAppend(&walked, "/", name);
-    const int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-    Fd next(::openat(here.get(), name.c_str(), flags));
-    if (!next.valid()) {
-      KILN_ASSIGN_OR_RETURN(const Entry entry, reader_.Lstat(walked));
-      if (S_ISLNK(entry.st.st_mode))
-        return absl::InvalidArgumentError(absl::StrCat(walked, ": is a symlink, not a directory"));
-      if (!S_ISDIR(entry.st.st_mode))
-        return absl::FailedPreconditionError(absl::StrCat(walked, ": not a directory"));
-      KILN_RETURN_IF_ERROR(CopyUpDir(here.get(), name, walked));
-      next = Fd(::openat(here.get(), name.c_str(), flags));
-      if (!next.valid()) return ErrnoStatus(errno, absl::StrCat("open ", walked));
-    }
-    here = std::move(next);
-  }
-  return here;
-}
-
-absl::Status LayerWriter::CopyUpDir(int parent, const std::string& name, const std::string& path) {
-  KILN_ASSIGN_OR_RETURN(const Entry entry, reader_.Lstat(path));
-  KILN_ASSIGN_OR_RETURN(const auto xattrs, reader_.Xattrs(entry, path));
-  if (::mkdirat(parent, name.c_str(), 0700) != 0)
-    return ErrnoStatus(errno, absl::StrCat("mkdir ", path));
-  KILN_RETURN_IF_ERROR(Annotate(SetXattrs(UpperPath(path), xattrs), path));
-  const Place place{path, name, parent};
-  KILN_RETURN_IF_ERROR(Finish(place, Wanted(Attributes(), entry.st), false));
-  const struct timespec times[2] = {entry.st.st_atim, entry.st.st_mtim};
-  return SetTimes(place, times);
 }
 
 absl::StatusOr<bool> LayerWriter::ExistsBelow(const Place& place, bool* is_dir) {
@@ -373,9 +184,8 @@ absl::StatusOr<LayerWriter::Place> LayerWriter::Clear(absl::string_view path, bo
   return place;
 }
 
-template <typename Make>
-absl::StatusOr<LayerWriter::Place> LayerWriter::Put(absl::string_view path, bool is_new,
-                                                    Make make) {
+absl::StatusOr<LayerWriter::Place> LayerWriter::Put(
+    absl::string_view path, bool is_new, absl::FunctionRef<absl::Status(const Place&)> make) {
   KILN_ASSIGN_OR_RETURN(Place place, Locate(path));
   const bool covers = !is_new && parent_.view.layers.size() > 1;  // one below may have the name
   absl::Status made = covers ? absl::AlreadyExistsError(place.path) : make(place);
@@ -525,84 +335,6 @@ absl::Status LayerWriter::MakeHardlink(absl::string_view path, absl::string_view
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> LayerWriter::TryHardlink(const std::string& host, const Entry& entry,
-                                              const Wanted& wanted, const Place& place) {
-  if (!overlay_form_ || !wanted.Agrees(entry.st) || !TimeAgrees(wanted.mtime, entry.st))
-    return false;
-  const std::pair<dev_t, ino_t> inode(entry.st.st_dev, entry.st.st_ino);
-  {
-    MutexLock lock(&shared_->mu);
-    if (!shared_->taken.insert(inode).second) return false;
-  }
-  // Whole directories are taken over: one look-up of a short name instead of a long path.
-  const size_t slash = host.rfind('/');
-  const absl::string_view dir = absl::string_view(host).substr(0, slash + 1);
-  if (source_.path != dir) {
-    source_.path = std::string(dir);
-    source_.fd = Fd();
-  } else if (!source_.fd.valid()) {
-    source_.fd = Fd(::open(source_.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  }
-  const bool opened = source_.fd.valid();
-  const int linked =
-      ::linkat(opened ? source_.fd.get() : AT_FDCWD, host.c_str() + (opened ? slash + 1 : 0),
-               place.dir, place.name.c_str(), 0);
-  if (linked == 0) return true;
-  const int error = errno;
-  if (error == EXDEV || error == EMLINK || error == EPERM) return false;
-  MutexLock lock(&shared_->mu);
-  shared_->taken.erase(inode);
-  return ErrnoStatus(error, absl::StrCat("link ", place.path));
-}
-
-absl::Status LayerWriter::CopyContentAs(const TreeReader& from, absl::string_view from_path,
-                                        const Entry& entry, const Wanted& wanted,
-                                        const Place& place) {
-  KILN_ASSIGN_OR_RETURN(const Fd source, from.Open(from_path));
-  KILN_ASSIGN_OR_RETURN(const auto xattrs, from.Xattrs(entry, from_path));
-  const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
-  KILN_ASSIGN_OR_RETURN(const Fd target, OpenFileAt(place.dir, place.name, flags, 0600));
-  absl::Cleanup discard = [&] { RemoveLeaf(place.dir, place.name); };
-  KILN_RETURN_IF_ERROR(Annotate(CopyContent(source.get(), target.get()), place.path));
-  struct stat st;
-  Wanted attributes = wanted;
-  attributes.mtime.reset();
-  KILN_RETURN_IF_ERROR(FinishFile(target.get(), place.path, attributes, &st));
-  // After the owner: chown drops file capabilities.
-  KILN_RETURN_IF_ERROR(Annotate(SetXattrs(UpperPath(place.path), xattrs), place.path));
-  struct timespec times[2] = {entry.st.st_atim, entry.st.st_mtim};
-  if (wanted.mtime.has_value()) times[0] = times[1] = absl::ToTimespec(*wanted.mtime);
-  if (::futimens(target.get(), times) != 0)
-    return ErrnoStatus(errno, absl::StrCat("utimes ", place.path));
-  std::move(discard).Cancel();
-  return absl::OkStatus();
-}
-
-absl::Status LayerWriter::Take(const TreeReader& from, absl::string_view from_path,
-                               const Entry& entry, absl::string_view path,
-                               const Attributes& attributes, bool is_new) {
-  if (!S_ISREG(entry.st.st_mode))
-    return absl::InvalidArgumentError(absl::StrCat(from_path, ": not a regular file"));
-  const std::string host = from.HostPath(entry, from_path);
-  const std::string& from_layer = from.layers()[static_cast<size_t>(entry.layer)];
-  const Wanted wanted(attributes, entry.st);
-  // What this very layer has may still change, and with it every name of the inode.
-  const bool shareable = from_layer != reader_.layers().back();
-  bool linked = false;
-  KILN_ASSIGN_OR_RETURN(const Place place, Put(path, is_new, [&](const Place& at) -> absl::Status {
-                          if (shareable) {
-                            KILN_ASSIGN_OR_RETURN(linked, TryHardlink(host, entry, wanted, at));
-                          }
-                          return linked ? absl::OkStatus()
-                                        : CopyContentAs(from, from_path, entry, wanted, at);
-                        }));
-  Changed(place.path);
-  if (recorder_ == nullptr || !(linked || wanted.Agrees(entry.st))) return absl::OkStatus();
-  if (const auto digest = recorder_->Known(from_layer, from_path))
-    recorder_->Recorded(place.path, *digest);
-  return absl::OkStatus();
-}
-
 absl::Status LayerWriter::Remove(absl::string_view raw_path) {
   const std::string path = CleanPath(raw_path);
   if (path == "/") return absl::InvalidArgumentError("the root cannot be removed");
@@ -622,52 +354,6 @@ absl::Status LayerWriter::Remove(absl::string_view raw_path) {
   return absl::OkStatus();
 }
 
-absl::Status LayerWriter::CopyUp(const std::string& path, struct stat* st) {
-  KILN_ASSIGN_OR_RETURN(const Entry entry, reader_.Lstat(path));
-  *st = entry.st;
-  if (entry.layer == upper_index()) return absl::OkStatus();
-  if (S_ISDIR(entry.st.st_mode)) return OpenUpperDir(path).status();
-  Attributes same;
-  same.uid = entry.st.st_uid;
-  same.gid = entry.st.st_gid;
-  same.mode = entry.st.st_mode & kPermissionBits;
-  same.mtime = absl::TimeFromTimespec(entry.st.st_mtim);
-  // The name is free in the upper layer; Clear in the calls below lets a lower file be covered.
-  KILN_ASSIGN_OR_RETURN(const Place place, Clear(path, false));
-  if (S_ISREG(entry.st.st_mode)) {
-    KILN_RETURN_IF_ERROR(CopyContentAs(reader_, path, entry, Wanted(same, entry.st), place));
-  } else {
-    const int made =
-        S_ISLNK(entry.st.st_mode)
-            ? ::symlinkat(entry.link.c_str(), place.dir, place.name.c_str())
-            : ::mknodat(place.dir, place.name.c_str(), entry.st.st_mode & S_IFMT, entry.st.st_rdev);
-    if (made != 0) return ErrnoStatus(errno, absl::StrCat("copy up ", path));
-    KILN_RETURN_IF_ERROR(Finish(place, Wanted(same, entry.st), S_ISLNK(entry.st.st_mode)));
-  }
-  Changed(path);
-  if (::fstatat(place.dir, place.name.c_str(), st, AT_SYMLINK_NOFOLLOW) != 0)
-    return ErrnoStatus(errno, absl::StrCat("stat ", path));
-  return absl::OkStatus();
-}
-
-absl::Status LayerWriter::Unshare(const std::string& path, struct stat* st) {
-  if (!S_ISREG(st->st_mode) || st->st_nlink == 1 || own_links_.contains(st->st_ino))
-    return absl::OkStatus();
-  const auto [parent, name] = SplitPath(path);
-  KILN_ASSIGN_OR_RETURN(const int dir, OpenUpperDir(parent));
-  const std::string temporary = absl::StrCat(".kiln-unshare-", st->st_ino);
-  const Place place{absl::StrCat(parent == "/" ? "" : parent, "/", temporary), temporary, dir};
-  KILN_ASSIGN_OR_RETURN(const Entry entry, reader_.Lstat(path));
-  KILN_RETURN_IF_ERROR(CopyContentAs(reader_, path, entry, Wanted(Attributes(), entry.st), place));
-  if (::renameat(dir, temporary.c_str(), dir, name.c_str()) != 0 ||
-      ::fstatat(dir, name.c_str(), st, AT_SYMLINK_NOFOLLOW) != 0) {
-    const int error = errno;
-    RemoveLeaf(dir, temporary);
-    return ErrnoStatus(error, absl::StrCat("replace ", path));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status LayerWriter::SetAttributes(absl::string_view raw_path, const Attributes& attributes) {
   const std::string path = CleanPath(raw_path);
   KILN_RETURN_IF_ERROR(Ready());
@@ -677,7 +363,7 @@ absl::Status LayerWriter::SetAttributes(absl::string_view raw_path, const Attrib
   const bool is_symlink = S_ISLNK(entry.st.st_mode);
   const bool same = wanted.Agrees(entry.st) ||
                     (is_symlink && wanted.uid == entry.st.st_uid && wanted.gid == entry.st.st_gid);
-  if (same && TimeAgrees(attributes.mtime, entry.st)) return absl::OkStatus();
+  if (same && wanted.TimeAgrees(entry.st)) return absl::OkStatus();
   KILN_RETURN_IF_ERROR(CopyUp(path, &st));
   KILN_RETURN_IF_ERROR(Unshare(path, &st));
   Place place{path, ".", root_->get()};
@@ -706,8 +392,6 @@ absl::Status LayerWriter::SetXattr(absl::string_view raw_path, const std::string
     return ErrnoStatus(errno, absl::StrCat("setxattr ", name, " on ", path));
   return absl::OkStatus();
 }
-
-}  // namespace
 
 std::unique_ptr<TreeWriter> NewTreeWriter(Layers lower, std::string upper_dir, bool overlay_form,
                                           ChecksumRecorder* recorder) {
