@@ -90,7 +90,8 @@ absl::StatusOr<LayerDirectory::Parent> LayerDirectory::FindParent(absl::string_v
   return Keep(std::move(asked), std::move(real), *std::move(fd), false);
 }
 
-absl::StatusOr<LayerDirectory::Parent> LayerDirectory::MakeParent(absl::string_view path) {
+absl::StatusOr<LayerDirectory::Parent> LayerDirectory::MakeParent(absl::string_view path,
+                                                                  GivesWay gives_way) {
   std::string asked = SplitPath(path).first;
   if (last_fd_.valid() && asked == asked_) return last_;
   int error = 0;
@@ -98,12 +99,12 @@ absl::StatusOr<LayerDirectory::Parent> LayerDirectory::MakeParent(absl::string_v
   if (fd.ok()) return Keep(asked, asked, *std::move(fd), false);
   if (error != ELOOP && error != ENOTDIR && error != ENOENT) return fd.status();
   KILN_ASSIGN_OR_RETURN(std::string real, TreeReader({path_}).ResolveMissing(asked));
-  KILN_ASSIGN_OR_RETURN(Fd made, MakeDirectories(real));
+  KILN_ASSIGN_OR_RETURN(Fd made, MakeDirectories(real, gives_way));
   return Keep(std::move(asked), std::move(real), std::move(made), false);
 }
 
 // mkdir -p; `path` has no symlinks.
-absl::StatusOr<Fd> LayerDirectory::MakeDirectories(const std::string& path) {
+absl::StatusOr<Fd> LayerDirectory::MakeDirectories(const std::string& path, GivesWay gives_way) {
   KILN_ASSIGN_OR_RETURN(Fd here, OpenFileAt(root_.get(), ".", O_PATH | O_DIRECTORY));
   std::string so_far(1, '/');
   for (const absl::string_view part : absl::StrSplit(path, '/', absl::SkipEmpty())) {
@@ -119,7 +120,8 @@ absl::StatusOr<Fd> LayerDirectory::MakeDirectories(const std::string& path) {
     bool whiteout = false;
     if (::fstatat(here.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) {
       whiteout = overlay_form_ && IsWhiteout(st);
-      if (!whiteout) return S_ISDIR(st.st_mode) ? next.status() : NotADirectory(so_far);
+      if (S_ISDIR(st.st_mode)) return next.status();
+      if (!whiteout && !gives_way(so_far)) return NotADirectory(so_far);
       if (::unlinkat(here.get(), name.c_str(), 0) != 0)
         return ErrnoStatus(errno, absl::StrCat("remove ", so_far));
     }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -31,9 +32,11 @@ class LayerDirectory {
     int fd = -1;       // for *at calls; valid until the next call of this object
     std::string path;  // real path inside
   };
-  // Makes missing directories (0755, of us); they are "implied". kInvalidArgument when something
-  // that is no directory is in the way, or links form a loop.
-  absl::StatusOr<Parent> MakeParent(absl::string_view path);
+  // Makes missing directories (0755, of us); they are "implied". What is no directory and lies in
+  // the way is removed if `gives_way` says so of its real path. Else kInvalidArgument, as when
+  // links form a loop.
+  using GivesWay = absl::FunctionRef<bool(const std::string& path)>;
+  absl::StatusOr<Parent> MakeParent(absl::string_view path, GivesWay gives_way);
   // kNotFound when it does not exist.
   absl::StatusOr<Parent> FindParent(absl::string_view path);
 
@@ -66,7 +69,7 @@ class LayerDirectory {
   LayerDirectory(std::string path, Fd root, bool overlay_form)
       : path_(std::move(path)), root_(std::move(root)), overlay_form_(overlay_form) {}
   absl::StatusOr<Fd> OpenDirectory(const std::string& path, int* error) const;
-  absl::StatusOr<Fd> MakeDirectories(const std::string& path);
+  absl::StatusOr<Fd> MakeDirectories(const std::string& path, GivesWay gives_way);
   absl::Status Note(const std::string& path, int fd, bool implied);
   absl::StatusOr<Parent> Keep(std::string asked, std::string real, Fd fd, bool implied);
 

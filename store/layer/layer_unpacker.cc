@@ -103,7 +103,7 @@ absl::Status LayerUnpacker::UnpackEntry(const TarEntry& entry, TarReader& tar) {
 
   if (absl::StartsWith(name, kWhiteoutPrefix)) {
     if (name != kOpaqueName && absl::StartsWith(name, kMetaPrefix)) return absl::OkStatus();
-    KILN_ASSIGN_OR_RETURN(const Parent parent, directory_.MakeParent(path));
+    KILN_ASSIGN_OR_RETURN(const Parent parent, MakeParent(path));
     NoteUnpacked(parent.path);
     if (name == kOpaqueName) return MakeOpaque(parent);
     const std::string removed(absl::StripPrefix(name, kWhiteoutPrefix));
@@ -112,7 +112,7 @@ absl::Status LayerUnpacker::UnpackEntry(const TarEntry& entry, TarReader& tar) {
     return RemoveLower(parent, removed);
   }
   if (entry.type == TarType::kHardlink) return MakeHardlink(entry, path);
-  KILN_ASSIGN_OR_RETURN(const Parent parent, directory_.MakeParent(path));
+  KILN_ASSIGN_OR_RETURN(const Parent parent, MakeParent(path));
   NoteUnpacked(JoinPath(parent.path, name));
   switch (entry.type) {
     case TarType::kFile:
@@ -126,6 +126,15 @@ absl::Status LayerUnpacker::UnpackEntry(const TarEntry& entry, TarReader& tar) {
     default:
       return MakeNode(entry, parent, name);
   }
+}
+
+// A layer hides a file of those below where it has a directory: a whole tree loses it.
+absl::StatusOr<LayerDirectory::Parent> LayerUnpacker::MakeParent(const std::string& path) {
+  return directory_.MakeParent(path, [this](const std::string& in_the_way) {
+    if (options_.overlay_form || unpacked_.contains(in_the_way)) return false;
+    if (options_.recorder != nullptr) options_.recorder->Removed(in_the_way);
+    return true;
+  });
 }
 
 // A directory around it belongs to this layer, too, whether the archive lists it or not.
@@ -374,7 +383,8 @@ absl::Status LayerUnpacker::MakeHardlink(const TarEntry& entry, const std::strin
       KILN_ASSIGN_OR_RETURN(existing, std::move(copied));
     }
   }
-  KILN_ASSIGN_OR_RETURN(const Parent parent, directory_.MakeParent(path));
+  NoteUnpacked(existing);  // brought up by the link, if it was not
+  KILN_ASSIGN_OR_RETURN(const Parent parent, MakeParent(path));
   const std::string real = JoinPath(parent.path, name), host = directory_.Host(existing);
   if (real == existing) return absl::InvalidArgumentError("hard link to itself");
   NoteUnpacked(real);
@@ -420,7 +430,7 @@ absl::StatusOr<std::string> LayerUnpacker::CopyUp(const std::string& path) {
   KILN_ASSIGN_OR_RETURN(const Entry entry, tree.Lstat(real));
   if (S_ISDIR(entry.st.st_mode)) return missing;
   const std::string source = tree.HostPath(entry, real);
-  KILN_ASSIGN_OR_RETURN(const Parent parent, directory_.MakeParent(real));
+  KILN_ASSIGN_OR_RETURN(const Parent parent, MakeParent(real));
   const std::string copy = directory_.Host(parent, SplitPath(path).second);
   KILN_RETURN_IF_ERROR(CopyBody(source, entry.st, copy));
   KILN_RETURN_IF_ERROR(CopyMetadata(source, entry.st, copy));

@@ -70,6 +70,8 @@ class LayerUnpacker {
 
   absl::Status Count(const TarEntry& entry, const std::string& path);
   absl::Status UnpackEntry(const TarEntry& entry, TarReader& tar);
+  // The directory around `path`, made where it is missing.
+  absl::StatusOr<Parent> MakeParent(const std::string& path);
   void NoteUnpacked(std::string path);
   absl::Status UnpackRoot(const TarEntry& entry);
   absl::Status RemoveLower(const Parent& parent, const std::string& name);
