@@ -94,8 +94,8 @@ using OutputSink = std::function<void(int stream, absl::string_view data)>;
 class Executor {
  public:
   virtual ~Executor() = default;
-  // An exit code is a result, not an error; a start failure goes to stream 2 as well. On cancel:
-  // SIGKILL, waits until the container, its cgroup and mounts are gone, returns the cause.
+  // An exit code is a result, not an error; a start failure is told on stream 2, once, as well. On
+  // cancel: SIGKILL, waits until the container, its cgroup and mounts are gone, returns the cause.
   virtual absl::StatusOr<ExitInfo> Run(const ProcessSpec& spec, const OutputSink& output,
                                        const CancelToken& cancel) = 0;
 };

@@ -176,14 +176,13 @@ bool ForeignPrograms::Try(const std::string& architecture) const {
 bool ForeignPrograms::Runs(absl::string_view architecture) {
   for (const Machine& machine : Machines()) {
     if (machine.architecture != architecture) continue;
-    {
-      MutexLock lock(&mu_);
-      if (running_.count(machine.architecture) != 0) return true;
-    }
-    if (!Try(machine.architecture)) return false;
+    const bool runs = Try(machine.architecture);
     MutexLock lock(&mu_);
-    running_.insert(machine.architecture);
-    return true;
+    if (runs)
+      running_.insert(machine.architecture);
+    else
+      running_.erase(machine.architecture);
+    return runs;
   }
   return false;
 }
@@ -199,13 +198,11 @@ std::vector<std::string> ForeignPrograms::Architectures() {
   for (const Machine& machine : Machines()) {
     if (machine.architecture == NativeArchitecture()) continue;
     bool runs = false;
-    if (try_now) {
-      runs = Runs(machine.architecture);
-    } else {
+    {
       MutexLock lock(&mu_);
       runs = running_.count(machine.architecture) != 0;
     }
-    if (runs) out.push_back(machine.architecture);
+    if (runs || (try_now && Runs(machine.architecture))) out.push_back(machine.architecture);
   }
   return out;
 }

@@ -18,8 +18,7 @@ std::string NativeArchitecture();
 // architecture, in a root of its own, as steps have; so an emulator counts only if it is found from
 // there (flag F, "fix binary"), and /proc/sys/fs/binfmt_misc need not be mounted.
 //
-// What ran once is believed for good, what did not is tried again after 20 s. Thread-safe; calls
-// block while programs run: 0.1 ms each where there is no emulator.
+// Thread-safe; calls block while programs run: 0.1 ms each where there is no emulator.
 class ForeignPrograms {
  public:
   // `folder` is made; programs must be allowed to run from it.
@@ -27,9 +26,10 @@ class ForeignPrograms {
   ForeignPrograms(const ForeignPrograms&) = delete;
   ForeignPrograms& operator=(const ForeignPrograms&) = delete;
 
-  // `architecture` as Go names it; tried now unless known to run. False for unknown ones.
+  // `architecture` as Go names it; tried now. False for unknown ones.
   bool Runs(absl::string_view architecture);
-  // All that run, without this machine's own, in a fixed order.
+  // All that run, without this machine's own, in a fixed order. What ran once is believed until
+  // Runs finds otherwise, what did not is tried again after 20 s.
   std::vector<std::string> Architectures();
 
  private:

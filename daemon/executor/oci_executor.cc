@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/executor/oci_container.h"
 #include "spdlog/spdlog.h"
@@ -17,6 +18,8 @@ namespace kiln::daemon {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr size_t kSaidBytes = 4096;
 
 absl::Status MakeFolder(const std::string& path, mode_t mode) {
   std::error_code error;
@@ -84,15 +87,23 @@ absl::StatusOr<ExitInfo> OciExecutor::Run(const ProcessSpec& spec, const OutputS
   KILN_ASSIGN_OR_RETURN(Process process, step.Run(command));
   out.write.Reset();
   err.write.Reset();
+  // What came first on standard error: all of it, if the program never ran.
+  std::string said;
   // On cancel both return at once; the destructors then kill and wait.
   KILN_RETURN_IF_ERROR(DrainPipes({out.read.get(), err.read.get()}, process.pidfd(), cancel,
                                   [&](size_t index, absl::string_view data) {
-                                    output(static_cast<int>(index) + 1, data);
+                                    const int stream = static_cast<int>(index) + 1;
+                                    if (stream == 2)
+                                      absl::StrAppend(&said,
+                                                      data.substr(0, kSaidBytes - said.size()));
+                                    output(stream, data);
                                     return absl::OkStatus();
                                   }));
   KILN_ASSIGN_OR_RETURN(const ExitStatus status, process.Wait(cancel));
   KILN_ASSIGN_OR_RETURN(ExitInfo info, step.Explain(status, command.log_file));
-  if (!info.start_failure.empty()) output(2, absl::StrCat(info.start_failure, "\n"));
+  // Most runtimes tell it there themselves.
+  if (!info.start_failure.empty() && !absl::StrContains(said, info.start_failure))
+    output(2, absl::StrCat(info.start_failure, "\n"));
   return info;
 }
 

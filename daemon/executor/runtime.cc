@@ -81,9 +81,11 @@ absl::StatusOr<Process> RuntimeLauncher::Exec(const Command& command) const {
 absl::StatusOr<Process> RuntimeLauncher::Start(const Command& command,
                                                std::vector<std::string> verb) const {
   ProcessOptions options;
-  options.args = {binary_.path, "--root", root_, "--log", command.log_file, "--log-format", "json"};
-  if (binary_.kind == RuntimeBinary::Kind::kCrun)
-    options.args.push_back("--cgroup-manager=cgroupfs");
+  // crun writes what fails last, in the container, to the step's standard error in the log's form.
+  const bool crun = binary_.kind == RuntimeBinary::Kind::kCrun;
+  options.args = {binary_.path,          "--root", root_, "--log", command.log_file, "--log-format",
+                  crun ? "text" : "json"};
+  if (crun) options.args.push_back("--cgroup-manager=cgroupfs");
   options.args.insert(options.args.end(), verb.begin(), verb.end());
   for (const auto& [flag, value] : {std::pair("--pid-file", command.pid_file),
                                     std::pair("--console-socket", command.console_socket)})
@@ -112,9 +114,13 @@ std::string RuntimeError(const std::string& log_file) {
   const std::string text = ReadFileToString(log_file, 1 << 20).value_or("");
   std::string error;
   for (absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    // The last one is what ended it.
     const auto entry = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
-    if (!entry.is_object() || entry.value("level", "") != "error") continue;
-    error = entry.value("msg", "");  // the last one is what ended it
+    if (entry.is_discarded()) {
+      error = std::string(line);
+    } else if (entry.is_object() && entry.value("level", "") == "error") {
+      error = entry.value("msg", "");
+    }
   }
   return error;
 }

@@ -33,7 +33,7 @@ class RuntimeLauncher {
   struct Command {
     std::string bundle;    // folder of the container; the runtime's working directory
     std::string id;        // of the container
-    std::string log_file;  // gets the runtime's own complaints as JSON lines
+    std::string log_file;  // gets the runtime's own complaints: lines, JSON but for crun
     int stdin_fd = -1, stdout_fd = -1, stderr_fd = -1;
     std::string pid_file = {};        // gets the pid of the program, when not empty
     std::string console_socket = {};  // gets the terminal; relative to the bundle. crun only
@@ -56,7 +56,7 @@ class RuntimeLauncher {
   const std::string hide_;  // mount point to cover; empty: nothing
 };
 
-// The complaint in a runtime's JSON log, "" when there is none.
+// The last complaint in a runtime's log, "" when there is none.
 std::string RuntimeError(const std::string& log_file);
 
 }  // namespace kiln::daemon

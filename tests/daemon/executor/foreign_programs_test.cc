@@ -63,6 +63,13 @@ TEST_F(ForeignProgramsTest, WhatDoesNotEndWellDoesNotRun) {
   EXPECT_TRUE(fs::exists(folder_ + "/arm64"));
 }
 
+TEST_F(ForeignProgramsTest, WhatRunsNoLongerIsNotBelieved) {
+  ForeignPrograms foreign(folder_);
+  ASSERT_TRUE(foreign.Runs(NativeArchitecture()));
+  fs::remove(absl::StrCat(folder_, "/", NativeArchitecture()));
+  EXPECT_FALSE(foreign.Runs(NativeArchitecture())) << "an emulator was taken away";
+}
+
 // The programs are right when emulators say so.
 TEST_F(ForeignProgramsTest, EmulatorsAgree) {
   ForeignPrograms foreign(folder_);

@@ -35,7 +35,12 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::SizeIs;
 namespace fs = std::filesystem;
+
+std::vector<std::string> Lines(absl::string_view text) {
+  return absl::StrSplit(text, '\n', absl::SkipEmpty());
+}
 
 TEST_F(OciExecutorTest, GivesOutputAndExitCode) {
   const Outcome outcome = Run(Shell("echo hello; echo oops >&2; exit 3"));
@@ -58,6 +63,19 @@ TEST_F(OciExecutorTest, MissingProgramIs127AndNamed) {
   ASSERT_TRUE(outcome.exit.ok()) << outcome.exit.status();
   EXPECT_EQ(outcome.exit->code, 127);
   EXPECT_THAT(outcome.err, HasSubstr("/no/such/program"));
+  EXPECT_THAT(Lines(outcome.err), SizeIs(1)) << "told once";
+}
+
+TEST_F(OciExecutorTest, WhatTheKernelCannotRunIsToldInPlainText) {
+  scratch_.Write("/program",
+                 "\x7f"
+                 "ELF of no machine");
+  fs::permissions(scratch_.Path("/program"), fs::perms::all);
+  const Outcome outcome = Run(Spec({"/program"}));
+  ASSERT_TRUE(outcome.exit.ok()) << outcome.exit.status();
+  EXPECT_NE(outcome.exit->code, 0);
+  EXPECT_THAT(outcome.err, HasSubstr("xec format error"));
+  EXPECT_THAT(outcome.err, Not(HasSubstr("{")));
 }
 
 TEST_F(OciExecutorTest, NotExecutableIs126) {
@@ -457,7 +475,9 @@ TEST_F(OciExecutorTest, RuncGivesTheSame) {
   ASSERT_TRUE(outcome.exit.ok()) << outcome.exit.status();
   EXPECT_EQ(outcome.exit->code, 4);
   EXPECT_THAT(outcome.out, HasSubstr("2"));
-  EXPECT_EQ(Run(Spec({"/no/such"})).exit->code, 127);
+  const Outcome missing = Run(Spec({"/no/such"}));
+  EXPECT_EQ(missing.exit->code, 127);
+  EXPECT_THAT(Lines(missing.err), SizeIs(1));
   ProcessSpec spec = Shell("tail /dev/zero; exit 9");
   spec.resources = LinuxResources{.memory_bytes = 64 << 20, .memory_swap_bytes = 64 << 20};
   EXPECT_TRUE(Run(spec).exit->oom_killed);
