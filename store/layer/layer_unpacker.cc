@@ -421,7 +421,7 @@ absl::Status LayerUnpacker::MakeHardlink(const TarEntry& entry, const std::strin
 // Brings a file of the layers below into this one, as overlayfs does before it links one.
 absl::StatusOr<std::string> LayerUnpacker::CopyUp(const std::string& path) {
   const absl::Status missing = absl::NotFoundError(path);
-  if (!options_.overlay_form || !options_.lower) return missing;
+  if (!options_.overlay_form || !options_.lower || root_opaque_) return missing;
   KILN_ASSIGN_OR_RETURN(Layers layers, options_.lower());
   layers.push_back(directory_.path());
   const TreeReader tree(std::move(layers));

@@ -119,6 +119,13 @@ TEST_P(UnpackTest, AFileBelowWhereADirectoryIsNeededIsHidden) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("h is no directory"));
 }
 
+TEST_P(UnpackTest, AnOpaqueRootHidesTheTargetsOfLinks) {
+  Must(Unpack(TarBuilder().File("a", "1").File("b", "2")));
+  const absl::Status status =
+      Unpack(TarBuilder().Hardlink("first", "a").File(".wh..wh..opq", "").Hardlink("late", "b"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("\"b\", which does not exist"));
+}
+
 TEST_P(UnpackTest, MissingParentsAreMadeOrCopied) {
   Must(Unpack(TarBuilder().Add([] {
     TarEntry entry = TarBuilder::Entry(TarType::kDirectory, "d/", 0710);
