@@ -164,11 +164,18 @@ void BuildHistory::Started(const BuildPtr& build) {
   TellLocked(event);
 }
 
-void BuildHistory::Ended(const BuildPtr& build) {
+void BuildHistory::Ended(const BuildPtr& build, const BuildEnd& end) {
   if (build->internal) return;
-  MutexLock lock(&mu_);
-  running_.erase(build->ref);
-  keeping_.insert(build->ref);
+  {
+    MutexLock lock(&mu_);
+    running_.erase(build->ref);
+    keeping_.insert(build->ref);
+  }
+  pbc::BuildHistoryRecord record = Begun(*build);
+  FillOutcome(end, &record);
+  record.clear_result();  // held by the whole record only
+  const absl::Status put = Put(record);
+  if (!put.ok()) spdlog::error("note the end of build {}: {}", build->ref, put.ToString());
 }
 
 void BuildHistory::Keep(const BuildPtr& build, BuildEnd end) {
@@ -313,6 +320,9 @@ absl::StatusOr<std::unique_ptr<StatusReplay>> BuildHistory::OpenLogs(absl::strin
   KILN_ASSIGN_OR_RETURN(const std::string bytes, Get(ref));
   pbc::BuildHistoryRecord record;
   record.ParseFromString(bytes);
+  if (!record.has_logs())
+    return absl::DataLossError(
+        absl::StrCat("the status of build ", ref, " is lost: the daemon died when it had ended"));
   KILN_ASSIGN_OR_RETURN(const Digest digest, Digest::Parse(record.logs().digest()));
   KILN_ASSIGN_OR_RETURN(Fd file, blobs_->OpenBlob(digest));
   return std::make_unique<StatusReplay>(std::move(file));

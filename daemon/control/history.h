@@ -70,10 +70,11 @@ class BuildHistory {
   void Started(const BuildPtr& build);
   // The build and its progress have ended, and Keep will be called. It runs no more, and whoever
   // asks for its record, or for all, waits until it is kept: so its client may have its answer
-  // before. Quick.
-  void Ended(const BuildPtr& build);
-  // Keeps the record, then lets go of what `end` holds. What cannot be kept is logged: the build's
-  // own outcome counts more.
+  // before. Writes the row that is left, without anything that hangs on it, when the daemon dies
+  // before Keep has replaced it: one write without fsync.
+  void Ended(const BuildPtr& build, const BuildEnd& end);
+  // Keeps the whole record, then lets go of what `end` holds. What cannot be kept is logged: the
+  // build's own outcome counts more.
   void Keep(const BuildPtr& build, BuildEnd end);
 
   // Returns when every build that has ended by now is kept: whatever it held of the store is let go
@@ -84,7 +85,7 @@ class BuildHistory {
   absl::StatusOr<std::string> Get(absl::string_view ref) const;
   // All of them, in no order.
   absl::StatusOr<std::vector<std::string>> List() const;
-  // Its status stream. kNotFound without a record.
+  // Its status stream. kNotFound without a record, kDataLoss when the record has no stream.
   absl::StatusOr<std::unique_ptr<StatusReplay>> OpenLogs(absl::string_view ref) const;
 
   // "failed to retrieve ref X: file does not exist".

@@ -405,7 +405,7 @@ absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const Can
   build->job->progress().End();
   // The log stays readable, the trees are let go: who was told the end may prune them.
   build->job->Release(absl::CancelledError("build is done"));
-  deps.history->Ended(build);
+  deps.history->Ended(build, end);
   deps.builds->End(build, end);
   deps.timers->PostAfter(deps.keep_ended, [builds = deps.builds, build] { builds->Remove(build); });
   for (const auto& [key, value] : end.exporter_response)

@@ -234,7 +234,9 @@ TEST_F(HistoryTest, WhoAsksForARecordWaitsUntilItIsKept) {
   history_.Started(build);
   history_.StopListening(listen());
   EXPECT_THAT(told, ElementsAre(BuildHistory::EventType::kStarted));
-  history_.Ended(build);
+  BuildEnd end;
+  end.completed_at = absl::Now();
+  history_.Ended(build, end);
   const uint64_t listener = listen();
   EXPECT_EQ(told.size(), 1u) << "it runs no more";
 
@@ -243,14 +245,38 @@ TEST_F(HistoryTest, WhoAsksForARecordWaitsUntilItIsKept) {
   std::future<absl::StatusOr<std::vector<std::string>>> all =
       std::async(std::launch::async, [this] { return history_.List(); });
   EXPECT_TRUE(absl::IsNotFound(history_.Get("b2").status())) << "of others it is known";
-  BuildEnd end;
-  end.completed_at = absl::Now();
   history_.Keep(build, end);
   EXPECT_EQ(one.get().status(), absl::OkStatus());
   EXPECT_EQ(all.get()->size(), 1u);
   EXPECT_THAT(told,
               ElementsAre(BuildHistory::EventType::kStarted, BuildHistory::EventType::kComplete));
   history_.StopListening(listener);
+}
+
+// A daemon that was killed when its client had the answer: Keep was not called.
+TEST_F(HistoryTest, EndedBuildsAreKnownToTheNextDaemon) {
+  auto build = std::make_shared<daemon::Build>();
+  build->ref = "b1";
+  build->frontend = "f";
+  build->created_at = absl::Now();
+  BuildEnd end;
+  end.completed_at = absl::Now();
+  end.status = absl::UnknownError("it failed");
+  end.roots[0] = {};
+  history_.Ended(build, end);
+
+  BuildHistory next(database_.get(), blobs_.get(), HistoryLimits());
+  const auto kept = next.Get("b1");
+  ASSERT_EQ(kept.status(), absl::OkStatus());
+  pbc::BuildHistoryRecord record;
+  ASSERT_TRUE(record.ParseFromString(*kept));
+  EXPECT_EQ(record.frontend(), "f");
+  EXPECT_TRUE(record.has_completedat());
+  EXPECT_EQ(record.error().message(), "it failed");
+  EXPECT_FALSE(record.has_result()) << "nobody holds it";
+  EXPECT_EQ(next.OpenLogs("b1").status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(next.Delete("b1"), absl::OkStatus());
+  EXPECT_TRUE(absl::IsNotFound(next.Get("b1").status()));
 }
 
 TEST_F(HistoryTest, WhatIsNotThereIsNamed) {
