@@ -101,6 +101,7 @@ std::unique_ptr<DockerfileRun> DockerfileTest::Try(const std::string& dockerfile
     output.type = "local";
     output.target = {.kind = client::ExportTarget::Kind::kDirectory, .path = run->out.path()};
   }
+  output.attrs.insert(input.export_attrs.begin(), input.export_attrs.end());
   if (!input.no_output) options.outputs.push_back(output);
   client::ConnectOptions connect;
   connect.address = daemon_->address();

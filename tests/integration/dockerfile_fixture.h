@@ -41,6 +41,7 @@ struct DockerfileInput {
   std::vector<client::CacheEntry> cache_imports = {};
   std::string push = {};     // a name: the result becomes an image of docker.io, no files
   std::string archive = {};  // a path: the result becomes an OCI archive, no files
+  std::map<std::string, std::string> export_attrs = {};
   bool no_output = false;
 };
 

@@ -1,6 +1,8 @@
 // What commands and inline files become when they run: here-documents, shells, variables
 // (dockerfile.md 9, by number).
 
+#include <nlohmann/json.hpp>
+
 #include "absl/strings/str_cat.h"
 #include "tests/integration/dockerfile_fixture.h"
 
@@ -251,20 +253,71 @@ TEST_F(DockerfileTextTest, S96And101ConfigsAndHistory) {
 LABEL foo=bar
 COPY --from=busybox /etc/passwd /p
 WORKDIR /
-RUN echo a
-RUN ["true"]
+RUN echo a > /a
+RUN ["touch", "/b"]
 EXPOSE 80
 )",
        push);
-  const std::string config = PushedConfig("history");
-  size_t at = 0;
-  for (const char* text :
-       {"CMD [\\\"sh\\\"]", "LABEL foo=bar", "COPY /etc/passwd /p # buildkit", "\"WORKDIR /\"",
-        "RUN /bin/sh -c echo a # buildkit", "RUN true # buildkit", "EXPOSE [80/tcp]"}) {
-    const size_t found = config.find(text, at);
-    ASSERT_NE(found, std::string::npos) << "S101: " << text << " in " << config;
-    at = found;
+  const auto base = nlohmann::json::parse(PushedConfig("busybox"))["history"];
+  const auto history = nlohmann::json::parse(PushedConfig("history"))["history"];
+  ASSERT_FALSE(base.empty());
+  ASSERT_EQ(history.size(), base.size() + 6) << "S101: " << history;
+  const struct {
+    const char* created_by;
+    bool empty;
+  } added[] = {{"LABEL foo=bar", true},
+               {"COPY /etc/passwd /p # buildkit", false},
+               {"WORKDIR /", true},
+               {"RUN /bin/sh -c echo a > /a # buildkit", false},
+               {"RUN touch /b # buildkit", false},
+               {"EXPOSE [80/tcp]", true}};
+  for (size_t i = 0; i < history.size(); ++i) {
+    if (i < base.size()) {
+      EXPECT_EQ(history[i], base[i]) << "S101: what the base tells is kept";
+      continue;
+    }
+    const auto& want = added[i - base.size()];
+    EXPECT_EQ(history[i]["created_by"], want.created_by) << "S101";
+    EXPECT_EQ(history[i].value("empty_layer", false), want.empty) << "S101: " << want.created_by;
+    EXPECT_EQ(history[i]["comment"], "buildkit.dockerfile.v0") << "S101";
   }
+}
+
+TEST_F(DockerfileTextTest, S128And129TimesOfImages) {
+  const auto build = [&](const char* file, Input input, const std::string& name) {
+    input.push = name;
+    Make(file, input);
+    return nlohmann::json::parse(PushedConfig(name));
+  };
+  const size_t old = nlohmann::json::parse(PushedConfig("busybox"))["history"].size();
+  const auto times_are = [&](const nlohmann::json& config, const std::string& want) {
+    EXPECT_EQ(config["created"], want);
+    for (size_t i = 0; i < config["history"].size(); ++i)
+      EXPECT_EQ(config["history"][i]["created"] == want, i >= old) << config["history"][i];
+  };
+  const char file[] = "FROM busybox\nRUN true\nENV a=b\n";
+  Input input;
+  input.attrs["build-arg:SOURCE_DATE_EPOCH"] = "1600000000";
+  times_are(build(file, input, "given"), "2020-09-13T12:26:40Z");
+  const char with_default[] = "ARG SOURCE_DATE_EPOCH=1500000000\nFROM busybox\nRUN true\nENV a=b\n";
+  times_are(build(with_default, {}, "default"), "2017-07-14T02:40:00Z");
+  times_are(build(with_default, input, "overridden"), "2020-09-13T12:26:40Z");
+  // What the exporter itself would do is switched off by its attribute.
+  input.export_attrs = {{"rewrite-timestamp", "true"}};
+  const auto rewritten = [&] {
+    TempDir dir;
+    Input archive = input;
+    archive.archive = dir.path() + "/image.tar";
+    Make(with_default, archive);
+    const std::string index = Output({"tar", "-xOf", archive.archive, "index.json"});
+    const std::string manifest =
+        nlohmann::json::parse(index)["manifests"][0]["digest"].get<std::string>();
+    return Output({"tar", "-xOf", archive.archive, "blobs/sha256/" + manifest.substr(7)});
+  };
+  EXPECT_THAT(rewritten(), HasSubstr("\"buildkit/rewritten-timestamp\": \"1600000000\""));
+  input.export_attrs["source-date-epoch"] = "";
+  EXPECT_THAT(rewritten(), Not(HasSubstr("rewritten-timestamp")));
+  times_are(build(with_default, input, "without"), "2020-09-13T12:26:40Z");
 }
 
 }  // namespace

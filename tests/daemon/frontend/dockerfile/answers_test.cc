@@ -2,6 +2,8 @@
 // (dockerfile.md 4.8, 4.9, 7), with the numbers of the statements.
 #include <gmock/gmock.h>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/frontend/dockerfile/external_syntax.h"
 #include "proto/status_details.h"
@@ -40,19 +42,21 @@ TEST_F(AnswerTest, DescribeListsWhatThereIs) {
 
 TEST_F(AnswerTest, S138OutlineGivesEffectiveValuesInOrder) {
   auto answer = Ask("frontend.outline",
-                    "ARG inherited=box\nARG suffix=\n# FOO defines foo\nARG FOO=first\nFROM "
+                    "ARG middle=o\nARG inherited=b${middle}x\nARG suffix=\n# FOO defines foo\nARG "
+                    "FOO=first\nFROM "
                     "busy${inherited}$suffix AS main\n# BAR is bar\nARG BAR=$FOO-x\nRUN x\n");
   const nlohmann::json json = nlohmann::json::parse(answer["result.json"]);
   EXPECT_EQ(json["name"], "main");
   std::vector<std::string> names;
   for (const auto& arg : json["args"]) names.push_back(arg["name"]);
-  EXPECT_THAT(names, ElementsAre("inherited", "suffix", "BAR"));
-  EXPECT_EQ(json["args"][2]["description"], "is bar");
-  EXPECT_EQ(json["args"][2]["value"], "-x");
+  EXPECT_THAT(names, ElementsAre("middle", "inherited", "suffix", "BAR"));
+  EXPECT_EQ(json["args"][3]["description"], "is bar");
+  EXPECT_EQ(json["args"][3]["value"], "-x");
   EXPECT_EQ(json["args"][0]["location"]["ranges"][0]["start"]["line"], 1);
   EXPECT_EQ(answer["result.txt"],
             "TARGET: main\n\n"
             "BUILD ARG   VALUE   DESCRIPTION\n"
+            "middle      o       \n"
             "inherited   box     \n"
             "suffix              \n"
             "BAR         -x      is bar\n\n");
@@ -173,10 +177,24 @@ TEST_F(AnswerTest, ConvertedGraphIsTextAsProtobufHasIt) {
 
 struct LintCase {
   const char* rule;
+  int line;
   const char* bad;
   const char* message;
   const char* good;
 };
+
+// "StageNameCasing" is told about at …/stage-name-casing/.
+std::string UrlOf(const std::string& rule) {
+  std::string key;
+  for (size_t i = 0; i < rule.size(); ++i) {
+    const bool starts =
+        absl::ascii_isupper(rule[i]) && (i == 0 || absl::ascii_islower(rule[i - 1]) ||
+                                         (i + 1 < rule.size() && absl::ascii_islower(rule[i + 1])));
+    if (starts && i > 0) key += '-';
+    key += absl::ascii_tolower(rule[i]);
+  }
+  return absl::StrCat("https://docs.docker.com/go/dockerfile/rule/", key, "/");
+}
 
 class LintRuleTest : public FrontendFixture, public testing::WithParamInterface<LintCase> {};
 
@@ -184,8 +202,13 @@ TEST_P(LintRuleTest, S135FiresOnlyWhereItShould) {
   const LintCase& param = GetParam();
   client_.locals["context"][".dockerignore"] = "ignored\n";
   ASSERT_TRUE(Build(param.bad).ok());
-  EXPECT_THAT(Warnings(),
-              testing::Contains(HasSubstr(absl::StrCat(param.rule, ": ", param.message))));
+  EXPECT_THAT(Warnings(), testing::Contains(absl::StrCat(param.rule, ": ", param.message, " (line ",
+                                                         param.line, ")")));
+  for (const auto& [vertex, warning] : client_.Warnings()) {
+    if (absl::StartsWith(warning.short_text, absl::StrCat(param.rule, ":"))) {
+      EXPECT_EQ(warning.url, UrlOf(param.rule));
+    }
+  }
   FakeClient clean;
   clean.AddImage("busybox");
   clean.locals["context"][".dockerignore"] = "ignored\n";
@@ -199,65 +222,65 @@ TEST_P(LintRuleTest, S135FiresOnlyWhereItShould) {
 INSTANTIATE_TEST_SUITE_P(
     Rules, LintRuleTest,
     testing::ValuesIn<LintCase>({
-        {"StageNameCasing", "FROM busybox AS Big\n",
-         "Stage name 'Big' should be lowercase (line 1)", "FROM busybox AS big\n"},
-        {"FromAsCasing", "from busybox AS x\n", "'AS' and 'from' keywords' casing do not match",
+        {"StageNameCasing", 1, "FROM busybox AS Big\n", "Stage name 'Big' should be lowercase",
+         "FROM busybox AS big\n"},
+        {"FromAsCasing", 1, "from busybox AS x\n", "'AS' and 'from' keywords' casing do not match",
          "From busybox AS x\n"},
-        {"NoEmptyContinuation", "FROM busybox\nRUN a \\\n\n  b\n",
-         "Empty continuation line (line 4)", "FROM busybox\nRUN a \\\n# c\n  b\n"},
-        {"ConsistentInstructionCasing", "FROM busybox\nRUN a\nrun b\n",
-         "Command 'run' should match the case of the command majority (uppercase) (line 3)",
+        {"NoEmptyContinuation", 4, "FROM busybox\nRUN a \\\n\n  b\n", "Empty continuation line",
+         "FROM busybox\nRUN a \\\n# c\n  b\n"},
+        {"ConsistentInstructionCasing", 3, "FROM busybox\nRUN a\nrun b\n",
+         "Command 'run' should match the case of the command majority (uppercase)",
          "from busybox\nrun b\n"},
-        {"DuplicateStageName", "FROM busybox AS a\nFROM busybox AS a\n",
-         "Duplicate stage name \"a\", stage names should be unique (line 2)",
+        {"DuplicateStageName", 2, "FROM busybox AS a\nFROM busybox AS a\n",
+         "Duplicate stage name \"a\", stage names should be unique",
          "FROM busybox AS a\nFROM busybox AS b\n"},
-        {"ReservedStageName", "FROM busybox AS context\n",
+        {"ReservedStageName", 1, "FROM busybox AS context\n",
          "Stage name should not use the same name as reserved stage \"context\"",
          "FROM busybox AS ctx\n"},
-        {"JSONArgsRecommended", "FROM busybox\nCMD a\n",
+        {"JSONArgsRecommended", 2, "FROM busybox\nCMD a\n",
          "JSON arguments recommended for CMD to prevent unintended behavior related to OS signals",
          "FROM busybox\nSHELL [\"sh\"]\nCMD a\n"},
-        {"MaintainerDeprecated", "FROM busybox\nMAINTAINER m\n",
+        {"MaintainerDeprecated", 2, "FROM busybox\nMAINTAINER m\n",
          "Maintainer instruction is deprecated in favor of using label",
          "FROM busybox\nLABEL m=m\n"},
-        {"UndefinedArgInFrom", "ARG base=busybox\nFROM busybox${bas}\n",
+        {"UndefinedArgInFrom", 2, "ARG base=busybox\nFROM busybox${bas}\n",
          "FROM argument 'bas' is not declared (did you mean base?)",
          "ARG base\nFROM busybox${base}\n"},
-        {"UndefinedVar", "FROM busybox\nCOPY $PAHT /x\n",
-         "Usage of undefined variable '$PAHT' (did you mean $PATH?) (line 2)",
+        {"UndefinedVar", 2, "FROM busybox\nCOPY $PAHT /x\n",
+         "Usage of undefined variable '$PAHT' (did you mean $PATH?)",
          "FROM busybox\nARG x\nCOPY a$x /x\n"},
-        {"WorkdirRelativePath", "FROM busybox\nWORKDIR rel\n",
+        {"WorkdirRelativePath", 2, "FROM busybox\nWORKDIR rel\n",
          "Relative workdir \"rel\" can have unexpected results if the base image changes",
          "FROM busybox\nWORKDIR /\nWORKDIR rel\n"},
-        {"MultipleInstructionsDisallowed", "FROM busybox\nCMD [\"a\"]\nCMD [\"b\"]\n",
+        {"MultipleInstructionsDisallowed", 2, "FROM busybox\nCMD [\"a\"]\nCMD [\"b\"]\n",
          "Multiple CMD instructions should not be used in the same stage because only the last one "
-         "will be used (line 2)",
+         "will be used",
          "FROM busybox AS a\nCMD [\"a\"]\nFROM a\nCMD [\"b\"]\n"},
-        {"LegacyKeyValueFormat", "FROM busybox\nENV key value\n",
+        {"LegacyKeyValueFormat", 2, "FROM busybox\nENV key value\n",
          "\"ENV key=value\" should be used instead of legacy \"ENV key value\" format",
          "FROM busybox\nENV key=value\n"},
-        {"RedundantTargetPlatform", "FROM --platform=$TARGETPLATFORM busybox\n",
+        {"RedundantTargetPlatform", 1, "FROM --platform=$TARGETPLATFORM busybox\n",
          "Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the "
          "default "
          "behavior",
          "FROM --platform=$BUILDPLATFORM busybox\n"},
-        {"SecretsUsedInArgOrEnv", "FROM busybox\nENV GITHUB_TOKEN=x\n",
+        {"SecretsUsedInArgOrEnv", 2, "FROM busybox\nENV GITHUB_TOKEN=x\n",
          "Do not use ARG or ENV instructions for sensitive data (ENV \"GITHUB_TOKEN\")",
          "FROM busybox\nENV TOKEN_FILE=x PUBLIC_KEY=y MONKEY=z\n"},
-        {"FromPlatformFlagConstDisallowed", "FROM --platform=linux/amd64 busybox AS x\n",
+        {"FromPlatformFlagConstDisallowed", 1, "FROM --platform=linux/amd64 busybox AS x\n",
          "FROM --platform flag should not use constant value \"linux/amd64\"",
          "FROM --platform=linux/amd64 busybox AS x-amd64\n"},
-        {"CopyIgnoredFile", "FROM busybox\nCOPY ignored /\n",
+        {"CopyIgnoredFile", 2, "FROM busybox\nCOPY ignored /\n",
          "Attempting to Copy file \"ignored\" that is excluded by .dockerignore",
          "FROM busybox\nCOPY . /\n"},
-        {"InvalidDefinitionDescription",
+        {"InvalidDefinitionDescription", 4,
          "# check=experimental=all\n\n# something\nFROM busybox AS x\n",
          "Comment for FROM should follow the format: `# x <description>`",
          "# check=experimental=all\n\n# x is x\nFROM busybox AS x\n"},
-        {"ExposeProtoCasing", "FROM busybox\nEXPOSE 80/TCP\n",
+        {"ExposeProtoCasing", 2, "FROM busybox\nEXPOSE 80/TCP\n",
          "Defined protocol '80/TCP' in EXPOSE instruction should be lowercase",
          "FROM busybox\nEXPOSE 80/tcp\n"},
-        {"ExposeInvalidFormat", "FROM busybox\nEXPOSE 80:80\n",
+        {"ExposeInvalidFormat", 2, "FROM busybox\nEXPOSE 80:80\n",
          "EXPOSE instruction should not define an IP address or host-port mapping, found '80:80'",
          "FROM busybox\nEXPOSE 80\n"},
     }),

@@ -232,6 +232,19 @@ TEST_F(FrontendFixture, S107TriggerErrorsAreShownAtTheFrom) {
   EXPECT_THAT(details[0], HasSubstr(R"("start":{"line":3)"));
 }
 
+TEST_F(FrontendFixture, S141WhatIsLackingIsNamedInTypedDetails) {
+  client_.options["requestid"] = "frontend.nope";
+  EXPECT_THAT(Details(Build("FROM busybox\n").status()),
+              testing::Contains(testing::AllOf(
+                  testing::Field(&StatusDetail::type_url, kSubrequestDetail),
+                  testing::Field(&StatusDetail::value, R"({"name":"frontend.nope"})"))));
+  client_.options = {{"frontend.caps", "moby.buildkit.frontend.inputs,x.y"}};
+  EXPECT_THAT(
+      Details(Build("FROM busybox\n").status()),
+      testing::Contains(testing::AllOf(testing::Field(&StatusDetail::type_url, kFrontendCapDetail),
+                                       testing::Field(&StatusDetail::value, R"({"name":"x.y"})"))));
+}
+
 TEST_F(FrontendFixture, SubrequestErrorsCarryNoLines) {
   client_.options["requestid"] = "frontend.outline";
   const auto result = Build("FROM nowhere\n");

@@ -1,7 +1,10 @@
 // Graphs and configs of builds that succeed, by the numbers of the statements (dockerfile.md 9).
 #include <gmock/gmock.h>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "tests/daemon/frontend/dockerfile/frontend_fixture.h"
 
 namespace kiln::daemon {
@@ -286,6 +289,9 @@ TEST_F(GraphTest, S104AnImageWithoutFiles) {
   EXPECT_EQ(result->ref, "");
   EXPECT_EQ(Image(result)["rootfs"]["diff_ids"], nullptr);
   EXPECT_EQ(Config(result)["WorkingDir"], "/");
+  EXPECT_EQ(Config(result)["Env"],
+            nlohmann::json(
+                {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "foo=bar"}));
   EXPECT_EQ(History(result), std::vector<std::string>{"ENV foo=bar"});
 }
 
@@ -358,6 +364,40 @@ TEST_F(GraphTest, S112InputsBringTheirConfig) {
   EXPECT_THAT(Env(Execs()[1]), Contains("FROM=input"));
 }
 
+TEST_F(GraphTest, S112EachPlatformTakesItsOwnInput) {
+  for (const std::string arch : {"amd64", "arm64"}) {
+    ASSERT_TRUE(Build(absl::StrCat("FROM alpine\nRUN made for ", arch, "\n")).ok());
+    client_.definitions["of-" + arch] = client_.Solves().back().definition;
+    client_.options[absl::StrCat("context:base::linux/", arch)] = "input:of-" + arch;
+    client_.options["input-metadata:of-" + arch] = nlohmann::json{
+        {"containerimage.config",
+         absl::Base64Escape(
+             absl::StrCat(R"({"config":{"Env":["ARCH=)", arch, R"("]},"architecture":")", arch,
+                          R"(","os":"linux"})"))}}.dump();
+  }
+  client_.options["platform"] = "linux/arm64,linux/amd64";
+  const size_t before = client_.Solves().size();
+  ASSERT_TRUE(Build("FROM base\nRUN y\n").ok());
+  const auto solves = client_.Solves();
+  std::map<std::string, std::string> made;  // by what the step on top sees
+  for (size_t i = before; i < solves.size(); ++i) {
+    pb::Definition graph;
+    ASSERT_TRUE(graph.ParseFromString(solves[i].definition));
+    std::string lower, arch;
+    for (const std::string& bytes : graph.def()) {
+      pb::Op op;
+      ASSERT_TRUE(op.ParseFromString(bytes));
+      if (!op.has_exec()) continue;
+      if (absl::StartsWith(Args(op).back(), "made for ")) lower = Args(op).back();
+      for (const std::string& variable : Env(op))
+        if (absl::StartsWith(variable, "ARCH=")) arch = variable;
+    }
+    if (!arch.empty()) made[arch] = lower;
+  }
+  EXPECT_EQ(made, (std::map<std::string, std::string>{{"ARCH=amd64", "made for amd64"},
+                                                      {"ARCH=arm64", "made for arm64"}}));
+}
+
 TEST_F(GraphTest, S113LayoutsOfTheClient) {
   const std::string digest = Digest::Of("layout").ToString();
   client_.options["context:base"] = absl::StrCat("oci-layout://store@", digest);
@@ -414,6 +454,7 @@ TEST_F(GraphTest, S123ShellsOfSystems) {
   EXPECT_FALSE(Image(result, "/windows/amd64")["config"].contains("Env"));
   EXPECT_EQ(Image(result, "/linux/amd64")["config"]["Entrypoint"],
             nlohmann::json({"/bin/sh", "-c", "foo bar"}));
+  EXPECT_THAT(Image(result, "/linux/amd64")["config"]["Env"].dump(), StartsWith("[\"PATH=/"));
 }
 
 TEST_F(GraphTest, S125And145OnePlatformMayBeAMap) {
@@ -463,6 +504,38 @@ TEST_F(GraphTest, S128To130Epochs) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->metadata.at("source.date.epoch"), "7");
   EXPECT_THAT(Env(Execs()[0]), Contains("SOURCE_DATE_EPOCH=7"));
+}
+
+// A server that tells no time may serve an archive whose newest file does.
+TEST_F(GraphTest, S130TheTimeOfADownloadedContext) {
+  client_.options["context"] = "http://host/c";
+  client_.options["build-arg:SOURCE_DATE_EPOCH"] = "context";
+  const auto entry = [](const std::string& name, const std::string& bytes, int64_t time) {
+    std::string header(512, '\0');
+    name.copy(header.data(), 100);
+    const auto put = [&](size_t at, const std::string& text) { text.copy(&header[at], 12); };
+    put(100, "0000644");
+    put(124, absl::StrFormat("%011o", bytes.size()));
+    put(136, absl::StrFormat("%011o", time));
+    put(148, "        ");
+    put(156, "0");
+    put(257, "ustar  ");
+    unsigned sum = 0;
+    for (const char c : header) sum += static_cast<unsigned char>(c);
+    put(148, absl::StrFormat("%06o", sum));
+    return header + bytes + std::string((512 - bytes.size() % 512) % 512, '\0');
+  };
+  client_.url_files["http://host/c"] =
+      entry("a", "x", 3000) + entry("b", "x", 2000) + std::string(1024, '\0');
+  client_.options["dockerfilekey"] = "dockerfile";
+  const char file[] = "FROM scratch\nCOPY a /\n";
+  auto result = Build(file);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->metadata.at("source.date.epoch"), "3000");
+  client_.source_facts.changed_unix_seconds = 42;
+  result = Build(file);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->metadata.at("source.date.epoch"), "42");
 }
 
 TEST_F(GraphTest, S147NeededPathsAreExact) {
