@@ -38,7 +38,8 @@ class BlockCodec {
 absl::StatusOr<std::unique_ptr<BlockCodec>> NewGzipCodec(std::optional<int> level);
 // gzip, one member for each block; for streams that are flushed, never finished.
 absl::StatusOr<std::unique_ptr<BlockCodec>> NewGzipMemberCodec(std::optional<int> level);
-// zstd, one frame for each block. `level` 1 to 22, 0 and nullopt: the library's default.
+// zstd, one frame for each block. `level` 1 to 22; -1, 0 and nullopt: the library's default, or
+// level 1 for blocks of which that makes no more.
 absl::StatusOr<std::unique_ptr<BlockCodec>> NewZstdCodec(std::optional<int> level);
 
 }  // namespace kiln::store

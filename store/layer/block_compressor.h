@@ -41,8 +41,9 @@ class BlockCompressor {
   const ByteSink out_;
   bool begun_ = false;
   size_t blocks_ = 0;
-  std::string input_;   // the block being filled
-  std::string before_;  // the end of the one before
+  std::string input_;        // the block being filled
+  std::string before_;       // the end of the one before
+  BlockCodec::Block spare_;  // the buffers of the last one that was handed out
   std::deque<std::shared_ptr<Work>> works_;
 };
 

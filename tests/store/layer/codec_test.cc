@@ -57,9 +57,10 @@ TEST_P(CodecTest, ComesBackWhateverTheSize) {
 }
 
 TEST_P(CodecTest, BytesDoNotDependOnTheNumberOfThreads) {
-  const std::string bytes = Sample(2500000);
+  const size_t block = Must(GetParam().make(GetParam().level))->block_bytes();
+  const std::string bytes = Sample(2 * block + 400000);
   const std::string want = Pack(GetParam().make, GetParam().level, bytes, 1, 1);
-  for (size_t threads = 2; threads <= 8; ++threads)
+  for (const size_t threads : {2, 8})
     EXPECT_TRUE(Pack(GetParam().make, GetParam().level, bytes, threads, threads + 1) == want)
         << threads;
 }
@@ -83,6 +84,33 @@ TEST(Codec, GzipHeaderHasNoTimeNoNameAndAnUnknownSystem) {
 TEST(Codec, LevelsOutOfRangeAreRefused) {
   EXPECT_THAT(std::string(NewGzipCodec(10).status().message()), HasSubstr("0 to 9"));
   EXPECT_THAT(std::string(NewZstdCodec(23).status().message()), HasSubstr("0 to 22"));
+}
+
+// Random hexadecimal digits: no repetitions that pay.
+std::string Digits(size_t size) {
+  std::mt19937 dice(3);
+  std::string out;
+  while (out.size() < size) absl::StrAppend(&out, absl::Hex(dice(), absl::kZeroPad8), " ");
+  out.resize(size);
+  return out;
+}
+
+TEST(Codec, ZstdTakesTheFastLevelWhereTheDefaultGainsNothing) {
+  const auto size = [](const std::string& bytes, std::optional<int> level) {
+    return Pack(NewZstdCodec, level, bytes, 2, 4).size();
+  };
+  const std::string text = Sample(4 << 20);
+  EXPECT_LT(size(text, 3), size(text, 1));
+  EXPECT_EQ(size(text, std::nullopt), size(text, 3));
+  const std::string digits = Digits(4 << 20);
+  EXPECT_LT(size(digits, 1), size(digits, 3));
+  EXPECT_EQ(size(digits, std::nullopt), size(digits, 1));
+  // Each block for itself.
+  const std::string both = Sample(8 << 20) + Digits(8 << 20);
+  EXPECT_LT(size(both, std::nullopt), std::min(size(both, 1), size(both, 3)));
+  // A level that is asked for is that level.
+  EXPECT_EQ(size(digits, 0), size(digits, std::nullopt));
+  EXPECT_GT(size(digits, 3), size(digits, std::nullopt));
 }
 
 TEST(Codec, IncompressibleBytesFit) {
