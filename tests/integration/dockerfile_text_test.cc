@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "proto/status_details.h"
 #include "tests/integration/dockerfile_fixture.h"
 
 namespace kiln::integration {
@@ -13,6 +14,23 @@ using testing::HasSubstr;
 using testing::Not;
 
 using DockerfileTextTest = DockerfileTest;
+
+TEST_F(DockerfileTextTest, S7AFailingStepIsShownLineByLine) {
+  const auto run = Try("FROM busybox\nRUN wh\\\nat\n");
+  EXPECT_THAT(std::string(run->status.message()),
+              HasSubstr("process \"/bin/sh -c what\" did not complete successfully: "
+                        "exit code: 127"));
+  std::vector<nlohmann::json> sources;
+  for (const StatusDetail& detail : Details(run->status))
+    if (detail.type_url == kSourceDetail) sources.push_back(nlohmann::json::parse(detail.value));
+  ASSERT_EQ(sources.size(), 1u);
+  EXPECT_EQ(sources[0]["info"]["filename"], "Dockerfile");
+  EXPECT_EQ(sources[0]["info"]["language"], "Dockerfile");
+  ASSERT_EQ(sources[0]["ranges"].size(), 2u);
+  EXPECT_EQ(sources[0]["ranges"][0]["start"]["line"], 2);
+  EXPECT_EQ(sources[0]["ranges"][1]["start"]["line"], 3);
+  EXPECT_THAT(run->StepLike("RUN what").log, HasSubstr("what: not found"));
+}
 
 TEST_F(DockerfileTextTest, S17WhatIsNoArrayIsRunByTheShell) {
   const auto run = Try("FROM busybox\nRUN [\"echo\",\"hello\"]this is invalid\n");
