@@ -5,6 +5,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <cstdlib>
+#include <functional>
 #include <iomanip>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -109,14 +110,21 @@ class BakeCommand : public Command {
     KILN_ASSIGN_OR_RETURN(const auto connection, globals.Connect());
     std::map<std::string, bake::TargetBuild> builds;
     for (auto& [name, target] : targets) builds[name] = std::move(target.build);
-    BuildDisplay display(mode);
-    const auto results =
-        bake::BuildTargets(*connection, std::move(builds), globals.connect.cancel, &display);
-    display.Finish(results.status());
+    const auto build = [&] {
+      BuildDisplay display(mode);
+      auto results = bake::BuildTargets(*connection, builds, globals.connect.cancel, &display);
+      display.Finish(results.status());
+      return results;
+    };
+    const auto results = build();
     if (!results.ok())
       return absl::IsCancelled(results.status()) ? results.status()
                                                  : Annotate(results.status(), "failed to solve");
-    return Report(globals, targets, *results);
+    return Report(globals, targets, *results, [&] {
+      std::cerr << "the engine wants all layers: exporting again\n";
+      for (auto& [name, target] : builds) ImageLoader::SendWhole(&target.options.outputs);
+      return build().status();
+    });
   }
 
  private:
@@ -216,15 +224,18 @@ class BakeCommand : public Command {
     return absl::OkStatus();
   }
 
-  // After the builds: images to engines, answers of frontends, metadata.
+  // After the builds: images to engines, answers of frontends, metadata. `build_whole`: see
+  // ImageLoader::Load.
   absl::Status Report(const Globals& globals, const std::map<std::string, BakeTarget>& targets,
-                      const std::map<std::string, SolveResult>& results) const {
+                      const std::map<std::string, SolveResult>& results,
+                      const std::function<absl::Status()>& build_whole) const {
     nlohmann::json metadata = nlohmann::json::object();
     absl::Status status;
     for (const auto& [name, target] : targets) {
       const SolveResult& result = results.at(name);
       if (target.loader != nullptr) {
-        KILN_RETURN_IF_ERROR(Annotate(target.loader->Load(globals.connect.cancel), name));
+        KILN_RETURN_IF_ERROR(
+            Annotate(target.loader->Load(globals.connect.cancel, build_whole), name));
         std::cerr << name << ": loaded into " << target.loader->engine() << "\n";
       }
       if (!target.flags.docker.call.empty() && target.flags.docker.call != "build") {

@@ -54,7 +54,14 @@ class BuildCommand : public Command {
                                                 : Annotate(result.status(), "failed to solve");
     }
     if (loader_ != nullptr) {
-      KILN_RETURN_IF_ERROR(loader_->Load(options_.cancel));
+      KILN_RETURN_IF_ERROR(loader_->Load(options_.cancel, [&] {
+        std::cerr << "the engine wants all layers: exporting again\n";
+        ImageLoader::SendWhole(&options_.outputs);
+        BuildDisplay again(mode);
+        const absl::Status status = Solve(*connection, options_, &again).status();
+        again.Finish(status);
+        return status;
+      }));
       std::cerr << "loaded into " << loader_->engine() << "\n";
     }
     KILN_RETURN_IF_ERROR(PrintCall(flags_.docker, *result));

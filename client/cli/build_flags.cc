@@ -205,7 +205,7 @@ absl::Status AddImageOutputs(const BuildFlags& flags, std::unique_ptr<ImageLoade
   }
   if (flags.load) {
     KILN_ASSIGN_OR_RETURN(*loader, ImageLoader::Find());
-    outputs.push_back((*loader)->Request(names));
+    outputs.push_back((*loader)->Request(flags.tags, options->cancel));
   }
   if (names.empty() && flags.push)
     return absl::InvalidArgumentError("--push needs a name: --tag REGISTRY/NAME");

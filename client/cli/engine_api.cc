@@ -5,9 +5,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "client/cli/curl_library.h"
 #include "store/base/status_macros.h"
 
@@ -15,7 +19,7 @@ namespace kiln::client {
 namespace {
 
 constexpr size_t kMaxAnswerBytes = 32 << 20;
-constexpr size_t kMaxImages = 100;
+constexpr size_t kMaxImages = 32;
 constexpr long kAskSeconds = 10;
 
 size_t KeepAnswer(char* data, size_t size, size_t count, void* out) {
@@ -42,33 +46,38 @@ std::string ErrorIn(const std::string& answer) {
   return "";
 }
 
-// A file's ranges as one stream.
+// A file as a stream.
 struct Upload {
   int file;
-  const std::vector<ImageArchive::Range>& ranges;
-  size_t range = 0;
-  int64_t done = 0;  // of the range
+  int64_t bytes;
+  int64_t done = 0;
 
   static size_t Read(char* out, size_t size, size_t count, void* upload) {
     return static_cast<Upload*>(upload)->Next(out, size * count);
   }
   size_t Next(char* out, size_t room) {
-    while (range < ranges.size() && done == ranges[range].size) {
-      ++range;
-      done = 0;
-    }
-    if (range == ranges.size()) return 0;
-    const auto wanted = static_cast<size_t>(
-        std::min<int64_t>(static_cast<int64_t>(room), ranges[range].size - done));
+    if (done == bytes) return 0;
+    const auto wanted =
+        static_cast<size_t>(std::min<int64_t>(static_cast<int64_t>(room), bytes - done));
     ssize_t n;
     do {
-      n = pread(file, out, wanted, ranges[range].offset + done);
+      n = pread(file, out, wanted, done);
     } while (n < 0 && errno == EINTR);
     if (n <= 0) return CURL_READFUNC_ABORT;
     done += n;
     return static_cast<size_t>(n);
   }
 };
+
+// "docker.io/library/app:1" and "app:1" are of the repository "app".
+absl::string_view FamiliarRepository(absl::string_view name) {
+  absl::ConsumePrefix(&name, "docker.io/");
+  absl::ConsumePrefix(&name, "library/");
+  const size_t colon = name.rfind(':');
+  if (colon != absl::string_view::npos && name.find('/', colon) == absl::string_view::npos)
+    name = name.substr(0, colon);
+  return name;
+}
 
 // Whether images are in containerd, which believes in layers that an archive lacks. Otherwise
 // the engine looks for a layer by what it lies on before it looks into the archive.
@@ -143,57 +152,62 @@ absl::StatusOr<std::string> EngineApi::Get(const std::string& path, const Cancel
   return Perform(path, cancel);
 }
 
-absl::StatusOr<std::set<std::string>> EngineApi::KnownLayers(const ImageArchive& archive,
-                                                             const CancelToken& cancel) {
+absl::StatusOr<std::vector<Digest>> EngineApi::KnownLayers(
+    const std::vector<std::string>& repositories, size_t limit, const CancelToken& cancel) {
+  std::set<absl::string_view> own;
+  for (const std::string& name : repositories) own.insert(FamiliarRepository(name));
   // Members of other types than wanted make nlohmann throw.
   try {
     KILN_ASSIGN_OR_RETURN(const std::string info, Get("/info", cancel));
-    if (InContainerd(nlohmann::json::parse(info))) return std::set<std::string>();
+    if (InContainerd(nlohmann::json::parse(info))) return std::vector<Digest>();
     KILN_ASSIGN_OR_RETURN(const std::string list, Get("/images/json", cancel));
-    std::vector<std::pair<int64_t, std::string>> images;
+    std::vector<std::tuple<bool, int64_t, std::string>> images;  // best last
     for (const nlohmann::json& image : nlohmann::json::parse(list)) {
       const auto id = Digest::Parse(image.value("Id", ""));
-      if (id.ok()) images.emplace_back(image.value("Created", int64_t{0}), id->ToString());
+      if (!id.ok()) continue;
+      bool is_own = false;
+      const auto tags = image.find("RepoTags");
+      if (tags != image.end() && tags->is_array())
+        for (const std::string tag : *tags)
+          is_own = is_own || own.contains(FamiliarRepository(tag));
+      images.emplace_back(is_own, image.value("Created", int64_t{0}), id->ToString());
     }
     std::sort(images.rbegin(), images.rend());
     if (images.size() > kMaxImages) images.resize(kMaxImages);
-    size_t known = 0;
-    for (const auto& [created, id] : images) {
-      if (known == archive.diff_ids().size()) break;
+    std::set<Digest> known;
+    for (const auto& [is_own, created, id] : images) {
       const absl::StatusOr<std::string> text = Get(absl::StrCat("/images/", id, "/json"), cancel);
       if (absl::IsFailedPrecondition(text.status())) continue;  // removed meanwhile
       KILN_RETURN_IF_ERROR(text.status());
-      std::vector<Digest> layers;
+      std::optional<Digest> chain;
       const nlohmann::json image = nlohmann::json::parse(*text);
       for (const std::string& layer :
            image.at("RootFS").value("Layers", std::vector<std::string>())) {
         KILN_ASSIGN_OR_RETURN(const Digest diff_id, Digest::Parse(layer));
-        layers.push_back(diff_id);
+        chain =
+            chain ? Digest::Of(absl::StrCat(chain->ToString(), " ", diff_id.ToString())) : diff_id;
+        if (known.size() < limit) known.insert(*chain);
       }
-      known = std::max(known, CommonLayers(archive.diff_ids(), layers));
     }
-    return archive.LowestLayers(known);
+    return std::vector<Digest>(known.begin(), known.end());
   } catch (const nlohmann::json::exception& e) {
     return absl::FailedPreconditionError(absl::StrCat("the engine's answer: ", e.what()));
   }
 }
 
-absl::Status EngineApi::Load(int file, const std::vector<ImageArchive::Range>& ranges,
-                             const CancelToken& cancel) {
+absl::Status EngineApi::Load(int file, int64_t bytes, const CancelToken& cancel) {
   KILN_RETURN_IF_ERROR(Open());
   const CurlLibrary& lib = http_->lib;
   CURL* curl = http_->handle.get();
   lib.easy_reset(curl);
   const std::unique_ptr<curl_slist, void (*)(curl_slist*)> headers(
       lib.slist_append(nullptr, "Content-Type: application/x-tar"), lib.slist_free_all);
-  int64_t size = 0;
-  for (const ImageArchive::Range& range : ranges) size += range.size;
-  Upload upload{file, ranges};
+  Upload upload{file, bytes};
   lib.easy_setopt(curl, CURLOPT_POST, 1L);
   lib.easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
   lib.easy_setopt(curl, CURLOPT_READFUNCTION, &Upload::Read);
   lib.easy_setopt(curl, CURLOPT_READDATA, &upload);
-  lib.easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(size));
+  lib.easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(bytes));
   KILN_ASSIGN_OR_RETURN(const std::string answer, Perform("/images/load?quiet=1", cancel));
   // The status was sent before anything could go wrong.
   const std::string complaint = ErrorIn(answer);

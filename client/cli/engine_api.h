@@ -2,13 +2,12 @@
 
 #include <cstdint>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "client/cli/image_archive.h"
+#include "proto/digest.h"
 #include "store/base/cancel.h"
 
 namespace kiln::client {
@@ -22,13 +21,13 @@ class EngineApi {
   EngineApi(const EngineApi&) = delete;
   EngineApi& operator=(const EngineApi&) = delete;
 
-  // The layers that an archive need not have, as the engine has them under the same lower ones; as
-  // far as its 100 newest images say. None where it wants all layers.
-  absl::StatusOr<std::set<std::string>> KnownLayers(const ImageArchive& archive,
-                                                    const CancelToken& cancel);
-  // Loads an archive, which these ranges of the file are.
-  absl::Status Load(int file, const std::vector<ImageArchive::Range>& ranges,
-                    const CancelToken& cancel);
+  // Chain ids (OCI image-spec, layer chain id) of layers that an archive need not have: those of
+  // its newest images, of which those of `repositories` ("app" of "app:1") come first. None where
+  // it wants all layers. At most `limit`.
+  absl::StatusOr<std::vector<Digest>> KnownLayers(const std::vector<std::string>& repositories,
+                                                  size_t limit, const CancelToken& cancel);
+  // Loads an archive: `bytes` of `file` from its start.
+  absl::Status Load(int file, int64_t bytes, const CancelToken& cancel);
 
  private:
   struct Http;

@@ -8,14 +8,12 @@
 
 #include <cerrno>
 #include <cstdlib>
-#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "client/cli/containerd_import.h"
 #include "client/cli/engine_api.h"
-#include "client/cli/image_archive.h"
 #include "store/base/fd.h"
 #include "store/base/status_macros.h"
 
@@ -23,8 +21,10 @@ namespace kiln::client {
 namespace {
 
 constexpr char kContainerd[] = "containerd";
-// A smaller archive is sent sooner than the engine says what it has.
-constexpr int64_t kWorthAskingBytes = 1 << 20;
+// kilnd's own attribute of the docker exporter: chain ids and blobs of which the archive need not
+// have the layers.
+constexpr char kKnownLayers[] = "known-layers";
+constexpr size_t kMaxKnownLayers = 1000;
 
 std::string EnvOr(const char* name, const char* otherwise) {
   const char* value = std::getenv(name);
@@ -100,17 +100,40 @@ ImageLoader::~ImageLoader() {
   if (!archive_.empty()) unlink(archive_.c_str());
 }
 
-ExportRequest ImageLoader::Request(const std::string& names) const {
+ExportRequest ImageLoader::Request(const std::vector<std::string>& names,
+                                   const CancelToken& cancel) {
   ExportRequest request;
   request.type = "docker";
-  if (!names.empty()) request.attrs["name"] = names;
+  if (!names.empty()) request.attrs["name"] = absl::StrJoin(names, ",");
   request.target.kind = ExportTarget::Kind::kFile;
   request.target.path = archive_;
+  const absl::StatusOr<std::vector<Digest>> known = KnownLayers(names, cancel);
+  lacks_layers_ = known.ok() && !known->empty();
+  if (lacks_layers_)
+    request.attrs[kKnownLayers] = absl::StrJoin(
+        *known, ",",
+        [](std::string* out, const Digest& digest) { absl::StrAppend(out, digest.ToString()); });
   return request;
 }
 
-absl::Status ImageLoader::Load(const CancelToken& cancel) const {
-  return Annotate(Send(cancel), absl::StrCat("load into ", engine_));
+absl::StatusOr<std::vector<Digest>> ImageLoader::KnownLayers(const std::vector<std::string>& names,
+                                                             const CancelToken& cancel) const {
+  if (containerd_) return BlobsInContainerd(socket_, kMaxKnownLayers, cancel);
+  return EngineApi(socket_).KnownLayers(names, kMaxKnownLayers, cancel);
+}
+
+void ImageLoader::SendWhole(std::vector<ExportRequest>* outputs) {
+  for (ExportRequest& output : *outputs) output.attrs.erase(kKnownLayers);
+}
+
+absl::Status ImageLoader::Load(const CancelToken& cancel,
+                               const std::function<absl::Status()>& build_whole) const {
+  absl::Status status = Send(cancel);
+  if (!status.ok() && lacks_layers_ && !absl::IsUnavailable(status) && !cancel.Cancelled()) {
+    KILN_RETURN_IF_ERROR(build_whole());
+    status = Send(cancel);
+  }
+  return Annotate(status, absl::StrCat("load into ", engine_));
 }
 
 absl::Status ImageLoader::Send(const CancelToken& cancel) const {
@@ -118,34 +141,8 @@ absl::Status ImageLoader::Send(const CancelToken& cancel) const {
   struct stat info = {};
   if (!file.valid() || fstat(file.get(), &info) != 0)
     return ErrnoStatus(errno, absl::StrCat("open ", archive_));
-  std::unique_ptr<EngineApi> docker;
-  if (!containerd_) docker = std::make_unique<EngineApi>(socket_);
-  const auto load = [&](const std::vector<ImageArchive::Range>& ranges) {
-    return containerd_ ? ImportIntoContainerd(socket_, file.get(), ranges, cancel)
-                       : docker->Load(file.get(), ranges, cancel);
-  };
-  // What the engine lacks; empty: everything.
-  const auto lacking = [&]() -> absl::StatusOr<std::vector<ImageArchive::Range>> {
-    KILN_ASSIGN_OR_RETURN(const ImageArchive archive, ImageArchive::Read(file.get()));
-    std::set<std::string> known;
-    if (containerd_) {
-      KILN_ASSIGN_OR_RETURN(known, LayersInContainerd(socket_, archive, cancel));
-    } else {
-      KILN_ASSIGN_OR_RETURN(known, docker->KnownLayers(archive, cancel));
-    }
-    if (known.empty()) return std::vector<ImageArchive::Range>();
-    return archive.Without(known);
-  };
-  if (info.st_size >= kWorthAskingBytes) {
-    // Whatever goes wrong here, everything can be sent.
-    const absl::StatusOr<std::vector<ImageArchive::Range>> ranges = lacking();
-    if (ranges.ok() && !ranges->empty()) {
-      const absl::Status status = load(*ranges);
-      // The engine may have lost a layer meanwhile, or want it after all.
-      if (status.ok() || absl::IsUnavailable(status) || cancel.Cancelled()) return status;
-    }
-  }
-  return load({{0, info.st_size}});
+  if (containerd_) return ImportIntoContainerd(socket_, file.get(), cancel);
+  return EngineApi(socket_).Load(file.get(), info.st_size, cancel);
 }
 
 }  // namespace kiln::client

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -7,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/session/exports.h"
+#include "proto/digest.h"
 #include "store/base/cancel.h"
 
 namespace kiln::client {
@@ -24,22 +26,29 @@ class ImageLoader {
   ImageLoader(const ImageLoader&) = delete;
   ImageLoader& operator=(const ImageLoader&) = delete;
 
-  // The export that writes what Load hands over. `names` in commas; may be empty.
-  ExportRequest Request(const std::string& names) const;
-  // Hands the archive over, without the layers that the engine has; to be called when the build is
-  // done. The error says what the engine
-  // said. Blocks.
-  absl::Status Load(const CancelToken& cancel) const;
+  // The export that writes what Load hands over; kilnd leaves out of it the layers that the engine
+  // says it has. `names`: of the image; may be empty. Blocks for the engine's answers, which may
+  // fail: then everything is sent.
+  ExportRequest Request(const std::vector<std::string>& names, const CancelToken& cancel);
+  // Hands the archive over, when the build is done. What an engine says it has it may want after
+  // all: then `build_whole` is to build again with what SendWhole makes of the exports. The error
+  // says what the engine said. Blocks.
+  absl::Status Load(const CancelToken& cancel,
+                    const std::function<absl::Status()>& build_whole) const;
+  static void SendWhole(std::vector<ExportRequest>* outputs);
 
   const std::string& engine() const { return engine_; }  // "docker (/var/run/docker.sock)"
 
  private:
   ImageLoader() = default;
   absl::Status Send(const CancelToken& cancel) const;
+  absl::StatusOr<std::vector<Digest>> KnownLayers(const std::vector<std::string>& names,
+                                                  const CancelToken& cancel) const;
 
   std::string engine_, socket_;
   bool containerd_ = false;
   std::string archive_;  // a file of the temporary folder
+  bool lacks_layers_ = false;
 };
 
 }  // namespace kiln::client

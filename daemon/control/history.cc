@@ -14,6 +14,7 @@
 #include "daemon/control/kept_image.h"
 #include "daemon/control/status_reader.h"
 #include "daemon/control/wire_time.h"
+#include "daemon/exporter/known_layers.h"
 #include "daemon/image/media_types.h"
 #include "proto/buildkit/control.pb.h"
 #include "proto/status_details.h"
@@ -56,7 +57,8 @@ pbc::BuildHistoryRecord Begun(const Build& build) {
   for (const auto& [type, attrs] : build.exporters) {
     auto* exporter = record.add_exporters();
     exporter->set_type(type);
-    for (const auto& [key, value] : attrs) (*exporter->mutable_attrs())[key] = value;
+    for (const auto& [key, value] : attrs)
+      if (key != kKnownLayers) (*exporter->mutable_attrs())[key] = value;
   }
   SetTimestamp(build.created_at, record.mutable_createdat());
   return record;

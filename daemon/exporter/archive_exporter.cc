@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "daemon/exporter/archive_source.h"
 #include "daemon/exporter/image_response.h"
+#include "daemon/exporter/known_layers.h"
 #include "daemon/exporter/tar_writer.h"
 #include "daemon/session/services.h"
 #include "daemon/session/session_content.h"
@@ -30,8 +31,13 @@ class ArchiveExporter : public Exporter {
   }
 
   absl::Status Set(const std::string& key, const std::string& value) {
-    if (key != "tar") return options_.Set(key, value);
-    KILN_ASSIGN_OR_RETURN(tar_, ParseBoolOption(key, value, true));
+    if (key == "tar") {
+      KILN_ASSIGN_OR_RETURN(tar_, ParseBoolOption(key, value, true));
+    } else if (key == kKnownLayers && docker_) {
+      KILN_ASSIGN_OR_RETURN(known_layers_, ParseKnownLayers(value));
+    } else {
+      return options_.Set(key, value);
+    }
     return absl::OkStatus();
   }
 
@@ -60,6 +66,7 @@ class ArchiveExporter : public Exporter {
     answer.hold = lease;
     KILN_ASSIGN_OR_RETURN(const SessionPtr session,
                           context.sessions->Get(context.session_id, context.cancel));
+    KILN_RETURN_IF_ERROR(DropKnownLayers(known_layers_, *writer_->blobs(), &image));
     KILN_RETURN_IF_ERROR(writer_->Complete(image, *lease, context.cancel));
     if (!tar_) {
       KILN_RETURN_IF_ERROR(SendBlobs(*session, image, context));
@@ -114,6 +121,7 @@ class ArchiveExporter : public Exporter {
   ImageWriter* const writer_;
   const bool docker_;
   bool tar_ = true;
+  std::set<Digest> known_layers_;
   ImageOptions options_;
 };
 

@@ -1,12 +1,12 @@
 #include "client/cli/image_loader.h"
 
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,8 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "client/cli/image_archive.h"
-#include "store/base/fd.h"
+#include "proto/digest.h"
 #include "tests/client/fake_engine.h"
 #include "tests/store/temp_dir.h"
 
@@ -25,7 +24,6 @@ namespace {
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 using testing::StartsWith;
 
 std::string TarEntry(const std::string& name, const std::string& bytes) {
@@ -57,8 +55,16 @@ nlohmann::json Descriptor(const std::string& type, const std::string& bytes) {
   return {{"mediaType", type}, {"digest", Digest::Of(bytes).ToString()}, {"size", bytes.size()}};
 }
 
+Digest DiffIdOf(const std::string& name) {
+  return Digest::Of(Tar({{name, std::string(600'000, name[0])}}));
+}
+Digest ChainOf(const Digest& below, const std::string& name) {
+  return Digest::Of(absl::StrCat(below.ToString(), " ", DiffIdOf(name).ToString()));
+}
+
 // An image whose layers are a file each, of that name and 600 kB; as docker archive and OCI layout.
-std::string Archive(const std::vector<std::string>& names) {
+// Like kilnd's it lacks the layers whose chain ids `known` has.
+std::string Archive(const std::vector<std::string>& names, const std::string& known = "") {
   std::vector<std::pair<std::string, std::string>> files;
   nlohmann::json config = {
       {"architecture", "amd64"},           {"os", "linux"},
@@ -66,14 +72,17 @@ std::string Archive(const std::vector<std::string>& names) {
       {"rootfs", {{"type", "layers"}}},    {"history", nlohmann::json::array()}};
   nlohmann::json manifest = {{"RepoTags", {"kiln.test/loaded:1"}}};
   nlohmann::json oci = {{"schemaVersion", 2}};
+  std::optional<Digest> chain;
   for (const std::string& name : names) {
     const std::string layer = Tar({{name, std::string(600'000, name[0])}});
     const Digest digest = Digest::Of(layer);
-    files.emplace_back("blobs/sha256/" + digest.hex(), layer);
+    const std::string path = "blobs/sha256/" + digest.hex();
+    chain = chain ? ChainOf(*chain, name) : digest;
+    if (!absl::StrContains(known, chain->ToString())) files.emplace_back(path, layer);
     config["rootfs"]["diff_ids"].push_back(digest.ToString());
     config["history"].push_back(
         {{"created", "2026-01-01T00:00:00Z"}, {"created_by", "COPY " + name}});
-    manifest["Layers"].push_back(files.back().first);
+    manifest["Layers"].push_back(path);
     oci["layers"].push_back(Descriptor("application/vnd.oci.image.layer.v1.tar", layer));
   }
   const std::string text = config.dump();
@@ -98,18 +107,31 @@ class ImageLoaderTest : public testing::Test {
   void SetUp() override { setenv("DOCKER_HOST", ("unix://" + socket_).c_str(), 1); }
   void TearDown() override { unsetenv("DOCKER_HOST"); }
 
-  // Loads an archive into what listens at socket_.
-  static absl::Status Load(const std::string& archive) {
+  // Loads into what listens at socket_ what `make` gives for the known layers that are asked for;
+  // once more with none when that is wanted.
+  static absl::Status Load(const std::function<std::string(const std::string& known)>& make) {
     auto loader = ImageLoader::Find();
     if (!loader.ok()) return loader.status();
-    const ExportRequest wanted = (*loader)->Request("a:1,b");
-    EXPECT_EQ(wanted.type, "docker");
-    EXPECT_EQ(wanted.attrs.at("name"), "a:1,b");
-    std::ofstream(wanted.target.path) << archive;
-    const absl::Status status = (*loader)->Load(CancelToken());
+    std::vector<ExportRequest> wanted = {(*loader)->Request({"a:1", "b"}, CancelToken())};
+    EXPECT_EQ(wanted[0].type, "docker");
+    EXPECT_EQ(wanted[0].attrs.at("name"), "a:1,b");
+    const std::string path = wanted[0].target.path;
+    const auto build = [&] {
+      const auto known = wanted[0].attrs.find("known-layers");
+      std::ofstream(path) << make(known == wanted[0].attrs.end() ? "" : known->second);
+      return absl::OkStatus();
+    };
+    EXPECT_EQ(build(), absl::OkStatus());
+    const absl::Status status = (*loader)->Load(CancelToken(), [&] {
+      ImageLoader::SendWhole(&wanted);
+      return build();
+    });
     loader->reset();
-    EXPECT_NE(access(wanted.target.path.c_str(), F_OK), 0);
+    EXPECT_NE(access(path.c_str(), F_OK), 0);
     return status;
+  }
+  static absl::Status Load(const std::string& archive) {
+    return Load([&](const std::string&) { return archive; });
   }
 
   store::TempDir dir_;
@@ -120,13 +142,15 @@ TEST_F(ImageLoaderTest, PostsTheArchive) {
   std::vector<FakeEngine::Request> requests;
   const FakeEngine engine(socket_, [&](const FakeEngine::Request& request) {
     requests.push_back(request);
-    return FakeEngine::Answer(200, "{\"stream\":\"loaded a:1\"}");
+    return FakeEngine::Answer(200, request.line == "GET /images/json" ? "[]" : "{}");
   });
   EXPECT_EQ(Load("archive bytes"), absl::OkStatus());
-  ASSERT_EQ(requests.size(), 1u);
-  EXPECT_EQ(requests[0].line, "POST /images/load?quiet=1");
-  EXPECT_THAT(requests[0].head, HasSubstr("application/x-tar"));
-  EXPECT_EQ(requests[0].body, "archive bytes");
+  ASSERT_EQ(requests.size(), 3u);
+  EXPECT_EQ(requests[0].line, "GET /info");
+  EXPECT_EQ(requests[1].line, "GET /images/json");
+  EXPECT_EQ(requests[2].line, "POST /images/load?quiet=1");
+  EXPECT_THAT(requests[2].head, HasSubstr("application/x-tar"));
+  EXPECT_EQ(requests[2].body, "archive bytes");
 }
 
 TEST_F(ImageLoaderTest, EnginesComplainInTwoWays) {
@@ -148,29 +172,62 @@ TEST_F(ImageLoaderTest, AnEngineThatDiesIsSaidToHaveGone) {
   }
 }
 
+// An image of these layers, as engines tell of it.
+std::string ImageJson(const std::vector<std::string>& layers) {
+  nlohmann::json image;
+  for (const std::string& layer : layers)
+    image["RootFS"]["Layers"].push_back(DiffIdOf(layer).ToString());
+  return image.dump();
+}
+
 // One that says it has layers and lost them since.
 TEST_F(ImageLoaderTest, WhatIsLackingAfterAllIsSent) {
   const std::string archive = Archive({"one", "two"});
-  std::ofstream(dir_.path() + "/archive") << archive;
-  const Fd file(open((dir_.path() + "/archive").c_str(), O_RDONLY | O_CLOEXEC));
-  const auto read = ImageArchive::Read(file.get());
-  ASSERT_TRUE(read.ok()) << read.status();
   const std::string id = "sha256:" + std::string(64, 'a');
-  const nlohmann::json image = {
-      {"RootFS", {{"Layers", {read->diff_ids()[0].ToString(), "sha256:" + std::string(64, 'b')}}}}};
   std::vector<size_t> sent;
   const FakeEngine engine(socket_, [&](const FakeEngine::Request& request) {
     if (request.line == "GET /info") return FakeEngine::Answer(200, "{\"Driver\":\"overlay2\"}");
     if (request.line == "GET /images/json")
       return FakeEngine::Answer(200, nlohmann::json::array({{{"Id", id}, {"Created", 1}}}).dump());
-    if (request.line == "GET /images/" + id + "/json") return FakeEngine::Answer(200, image.dump());
+    if (request.line == "GET /images/" + id + "/json")
+      return FakeEngine::Answer(200, ImageJson({"one", "other"}));
     sent.push_back(request.body.size());
     if (request.body != archive) return FakeEngine::Answer(200, "{\"error\":\"no such file\"}");
     return FakeEngine::Answer(200, "{}");
   });
-  EXPECT_EQ(Load(archive), absl::OkStatus());
+  EXPECT_EQ(Load([&](const std::string& known) {
+              return Archive({"one", "two"}, known);
+            }),
+            absl::OkStatus());
   const size_t entry = 512 + Tar({{"one", std::string(600'000, 'o')}}).size();
   EXPECT_THAT(sent, ElementsAre(archive.size() - entry, archive.size()));
+}
+
+TEST_F(ImageLoaderTest, ImagesOfTheSameNameAreAskedForFirst) {
+  nlohmann::json images = nlohmann::json::array();
+  for (int i = 10; i < 60; ++i)
+    images.push_back({{"Id", "sha256:" + std::string(62, 'c') + std::to_string(i)},
+                      {"Created", i},
+                      {"RepoTags", i == 10 ? nlohmann::json({"x:1", "b:old"}) : nlohmann::json()}});
+  std::vector<std::string> asked;
+  const FakeEngine engine(socket_, [&](const FakeEngine::Request& request) {
+    if (request.line == "GET /info") return FakeEngine::Answer(200, "{\"Driver\":\"overlay2\"}");
+    if (request.line == "GET /images/json") return FakeEngine::Answer(200, images.dump());
+    if (absl::StartsWith(request.line, "GET ")) {
+      asked.push_back(request.line.substr(request.line.size() - 7, 2));
+      return FakeEngine::Answer(200, ImageJson({"one", "two"}));
+    }
+    return FakeEngine::Answer(200, "{}");
+  });
+  std::string known;
+  EXPECT_EQ(Load([&](const std::string& layers) { return known = layers; }), absl::OkStatus());
+  ASSERT_EQ(asked.size(), 32u);
+  EXPECT_EQ(asked[0], "10") << "an older image of \"b\"";
+  EXPECT_EQ(asked[1], "59");
+  EXPECT_EQ(asked[31], "29");
+  const std::string one = DiffIdOf("one").ToString();
+  const std::string two = ChainOf(DiffIdOf("one"), "two").ToString();
+  EXPECT_EQ(known, one < two ? one + "," + two : two + "," + one);
 }
 
 TEST_F(ImageLoaderTest, AnEngineOverContainerdGetsAll) {
@@ -205,10 +262,21 @@ class RecordedEngineTest : public ImageLoaderTest,
 TEST_P(RecordedEngineTest, LayersThatItHasAreNotSent) {
   const RecordedEngine engine(absl::StrCat(KILN_TESTDATA, "/engine/", GetParam(), ".json"),
                               socket_);
-  EXPECT_EQ(Load(Archive({"one", "two", "three"})), absl::OkStatus());
-  EXPECT_EQ(Load(Archive({"one", "two", "other"})), absl::OkStatus());
+  size_t bytes = 0;
+  const auto load = [&](const std::vector<std::string>& layers) {
+    return Load([&](const std::string& known) {
+      const std::string archive = Archive(layers, known);
+      bytes = archive.size();
+      return archive;
+    });
+  };
+  EXPECT_EQ(load({"one", "two", "three"}), absl::OkStatus());
+  EXPECT_GT(bytes, 1'800'000u);
+  EXPECT_EQ(load({"one", "two", "other"}), absl::OkStatus());
+  EXPECT_LT(bytes, 700'000u);
   // Under another layer it is not the same.
-  EXPECT_EQ(Load(Archive({"two", "one"})), absl::OkStatus());
+  EXPECT_EQ(load({"two", "one"}), absl::OkStatus());
+  EXPECT_GT(bytes, 1'200'000u);
   const absl::Status refused = Load("no archive at all");
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.message()), StartsWith("load into engine ("));
@@ -216,39 +284,6 @@ TEST_P(RecordedEngineTest, LayersThatItHasAreNotSent) {
 
 INSTANTIATE_TEST_SUITE_P(Engines, RecordedEngineTest, testing::Values("docker", "podman"),
                          [](const auto& test) { return std::string(test.param); });
-
-class ImageArchiveTest : public testing::Test {
- protected:
-  absl::StatusOr<ImageArchive> Read(const std::string& bytes) {
-    const std::string path = dir_.path() + "/archive";
-    std::ofstream(path) << bytes;
-    return ImageArchive::Read(Fd(open(path.c_str(), O_RDONLY | O_CLOEXEC)).get());
-  }
-  store::TempDir dir_;
-};
-
-TEST_F(ImageArchiveTest, LowLayersThatAreHighOnesTooStay) {
-  const auto archive = Read(Archive({"one", "two", "one"}));
-  ASSERT_TRUE(archive.ok()) << archive.status();
-  EXPECT_THAT(archive->LowestLayers(0), IsEmpty());
-  EXPECT_THAT(archive->LowestLayers(2), ElementsAre(archive->layers()[1]));
-  EXPECT_EQ(archive->LowestLayers(9).size(), 2u);
-}
-
-TEST_F(ImageArchiveTest, OddOnesAreRefused) {
-  const std::string good = Archive({"one"});
-  std::string pax = good, size = good, late = good;
-  pax[156] = 'x';
-  size[124] = '\x80';
-  late.resize(late.size() - 600);
-  for (const std::string& bad :
-       {std::string(), std::string("x"), pax, size, late, Tar({{"a", "b"}}),
-        Tar({{"manifest.json", "[{},{}]"}}), Tar({{"manifest.json", "[{\"Config\":1}]"}}),
-        Tar({{"manifest.json", "[{\"Config\":\"c\"}]"}, {"c", "{\"rootfs\":[]}"}}),
-        Tar({{"manifest.json", "[{\"Config\":\"c\",\"Layers\":[\"l\"]}]"},
-             {"c", "{\"rootfs\":{\"diff_ids\":[\"no\"]}}"}})})
-    EXPECT_FALSE(Read(bad).ok());
-}
 
 }  // namespace
 }  // namespace kiln::client

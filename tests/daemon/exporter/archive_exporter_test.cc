@@ -130,6 +130,39 @@ TEST_F(ImageExporterTest, E18EpochIsTheTimeOfEverything) {
             want);
 }
 
+TEST_F(ImageExporterTest, LayersThatTheReceiverHasStayOutOfADockerArchive) {
+  for (const char* layer : {"one", "two", "three", "one"}) layers_->Add("tree", layer);
+  const auto diff_id = [](const char* layer) { return FakeLayerStore::DiffIdOf(layer); };
+  const auto chain = [&](const Digest& below, const char* layer) {
+    return Digest::Of(absl::StrCat(below.ToString(), " ", diff_id(layer).ToString()));
+  };
+  // Which of the four layers are in the archive; the manifests name all.
+  const auto sent = [&](const Attrs& attrs) {
+    client_.received_file.clear();
+    const auto response = Export("docker", attrs, Single("tree"));
+    EXPECT_TRUE(response.ok()) << response.status();
+    const auto files = ReadTar(client_.received_file);
+    std::string out;
+    const Json docker = Json::parse(files.at("manifest.json"));
+    for (const Json& layer : docker[0].at("Layers"))
+      out += files.contains(layer.get<std::string>()) ? '+' : '-';
+    EXPECT_EQ(BlobJson(response->at("containerimage.digest")).at("layers").size(), 4u);
+    return out;
+  };
+  const Digest second = chain(diff_id("one"), "two");
+  EXPECT_EQ(sent({}), "++++");
+  EXPECT_EQ(sent({{"known-layers", second.ToString()}}), "+-++");
+  EXPECT_EQ(
+      sent({{"known-layers", absl::StrCat(diff_id("one").ToString(), ",", second.ToString())}}),
+      "+-++")
+      << "the first lies on top once more, where it is not known";
+  EXPECT_EQ(sent({{"known-layers", diff_id("two").ToString()}}), "++++") << "upon nothing";
+  const Json manifest = BlobJson(Export("docker", {}, Single("tree"))->at("containerimage.digest"));
+  EXPECT_EQ(sent({{"known-layers", manifest.at("layers")[0].at("digest")}}), "-++-") << "the blob";
+  EXPECT_THAT(Error("docker", {{"known-layers", "no"}}, Single("tree")),
+              HasSubstr("invalid known-layers"));
+}
+
 TEST_F(ImageExporterTest, E20EmptyEpochAttributeMeansNone) {
   layers_->Add("tree", "one");
   ExportSource source = Single("tree");
