@@ -9,6 +9,7 @@
 #include "absl/strings/strip.h"
 #include "daemon/session/services.h"
 #include "daemon/source/go_values.h"
+#include "daemon/source/local_copies.h"
 #include "daemon/source/local_target.h"
 #include "daemon/source/transfer_progress.h"
 #include "proto/digest.h"
@@ -70,11 +71,11 @@ bool TryAnotherSession(const absl::Status& status, const Session& session) {
 
 class LocalInstance : public SourceInstance {
  public:
-  LocalInstance(LocalSpec spec, std::optional<PatternMatcher> exceptions, store::RefStore* refs,
-                SessionFinder* sessions)
+  LocalInstance(LocalSpec spec, std::optional<PatternMatcher> exceptions,
+                std::shared_ptr<LocalCopies> copies, SessionFinder* sessions)
       : spec_(std::move(spec)),
         exceptions_(std::move(exceptions)),
-        refs_(refs),
+        copies_(std::move(copies)),
         sessions_(sessions) {}
 
   absl::StatusOr<SourceKey> Key(solver::OpContext& context, int index) override;
@@ -84,12 +85,11 @@ class LocalInstance : public SourceInstance {
  private:
   absl::StatusOr<store::RefPtr> FromAnySession(solver::OpContext& context);
   absl::StatusOr<store::RefPtr> FromSession(Session& session, solver::OpContext& context);
-  absl::StatusOr<std::unique_ptr<store::MutableRef>> OpenCopy(const std::string& index_key);
   absl::Status Sync(Session& session, solver::OpContext& context, store::MutableRef& copy);
 
   const LocalSpec spec_;
   const std::optional<PatternMatcher> exceptions_;
-  store::RefStore* const refs_;
+  const std::shared_ptr<LocalCopies> copies_;
   SessionFinder* const sessions_;
 };
 
@@ -140,33 +140,16 @@ absl::StatusOr<store::RefPtr> LocalInstance::FromAnySession(solver::OpContext& c
 
 absl::StatusOr<store::RefPtr> LocalInstance::FromSession(Session& session,
                                                          solver::OpContext& context) {
-  const std::string index_key =
-      absl::StrCat("local.sharedKey:", spec_.name, ":", spec_.shared_key_hint, ":",
-                   session.shared_key(), spec_.metadata_only ? ":metadata" : "");
-  KILN_ASSIGN_OR_RETURN(std::unique_ptr<store::MutableRef> copy, OpenCopy(index_key));
-  absl::Status status = Sync(session, context, *copy);
-  if (!status.ok()) {
-    // Half brought up to date: neither its files nor its checksums are of use.
-    copy->SetRetain(false);
-    return status;
-  }
-  return copy->Commit();
-}
-
-absl::StatusOr<std::unique_ptr<store::MutableRef>> LocalInstance::OpenCopy(
-    const std::string& index_key) {
-  KILN_ASSIGN_OR_RETURN(const std::vector<std::string> earlier, refs_->Search(index_key));
-  for (const std::string& id : earlier) {
-    // Held by another build, or pruned meanwhile: the next one, or a new one, will do.
-    absl::StatusOr<std::unique_ptr<store::MutableRef>> copy = refs_->Reopen(id);
-    if (copy.ok()) return copy;
-  }
   store::RefOptions options;
   options.description = absl::StrCat("local source for ", spec_.name);
   options.record_type = "source.local";
   options.retain = true;
-  options.index_key = index_key;
-  return refs_->New(nullptr, options);
+  options.index_key = absl::StrCat("local.sharedKey:", spec_.name, ":", spec_.shared_key_hint, ":",
+                                   session.shared_key(), spec_.metadata_only ? ":metadata" : "");
+  KILN_ASSIGN_OR_RETURN(const std::unique_ptr<LocalCopies::Copy> copy,
+                        copies_->Open(options, !spec_.resend_everything, context.cancel()));
+  KILN_RETURN_IF_ERROR(Sync(session, context, copy->ref()));
+  return copy->Commit();
 }
 
 absl::Status LocalInstance::Sync(Session& session, solver::OpContext& context,
@@ -197,6 +180,9 @@ absl::Status LocalInstance::Sync(Session& session, solver::OpContext& context,
 
 }  // namespace
 
+LocalSource::LocalSource(store::RefStore* refs, SessionFinder* sessions)
+    : copies_(std::make_shared<LocalCopies>(refs)), sessions_(sessions) {}
+
 absl::StatusOr<std::shared_ptr<SourceInstance>> LocalSource::Resolve(const SourceSpec& spec) {
   LocalSpec local;
   local.name = std::string(absl::StripPrefix(spec.identifier, "local://"));
@@ -209,7 +195,8 @@ absl::StatusOr<std::shared_ptr<SourceInstance>> LocalSource::Resolve(const Sourc
                                    "invalid value for local.metadatatransferexclude"));
     exceptions = std::move(matcher);
   }
-  return std::make_shared<LocalInstance>(std::move(local), std::move(exceptions), refs_, sessions_);
+  return std::make_shared<LocalInstance>(std::move(local), std::move(exceptions), copies_,
+                                         sessions_);
 }
 
 }  // namespace kiln::daemon

@@ -9,22 +9,25 @@
 
 namespace kiln::daemon {
 
+class LocalCopies;
+
 // "local://NAME": a directory of a client, synced over its session.
 //
 // An earlier copy of the same directory (same client, name and hint) is brought up to date in
-// place, so that only changes travel; builds of one client at the same time take different copies.
+// place, so that only changes travel; builds of one client at the same time take different copies,
+// the later ones starting from what the earlier ones have (local_copies.h).
 // With `local.session` that session is asked first; any other of the vertex where it is absent,
 // leaves, or does not offer the directory.
 class LocalSource : public Source {
  public:
   // Both outlive the source.
-  LocalSource(store::RefStore* refs, SessionFinder* sessions) : refs_(refs), sessions_(sessions) {}
+  LocalSource(store::RefStore* refs, SessionFinder* sessions);
 
   bool Handles(absl::string_view scheme) const override { return scheme == "local"; }
   absl::StatusOr<std::shared_ptr<SourceInstance>> Resolve(const SourceSpec& spec) override;
 
  private:
-  store::RefStore* const refs_;
+  const std::shared_ptr<LocalCopies> copies_;
   SessionFinder* const sessions_;
 };
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
@@ -112,6 +113,7 @@ class FakeRefStore : public store::RefStore {
       it = !it->second->open && it->second->sealed.expired() ? records_.erase(it) : std::next(it);
   }
   absl::StatusOr<std::vector<std::string>> Search(absl::string_view key) override {
+    ++searches;
     MutexLock lock(&mu_);
     std::vector<std::string> out;
     for (const auto& [id, record] : records_)
@@ -197,6 +199,7 @@ class FakeRefStore : public store::RefStore {
     return *records_.at(id);
   }
   int created = 0;
+  std::atomic<int> searches = 0;
 
  private:
   void Release(Record* record, bool keep) {

@@ -2,6 +2,7 @@
 
 #include <thread>
 
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "proto/digest.h"
@@ -162,6 +163,99 @@ TEST_F(LocalSourceTest, CopyInUseIsNotTouched) {
   EXPECT_EQ(FakeRefStore::Read(*first, "f"), "one");
   EXPECT_EQ(FakeRefStore::Read(*second, "f"), "two");
   EXPECT_EQ(refs_.created, 2);
+}
+
+// Two builds of one folder at once; the second one's client sends what differs and nothing else.
+TEST_F(LocalSourceTest, ACopyInUseIsWhatAnotherOneStartsFrom) {
+  tree_.Dir("d", 0750);
+  for (int i = 0; i < 50; ++i) tree_.File(absl::StrCat("d/f", i), std::string(1000, 'a'));
+  tree_.File("gone", "x");
+  tree_.Link("l", "gone");
+  auto first = Sync();
+  ASSERT_TRUE(first.ok());
+  const int64_t first_bytes = context_.statuses.back().current;
+  tree_.File("d/f7", "changed", 0644, 2000);
+  ASSERT_TRUE(fsutil::RemoveTree(AT_FDCWD, tree_ / "gone").ok());
+  context_.statuses.clear();
+  auto second = Sync();
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(refs_.created, 2);
+  EXPECT_LT(context_.statuses.back().current, first_bytes / 5);
+  EXPECT_EQ(FakeRefStore::Read(*second, "d/f7"), "changed");
+  EXPECT_EQ(FakeRefStore::Read(*second, "d/f8"), std::string(1000, 'a'));
+  EXPECT_THAT(FakeRefStore::Read(*second, "gone"), HasSubstr("No such file"));
+  struct stat st, theirs;
+  ASSERT_EQ(::lstat((FakeRefStore::Dir(*second) + "/d").c_str(), &st), 0);
+  ASSERT_EQ(::lstat((tree_ / "d").c_str(), &theirs), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0750u);
+  EXPECT_EQ(absl::TimeFromTimespec(st.st_mtim), absl::TimeFromTimespec(theirs.st_mtim));
+  ASSERT_EQ(::lstat((FakeRefStore::Dir(*second) + "/l").c_str(), &st), 0);
+  EXPECT_EQ(FakeRefStore::Read(*first, "d/f7"), std::string(1000, 'a'));
+  EXPECT_EQ(FakeRefStore::Read(*first, "gone"), "x");
+}
+
+// A client in the midst of its transfer, and another one with the same folder.
+class TwoClientsTest : public LocalSourceTest {
+ protected:
+  TwoClientsTest() {
+    for (int i = 0; i < 50; ++i) tree_.File(absl::StrCat("f", i), std::string(1000, 'a'));
+    second_client_.dirs["context"] = tree_.path();
+    sessions_.sessions["s2"] =
+        std::make_shared<FakeSession>("s2", second_client_.Channel(), "here");
+    second_context_.session_ids = {"s2"};
+    client_.on_file_sync = [this](Headers&) {
+      first_sends_.Notify();
+      first_may_go_on_.WaitForNotification();
+    };
+    first_ = std::thread([this] { first_ref_ = Sync(); });
+    first_sends_.WaitForNotification();
+  }
+
+  void StartSecond() {
+    const int before = refs_.searches.load();
+    second_ = std::thread([this] { second_ref_ = Make({})->Snapshot(second_context_); });
+    while (refs_.searches.load() == before) std::this_thread::yield();
+  }
+
+  FakeClient second_client_;
+  FakeOpContext second_context_;
+  absl::Notification first_sends_, first_may_go_on_;
+  std::thread first_, second_;
+  absl::StatusOr<store::RefPtr> first_ref_, second_ref_;
+};
+
+TEST_F(TwoClientsTest, TheSecondOneWaitsAndSendsTheListingOnly) {
+  StartSecond();
+  first_may_go_on_.Notify();
+  first_.join();
+  second_.join();
+  ASSERT_TRUE(first_ref_.ok()) << first_ref_.status();
+  ASSERT_TRUE(second_ref_.ok()) << second_ref_.status();
+  EXPECT_LT(second_context_.statuses.back().current, context_.statuses.back().current / 5);
+  EXPECT_EQ(FakeRefStore::Read(*second_ref_, "f9"), std::string(1000, 'a'));
+  EXPECT_NE(FakeRefStore::Dir(*first_ref_), FakeRefStore::Dir(*second_ref_));
+}
+
+TEST_F(TwoClientsTest, WhoWaitsCanGiveUp) {
+  StartSecond();
+  second_context_.Cancel(absl::CancelledError("stop"));
+  second_.join();
+  EXPECT_EQ(second_ref_.status().code(), absl::StatusCode::kCancelled);
+  first_may_go_on_.Notify();
+  first_.join();
+  EXPECT_TRUE(first_ref_.ok()) << first_ref_.status();
+}
+
+TEST_F(TwoClientsTest, AfterAFailureTheSecondOneSendsEverything) {
+  StartSecond();
+  context_.Cancel(absl::CancelledError("stop"));
+  first_may_go_on_.Notify();
+  first_.join();
+  second_.join();
+  EXPECT_EQ(first_ref_.status().code(), absl::StatusCode::kCancelled);
+  ASSERT_TRUE(second_ref_.ok()) << second_ref_.status();
+  EXPECT_EQ(FakeRefStore::Read(*second_ref_, "f9"), std::string(1000, 'a'));
+  EXPECT_EQ(refs_.live(), 1u);
 }
 
 TEST_F(LocalSourceTest, OtherHintOtherCopy) {
