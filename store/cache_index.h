@@ -85,7 +85,7 @@ struct CommittedRecord {
 //
 // Invariant: every change is one atomic batch that is in the write-ahead log when the call returns.
 // Cost of each call: O(links touched), independent of how many records exist.
-// Thread-safe. Every method may block on disk: never call it from the solver loop.
+// Thread-safe. Every method may block on disk; what the solver loop calls: solver/DESIGN.md.
 class CacheIndex {
  public:
   virtual ~CacheIndex() = default;

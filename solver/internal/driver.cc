@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "absl/time/clock.h"
 #include "store/base/check.h"
@@ -13,6 +14,10 @@ namespace {
 
 constexpr size_t kMaxBatch = 256;
 constexpr size_t kMaxKept = 4096;  // actions; the first step of a large graph gives very many
+constexpr size_t kFewLookUps = 2;
+// A look-up that takes longer came from a slow disk; the loop leaves them to the pool for a while.
+constexpr auto kSlowLookUp = std::chrono::microseconds(500);
+constexpr auto kAfterSlowLookUp = std::chrono::seconds(1);
 constexpr int64_t kCacheMapPart = -1;
 constexpr int64_t kExecutePart = -2;
 
@@ -21,6 +26,13 @@ std::unique_ptr<ThreadPool> MakePool(const char* name, int threads) {
 }
 
 absl::Status StoppedError() { return absl::UnavailableError("the solver is shutting down"); }
+
+// Of our own index, and no write but for a carry-over.
+bool OnlyReads(const Action& action) {
+  if (const auto* query = std::get_if<action::Query>(&action)) return query->imports == nullptr;
+  if (const auto* find = std::get_if<action::FindRecords>(&action)) return find->imports == nullptr;
+  return std::holds_alternative<action::Match>(action);
+}
 
 }  // namespace
 
@@ -152,7 +164,8 @@ void Driver::Loop() {
       MutexLock lock(&mu_);
       stats_ = engine_.stats();
       const bool over = cancelled_all && engine_.Idle();
-      while (inbox_.empty() && !over && (!stopping_ || cancelled_all)) changed_.Wait(&mu_);
+      const bool more = !look_ups_.empty();
+      while (inbox_.empty() && !over && !more && (!stopping_ || cancelled_all)) changed_.Wait(&mu_);
       stopping = stopping_;
       if (inbox_.empty() && over) {
         stopped_ = true;
@@ -175,7 +188,7 @@ void Driver::Loop() {
       for (const auto& [id, side] : jobs_) jobs.push_back(id);
       for (JobId id : jobs) Feed(event::EndJob{id});
     }
-    FlushLookUps();
+    if (!LookUpHere()) FlushLookUps();
   }
 }
 
@@ -213,6 +226,30 @@ void Driver::Dispatch() {
   for (Action& action : actions_) std::visit([this](auto& a) { Do(a); }, action);
   actions_.clear();
   if (actions_.capacity() > kMaxKept) actions_.shrink_to_fit();
+}
+
+// Where one look-up decides about the next, as along a chain, it is made here: what the index has
+// in memory takes a tenth of the way to a thread and back.
+bool Driver::LookUpHere() {
+  if (look_ups_.empty() || look_ups_.size() > kFewLookUps ||
+      !std::all_of(look_ups_.begin(), look_ups_.end(), OnlyReads))
+    return false;
+  const auto start = std::chrono::steady_clock::now();
+  if (start < look_up_elsewhere_until_) return false;
+  for (const Action& action : look_ups_) {
+    if (const auto* query = std::get_if<action::Query>(&action)) {
+      local_.push_back(runner_.Run(*query));
+    } else if (const auto* find = std::get_if<action::FindRecords>(&action)) {
+      local_.push_back(runner_.Run(*find));
+    } else {
+      local_.push_back(runner_.Run(std::get<action::Match>(action)));
+    }
+  }
+  look_ups_.clear();
+  const auto end = std::chrono::steady_clock::now();
+  if (end - start > kSlowLookUp) look_up_elsewhere_until_ = end + kAfterSlowLookUp;
+  Settle();
+  return true;
 }
 
 // Sends the look-ups of this round to the pool, in as many parts as it has threads.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -94,6 +95,7 @@ class Driver {
   void Feed(Event event);
   void Settle();
   void Dispatch();
+  bool LookUpHere();  // false: there are none, or it is work for the pool
   void FlushLookUps();
   void LookUpWhenReady(const std::shared_ptr<ImportedKeys>& imports, Action action);
   template <typename Action>
@@ -141,6 +143,7 @@ class Driver {
   std::vector<Event> local_;  // events of calls that ran on the loop
   std::vector<Action> actions_;
   std::vector<Action> look_ups_;
+  std::chrono::steady_clock::time_point look_up_elsewhere_until_;
   absl::flat_hash_map<CallKey, std::shared_ptr<Context>> calls_;
   absl::flat_hash_map<JobId, JobSide> jobs_;
   absl::Time now_;
