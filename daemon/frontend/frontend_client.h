@@ -48,6 +48,9 @@ class FrontendClient {
     std::vector<std::string> source_policies = {};  // serialized sourcepolicy.Policy each
   };
   virtual absl::StatusOr<BridgeResult> SolveGraph(const Solve& solve) = 0;
+  // Begins to build a ref that will be read; errors are told then. Does not block. A hint, which
+  // may be without effect.
+  virtual void Prefetch(absl::string_view /*ref*/) {}
   // The definition that a ref came from, to build upon.
   virtual absl::StatusOr<std::string> DefinitionOf(absl::string_view ref) = 0;
 

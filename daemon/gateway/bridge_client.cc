@@ -104,9 +104,16 @@ absl::StatusOr<BridgeResult> BridgeClient::SolveGraph(const Solve& solve) {
     for (const auto& [platform, attestations] : result.attestations)
       for (const BridgeAttestation& each : attestations)
         KILN_RETURN_IF_ERROR(bridge_->Evaluate(each.ref, cancel_).status());
+  } else if (!solve.frontend.empty()) {
+    // Whoever asked gets the answer first and wants the trees right after.
+    bridge_->Begin(result.ref, Bridge::Begun::kLocalSources);
+    for (const auto& [platform, ref] : result.refs)
+      bridge_->Begin(ref, Bridge::Begun::kLocalSources);
   }
   return result;
 }
+
+void BridgeClient::Prefetch(absl::string_view ref) { bridge_->Begin(ref, Bridge::Begun::kWhole); }
 
 absl::StatusOr<std::string> BridgeClient::DefinitionOf(absl::string_view ref) {
   if (ref.empty()) return "";

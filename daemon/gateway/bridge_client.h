@@ -43,6 +43,7 @@ class BridgeClient final : public FrontendClient {
   std::vector<std::string> worker_platforms() const override;
 
   absl::StatusOr<BridgeResult> SolveGraph(const Solve& solve) override;
+  void Prefetch(absl::string_view ref) override;
   absl::StatusOr<std::string> DefinitionOf(absl::string_view ref) override;
   absl::StatusOr<std::string> ReadFile(absl::string_view ref, absl::string_view path,
                                        int64_t offset, int64_t length) override;

@@ -159,6 +159,11 @@ absl::StatusOr<BuildSources::Dockerfile> BuildSources::ReadDockerfile() {
   solve.definition = definition.Serialize();
   KILN_ASSIGN_OR_RETURN(const BridgeResult result,
                         Annotate(client_->SolveGraph(solve), "failed to resolve dockerfile"));
+  client_->Prefetch(result.ref);
+  // Nearly every build of a client's directory needs it, and the client is asked for both at once.
+  if (!context_ && Find(*client_, "requestid") == nullptr) {
+    if (auto ref = IgnoreFileRef(); ref.ok()) client_->Prefetch(ignore_ref_ = *std::move(ref));
+  }
   absl::StatusOr<std::string> data = client_->ReadFile(result.ref, filename_, 0, -1);
   if (const std::string lower = LowerCaseName(filename_); !data.ok() && !lower.empty()) {
     if (auto other = client_->ReadFile(result.ref, lower, 0, -1); other.ok()) data = other;
@@ -198,14 +203,20 @@ absl::StatusOr<std::string> BuildSources::LoadFiles(const std::string& local_nam
   return result.ref;
 }
 
-absl::Status BuildSources::LoadIgnoreFile() {
+absl::StatusOr<std::string> BuildSources::IgnoreFileRef() {
   llb::LocalInfo info;
   info.follow_paths = {kIgnoreFile};
   info.shared_key_hint = absl::StrCat(kContext, "-", kIgnoreFile);
   info.constraints = Internal(absl::StrCat("load ", kIgnoreFile));
-  KILN_ASSIGN_OR_RETURN(const std::string ref, LoadFiles(kContext, std::move(info), false));
+  return LoadFiles(kContext, std::move(info), false);
+}
+
+absl::Status BuildSources::LoadIgnoreFile() {
+  if (ignore_ref_.empty()) {
+    KILN_ASSIGN_OR_RETURN(ignore_ref_, IgnoreFileRef());
+  }
   ignore_name_ = kIgnoreFile;
-  auto data = client_->ReadFile(ref, kIgnoreFile, 0, -1);
+  auto data = client_->ReadFile(ignore_ref_, kIgnoreFile, 0, -1);
   if (data.ok()) ignore_data_ = *std::move(data);  // none: nothing is ignored
   return absl::OkStatus();
 }

@@ -64,6 +64,7 @@ class BuildSources {
   absl::Status OpenHttp(const std::string& url);
   absl::Status OpenInputs();
   absl::StatusOr<client::llb::State> DockerfileSource() const;
+  absl::StatusOr<std::string> IgnoreFileRef();
   absl::Status LoadIgnoreFile();
 
   FrontendClient* const client_;
@@ -75,6 +76,7 @@ class BuildSources {
   std::optional<client::llb::State> dockerfile_;  // nullopt: a directory of the client
 
   absl::once_flag ignore_once_;
+  std::string ignore_ref_;   // of the context's file, when it is on its way already
   std::string ignore_name_;  // of the file beside the Dockerfile, once it was found
   std::string ignore_data_;
   absl::Status ignore_status_;
