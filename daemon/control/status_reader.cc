@@ -5,6 +5,7 @@
 #include <utility>
 #include <variant>
 
+#include "absl/container/flat_hash_map.h"
 #include "daemon/control/wire_time.h"
 #include "proto/buildkit/control.pb.h"
 
@@ -87,12 +88,24 @@ void Sort(pbc::StatusResponse* response) {
   });
 }
 
-// Adds one event to a message.
+// Adds one event to a message. A vertex is told whole each time: what is told of one run of it
+// takes the place of what the message says already, which a client could not show anyway.
 struct Adder {
   pbc::StatusResponse* out;
   size_t* log_bytes;
+  // The last in the message; whether it has begun there, and when.
+  absl::flat_hash_map<Digest, std::pair<pbc::Vertex*, absl::Time>>* vertexes;
 
-  void operator()(const solver::VertexUpdate& update) const { Fill(update, out->add_vertexes()); }
+  void operator()(const solver::VertexUpdate& update) const {
+    auto& [told, started] = (*vertexes)[update.digest];
+    if (told == nullptr || (started != absl::InfinitePast() && started != update.started)) {
+      told = out->add_vertexes();
+    } else {
+      told->Clear();
+    }
+    started = update.started;
+    Fill(update, told);
+  }
   void operator()(const solver::VertexStatusUpdate& update) const {
     Fill(update, out->add_statuses());
   }
@@ -111,10 +124,11 @@ bool StatusReader::Next(pbc::StatusResponse* out, bool* ended) {
   out->Clear();
   *ended = false;
   size_t log_bytes = 0;
+  absl::flat_hash_map<Digest, std::pair<pbc::Vertex*, absl::Time>> vertexes;
   while (log_bytes < kLogBytesPerMessage) {
     const auto events = build_->job->progress().Read(offset_, kEventsPerRead, ended);
     for (const auto& event : events) {
-      std::visit(Adder{out, &log_bytes}, *event);
+      std::visit(Adder{out, &log_bytes, &vertexes}, *event);
       ++offset_;
       if (log_bytes >= kLogBytesPerMessage) break;
     }

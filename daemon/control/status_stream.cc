@@ -18,8 +18,9 @@ namespace {
 namespace pbc = moby::buildkit::v1;
 
 // What small messages keep between them: each costs both sides more than what is in it, and builds
-// tell of thousands of short steps. Nobody sees the difference.
-constexpr absl::Duration kPause = absl::Milliseconds(5);
+// tell of thousands of short steps. Nobody sees the difference: displays are drawn ten times a
+// second.
+constexpr absl::Duration kPause = absl::Milliseconds(20);
 constexpr size_t kSmallBytes = 64 << 10;
 
 // Reads the build's logs when they have grown and the last message is out, and the pause after it
