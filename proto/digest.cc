@@ -3,9 +3,11 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/digest_text.h"
 
 namespace kiln {
 
@@ -19,12 +21,21 @@ int ValueOf(char digit) {
   return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
 }
 
+// The two digits of every byte.
+constexpr std::array<std::array<char, 2>, 256> HexDigits() {
+  std::array<std::array<char, 2>, 256> digits{};
+  for (size_t byte = 0; byte < digits.size(); ++byte)
+    digits[byte] = {"0123456789abcdef"[byte >> 4], "0123456789abcdef"[byte & 15]};
+  return digits;
+}
+
 // Writes two digits for each byte.
 void WriteHex(absl::string_view raw, char* out) {
+  static constexpr auto kDigits = HexDigits();
   for (const char c : raw) {
-    const auto byte = static_cast<uint8_t>(c);
-    *out++ = "0123456789abcdef"[byte >> 4];
-    *out++ = "0123456789abcdef"[byte & 15];
+    const std::array<char, 2>& digits = kDigits[static_cast<uint8_t>(c)];
+    *out++ = digits[0];
+    *out++ = digits[1];
   }
 }
 
@@ -62,12 +73,13 @@ Digest Digest::Of(absl::string_view bytes) {
   return hasher.Update(bytes).Finish();
 }
 
-std::string Digest::ToString() const {
-  std::string text(kPrefix.size() + 2 * kSize, '\0');
-  std::copy(kPrefix.begin(), kPrefix.end(), text.begin());
-  WriteHex(raw(), &text[kPrefix.size()]);
-  return text;
+DigestText::DigestText(const Digest& digest) {
+  static_assert(kPrefixSize == kPrefix.size());
+  std::copy(kPrefix.begin(), kPrefix.end(), text_.begin());
+  WriteHex(digest.raw(), &text_[kPrefixSize]);
 }
+
+std::string Digest::ToString() const { return std::string(DigestText(*this).view()); }
 
 std::string Digest::hex() const {
   std::string text(2 * kSize, '\0');

@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -98,6 +99,13 @@ class CapSet {
   // Any id, of a graph that was made elsewhere.
   void AddById(absl::string_view id);
   void AddAll(const CapSet& other);
+  friend bool operator==(const CapSet& a, const CapSet& b) {
+    return a.known_ == b.known_ && a.other_ == b.other_;
+  }
+  template <typename H>
+  friend H AbslHashValue(H h, const CapSet& caps) {
+    return H::combine(std::move(h), caps.known_, caps.other_);
+  }
   // In the order of their bytes.
   void ForEach(absl::FunctionRef<void(absl::string_view id)> visit) const;
 

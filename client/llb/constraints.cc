@@ -45,7 +45,7 @@ Platform HostPlatform() {
 
 void OpMetadata::Merge(const OpMetadata& other) {
   ignore_cache |= other.ignore_cache;
-  for (const auto& [key, value] : other.description) description[key] = value;
+  for (const auto& [key, value] : other.description) description.Set(key, value);
   if (other.export_cache) export_cache = other.export_cache;
   if (other.progress_group) progress_group = other.progress_group;
   if (other.linux_resources) linux_resources = other.linux_resources;
@@ -59,7 +59,7 @@ bool OpMetadata::empty() const {
 
 Constraints Named(std::string name) {
   Constraints constraints;
-  constraints.metadata.description["llb.customname"] = std::move(name);
+  constraints.metadata.description.Set("llb.customname", std::move(name));
   return constraints;
 }
 

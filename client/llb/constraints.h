@@ -1,13 +1,14 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "client/llb/caps.h"
+#include "client/llb/description.h"
 
 namespace kiln::client::llb {
 
@@ -61,17 +62,19 @@ struct LineRange {
 
 struct SourceLocation {
   std::shared_ptr<const SourceText> text;
-  std::vector<LineRange> ranges;
+  absl::InlinedVector<LineRange, 1> ranges;
 };
+
+using SourceLocations = absl::InlinedVector<SourceLocation, 1>;  // mostly one
 
 // What travels beside an op and is no part of its digest.
 struct OpMetadata {
   bool ignore_cache = false;
-  std::map<std::string, std::string> description;
+  Description description;
   std::optional<bool> export_cache;
   std::optional<ProgressGroup> progress_group;
   std::optional<LinuxResources> linux_resources;
-  std::vector<SourceLocation> locations;  // where the op was written
+  SourceLocations locations;  // where the op was written
 
   // Takes over what `other` sets.
   void Merge(const OpMetadata& other);

@@ -7,6 +7,7 @@
 #include "absl/strings/string_view.h"
 #include "client/llb/wire_writer.h"
 #include "proto/buildkit/ops.pb.h"
+#include "proto/digest_text.h"
 
 namespace kiln::client::llb {
 namespace {
@@ -33,15 +34,33 @@ std::string RareMetadata(const OpMetadata& from) {
   return to.SerializeAsString();
 }
 
-void WriteMetadata(const std::string& digest, const Definition::Op& op, WireWriter& out) {
-  const OpMetadata& from = *op.metadata;
-  out.Message(2, [&] {
-    out.Item(1, digest).Message(2, [&] {
-      out.Number(1, from.ignore_cache);
-      for (const auto& [key, value] : from.description)
-        out.Message(2, [&, &k = key, &v = value] { out.Item(1, k).Item(2, v); });
-      op.caps.ForEach(
+// The capabilities as fields of pb.OpMetadata: a graph of any size has few different sets.
+class CapFields {
+ public:
+  absl::string_view For(const CapSet& caps) {
+    const auto [at, added] = known_.try_emplace(caps);
+    if (added) {
+      WireWriter out;
+      caps.ForEach(
           [&](absl::string_view cap) { out.Message(5, [&] { out.Item(1, cap).Number(2, 1); }); });
+      at->second = out.Take();
+    }
+    return at->second;
+  }
+
+ private:
+  absl::flat_hash_map<CapSet, std::string> known_;
+};
+
+void WriteMetadata(absl::string_view digest, const Definition::Op& op, CapFields& caps,
+                   WireWriter& out) {
+  const OpMetadata& from = *op.metadata;
+  out.LargeMessage(2, [&] {
+    out.Item(1, digest).LargeMessage(2, [&] {
+      out.Number(1, from.ignore_cache);
+      for (const Description::Entry& entry : from.description)
+        out.Message(2, [&] { out.Item(1, entry.key).Item(2, entry.text); });
+      out.Append(caps.For(op.caps));
       if (from.export_cache || from.progress_group || from.linux_resources)
         out.Append(RareMetadata(from));
     });
@@ -53,7 +72,7 @@ class SourceWriter {
  public:
   explicit SourceWriter(size_t expected_bytes) { out_.Reserve(expected_bytes); }
 
-  void Add(const std::string& digest, const std::vector<SourceLocation>& locations) {
+  void Add(absl::string_view digest, const SourceLocations& locations) {
     bool any = false;
     for (const SourceLocation& location : locations) {
       if (location.text == nullptr) continue;
@@ -97,23 +116,42 @@ class SourceWriter {
   absl::flat_hash_map<const SourceText*, int> indexes_;
 };
 
+// Sorted with what decides nearly always at hand: the ops are all over the memory.
+std::vector<const Definition::Op*> ByDigest(const std::vector<Definition::Op>& ops) {
+  struct Key {
+    uint64_t head;  // the first bytes of the digest
+    const Definition::Op* op;
+  };
+  std::vector<Key> keys;
+  keys.reserve(ops.size());
+  for (const Definition::Op& op : ops) {
+    uint64_t head = 0;
+    for (const char byte : op.digest.raw().substr(0, sizeof head))
+      head = head << 8 | static_cast<uint8_t>(byte);
+    keys.push_back({head, &op});
+  }
+  std::sort(keys.begin(), keys.end(), [](const Key& a, const Key& b) {
+    return a.head != b.head ? a.head < b.head : a.op->digest < b.op->digest;
+  });
+  std::vector<const Definition::Op*> sorted;
+  sorted.reserve(keys.size());
+  for (const Key& key : keys) sorted.push_back(key.op);
+  return sorted;
+}
+
 }  // namespace
 
 std::string Definition::Serialize() const& { return Definition(*this).Serialize(); }
 
 std::string Definition::Serialize() && {
-  std::vector<const Op*> by_digest;
-  by_digest.reserve(ops_.size());
-  for (const Op& op : ops_) by_digest.push_back(&op);
-  std::sort(by_digest.begin(), by_digest.end(),
-            [](const Op* a, const Op* b) { return a->digest < b->digest; });
   WireWriter out(std::move(text_));
   constexpr size_t kLineBytes = 112;  // where a usual op was written
   SourceWriter source(ops_.size() * kLineBytes);
-  for (const Op* op : by_digest) {
-    const std::string digest = op->digest.ToString();
-    WriteMetadata(digest, *op, out);
-    source.Add(digest, op->metadata->locations);
+  CapFields caps;
+  for (const Op* op : ByDigest(ops_)) {
+    const DigestText digest(op->digest);
+    WriteMetadata(digest.view(), *op, caps, out);
+    source.Add(digest.view(), op->metadata->locations);
   }
   if (!source.text().empty()) out.Item(3, source.text());
   ops_.clear();

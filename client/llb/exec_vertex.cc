@@ -34,11 +34,14 @@ ExecVertex::ExecVertex(State base, RunInfo info)
   root.target = "/";
   root.source = std::move(base);
   root.readonly = info_.readonly_root;
-  info_.mounts.insert(info_.mounts.begin(), std::move(root));
+  mounts_.reserve(1 + info_.mounts.size());
+  mounts_.push_back(std::move(root));
+  for (MountInfo& mount : info_.mounts) mounts_.push_back(std::move(mount));
+  info_.mounts.clear();
 }
 
 ExecVertex::~ExecVertex() {
-  for (MountInfo& mount : info_.mounts) Release(std::move(mount.source.output_));
+  for (MountInfo& mount : mounts_) Release(std::move(mount.source.output_));
 }
 
 Output ExecVertex::RootOutput(const std::shared_ptr<ExecVertex>& self) {
@@ -47,46 +50,46 @@ Output ExecVertex::RootOutput(const std::shared_ptr<ExecVertex>& self) {
 }
 
 int ExecVertex::AddMount(MountInfo mount) {
-  info_.mounts.push_back(std::move(mount));
-  return static_cast<int>(info_.mounts.size()) - 1;
+  mounts_.push_back(std::move(mount));
+  return static_cast<int>(mounts_.size()) - 1;
 }
 
 State ExecVertex::MountState(const std::shared_ptr<ExecVertex>& self, int slot) {
-  const MountInfo& mount = self->info_.mounts[slot];
+  const MountInfo& mount = self->mounts_[slot];
   if (mount.readonly) return mount.source;
   return mount.source.WithOutput({self, slot, self->traits_.platform});
 }
 
 ExecVertex::Slots ExecVertex::SlotsByTarget() const {
-  Slots slots(info_.mounts.size());
+  Slots slots(mounts_.size());
   std::iota(slots.begin(), slots.end(), 0);
   std::sort(slots.begin(), slots.end(), [&](int a, int b) { return Before(a, b); });
   return slots;
 }
 
 bool ExecVertex::Before(int a, int b) const {
-  const int order = info_.mounts[a].target.compare(info_.mounts[b].target);
+  const int order = mounts_[a].target.compare(mounts_[b].target);
   return order != 0 ? order < 0 : a < b;
 }
 
 Vertex::Inputs ExecVertex::inputs() const {
   Inputs inputs;
   for (const int slot : SlotsByTarget()) {
-    const Output& source = info_.mounts[slot].source.output();
+    const Output& source = mounts_[slot].source.output();
     if (source) inputs.push_back(source.vertex.get());
   }
   return inputs;
 }
 
 absl::StatusOr<int64_t> ExecVertex::OutputIndex(int slot) const {
-  if (!HasOutput(info_.mounts[slot])) {
+  if (!HasOutput(mounts_[slot])) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "mount ", info_.mounts[slot].target, " of [", absl::StrJoin(info_.args, " "),
+        "mount ", mounts_[slot].target, " of [", absl::StrJoin(info_.args, " "),
         "] is read-only, a cache, a tmpfs or without output and can't be used as a parent"));
   }
   int64_t index = 0;
-  for (int other = 0; other < static_cast<int>(info_.mounts.size()); ++other)
-    index += Before(other, slot) && HasOutput(info_.mounts[other]) ? 1 : 0;
+  for (int other = 0; other < static_cast<int>(mounts_.size()); ++other)
+    index += Before(other, slot) && HasOutput(mounts_[other]) ? 1 : 0;
   return index;
 }
 
@@ -95,7 +98,7 @@ absl::Status ExecVertex::Validate() const {
   if (info_.args.empty()) {
     return absl::InvalidArgumentError("arguments are required");
   }
-  for (const MountInfo& mount : info_.mounts) {
+  for (const MountInfo& mount : mounts_) {
     if (mount.target.empty()) {
       return absl::InvalidArgumentError(
           absl::StrCat("mount of [", absl::StrJoin(info_.args, " "), "] has no target"));
@@ -111,12 +114,8 @@ absl::Status ExecVertex::Validate() const {
 void ExecVertex::WriteMeta(WireWriter& meta) const {
   const State::Settings& settings = base().settings();
   for (const std::string& arg : info_.args) meta.Item(1, arg);
-  bool has_ssh_variable = false;
-  for (const auto& [key, value] : settings.env) {
-    meta.Item(2, {key, "=", value});
-    has_ssh_variable |= key == "SSH_AUTH_SOCK";
-  }
-  if (!info_.ssh.empty() && !has_ssh_variable)
+  meta.Append(settings.env.wire());
+  if (!info_.ssh.empty() && !settings.env.Has("SSH_AUTH_SOCK"))
     meta.Item(2, {"SSH_AUTH_SOCK=", SshTarget(info_.ssh[0], 0)});
   meta.Text(3, settings.dir).Text(4, settings.user);
   if (info_.proxy_env) {
@@ -147,7 +146,7 @@ CapSet ExecVertex::Caps() const {
   if (base().settings().security != SecurityMode::kSandbox) caps.Add("exec.meta.security");
   if (info_.proxy_env) caps.Add("exec.meta.proxyenv");
   if (traits_.metadata->linux_resources) caps.Add("exec.meta.linux.resources");
-  for (const MountInfo& mount : info_.mounts) {
+  for (const MountInfo& mount : mounts_) {
     if (!mount.selector.empty()) caps.Add("exec.mount.selector");
     if (!mount.cache_id.empty()) {
       caps.AddAll({"exec.mount.cache", "exec.mount.cache.sharing"});
@@ -220,17 +219,17 @@ absl::StatusOr<Digest> ExecVertex::Write(GraphWriter& graph) const {
   absl::InlinedVector<int64_t, 4> inputs;
   inputs.reserve(slots.size());
   for (const int slot : slots) {
-    const State& source = info_.mounts[slot].source;
+    const State& source = mounts_[slot].source;
     inputs.push_back(kNoInput);
     if (!source.scratch()) {
       KILN_ASSIGN_OR_RETURN(inputs.back(), op.AddInput(source.output()));
     }
   }
   return op.Finish(OpKind::kExec, OnPlatform::kYes, traits_, Caps(), [&](WireWriter& exec) {
-    exec.Message(1, [&] { WriteMeta(exec); });
+    exec.LargeMessage(1, [&] { WriteMeta(exec); });
     int64_t next_output = 0;
     for (size_t i = 0; i < slots.size(); ++i) {
-      const MountInfo& mount = info_.mounts[slots[i]];
+      const MountInfo& mount = mounts_[slots[i]];
       WriteMount(mount, inputs[i], HasOutput(mount) ? next_output++ : kNoOutput, exec);
     }
     WriteSecretMounts(exec);

@@ -15,13 +15,15 @@ class WireWriter;
 // A command with its mounts; slot 0 is the root, slot i the i-th added mount.
 class ExecVertex : public Vertex {
  public:
+  using Mounts = absl::InlinedVector<MountInfo, 1>;
+
   ExecVertex(State base, RunInfo info);
   ~ExecVertex() override;
 
   static Output RootOutput(const std::shared_ptr<ExecVertex>& self);
   // Returns the mount's slot.
   int AddMount(MountInfo mount);
-  const std::vector<MountInfo>& mounts() const { return info_.mounts; }
+  const Mounts& mounts() const { return mounts_; }
   // The state that a mount's contents are after the run.
   static State MountState(const std::shared_ptr<ExecVertex>& self, int slot);
 
@@ -32,7 +34,7 @@ class ExecVertex : public Vertex {
  private:
   using Slots = absl::InlinedVector<int, 4>;
 
-  const State& base() const { return info_.mounts[0].source; }
+  const State& base() const { return mounts_[0].source; }
   Slots SlotsByTarget() const;
   // The order of mounts on the wire, of their slots.
   bool Before(int a, int b) const;
@@ -42,7 +44,8 @@ class ExecVertex : public Vertex {
   void WriteSecretMounts(WireWriter& exec) const;
   CapSet Caps() const;
 
-  RunInfo info_;  // its mounts begin with the root
+  RunInfo info_;   // without its mounts
+  Mounts mounts_;  // the root is the first
   OpTraits traits_;
 };
 

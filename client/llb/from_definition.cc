@@ -47,7 +47,7 @@ CapSet ReadCaps(const pb::OpMetadata& from) {
 OpMetadata ReadMetadata(const pb::OpMetadata& from) {
   OpMetadata metadata;
   metadata.ignore_cache = from.ignore_cache();
-  metadata.description.insert(from.description().begin(), from.description().end());
+  for (const auto& [key, text] : from.description()) metadata.description.Set(key, text);
   if (from.has_export_cache()) metadata.export_cache = from.export_cache().value();
   if (from.has_progress_group()) {
     const pb::ProgressGroup& group = from.progress_group();

@@ -23,7 +23,7 @@ Digest GraphWriter::AddOp(const CapSet& caps, const std::shared_ptr<const OpMeta
                           absl::FunctionRef<void(WireWriter&)> fill) {
   constexpr int kDef = 1;  // of pb.Definition
   const size_t before = text_.size();
-  const size_t size = text_.MessageSize(kDef, [&] { fill(text_); });
+  const size_t size = text_.LargeMessageSize(kDef, [&] { fill(text_); });
   const absl::string_view bytes = text_.text().substr(text_.size() - size);
   const Digest digest = Digest::Of(bytes);
   const auto [known, added] = by_digest_.emplace(digest, definition_.ops_.size());

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -42,7 +43,15 @@ class GraphWriter {
   WireWriter text_;
   Definition definition_;
   absl::flat_hash_map<const Vertex*, Digest> done_;
-  absl::flat_hash_map<Digest, size_t> by_digest_;  // indexes of ops
+  // A digest is a hash already.
+  struct Head {
+    size_t operator()(const Digest& digest) const {
+      size_t head;
+      std::memcpy(&head, digest.raw().data(), sizeof head);
+      return head;
+    }
+  };
+  absl::flat_hash_map<Digest, size_t, Head> by_digest_;  // indexes of ops
 };
 
 }  // namespace kiln::client::llb

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "proto/digest_text.h"
 #include "store/base/check.h"
 #include "store/base/status_macros.h"
 
@@ -49,8 +50,10 @@ absl::StatusOr<int64_t> OpDraft::AppendInput(const Output& output) {
 }
 
 void OpDraft::WriteInputs(WireWriter& op) const {
-  for (const Input& input : inputs_)
-    op.Message(1, [&] { op.Text(1, input.digest.ToString()).Number(2, input.index); });
+  for (const Input& input : inputs_) {
+    const DigestText digest(input.digest);
+    op.Message(1, [&] { op.Item(1, digest.view()).Number(2, input.index); });
+  }
 }
 
 Digest OpDraft::Finish(OpKind kind, OnPlatform on_platform, const OpTraits& own, CapSet caps,
@@ -76,7 +79,11 @@ Digest OpDraft::Finish(OpKind kind, OnPlatform on_platform, const OpTraits& own,
       for (const std::string& filter : defaults.worker_filters) op.Item(1, filter);
       for (const std::string& filter : own.worker_filters) op.Item(1, filter);
     });
-    op.Message(static_cast<int>(kind), [&] { body(op); });
+    if (kind == OpKind::kExec) {
+      op.LargeMessage(static_cast<int>(kind), [&] { body(op); });
+    } else {
+      op.Message(static_cast<int>(kind), [&] { body(op); });
+    }
   });
 }
 

@@ -1,6 +1,5 @@
 #include "client/llb/state.h"
 
-#include <algorithm>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
@@ -21,10 +20,9 @@ const State::Settings& State::settings() const {
 }
 
 State::Settings& State::MutableSettings() {
-  auto copy = std::make_shared<Settings>(settings());
-  Settings& changed = *copy;
-  settings_ = std::move(copy);
-  return changed;
+  if (settings_ == nullptr || settings_.use_count() > 1)
+    settings_ = std::make_shared<Settings>(settings());
+  return *settings_;
 }
 
 void State::AdoptPlatform() {
@@ -35,20 +33,13 @@ void State::AdoptPlatform() {
   MutableSettings().platform = std::make_shared<const Platform>(std::move(platform));
 }
 
-State State::AddEnv(absl::string_view key, absl::string_view value) const {
-  return AddEnvs({{std::string(key), std::string(value)}});
+State State::AddEnv(absl::string_view key, absl::string_view value) const& {
+  return State(*this).AddEnv(key, value);
 }
 
-State State::AddEnvs(const std::vector<std::pair<std::string, std::string>>& variables) const {
-  if (variables.empty()) return *this;
-  State changed = *this;
-  auto& env = changed.MutableSettings().env;
-  for (const auto& [key, value] : variables) {
-    const auto same = [&name = key](const auto& e) { return e.first == name; };
-    env.erase(std::remove_if(env.begin(), env.end(), same), env.end());
-    env.emplace_back(key, value);
-  }
-  return changed;
+State State::AddEnv(absl::string_view key, absl::string_view value) && {
+  MutableSettings().env.Set(key, value);
+  return std::move(*this);
 }
 
 State State::Dir(absl::string_view path) const {

@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "client/llb/constraints.h"
 #include "client/llb/definition.h"
+#include "client/llb/environment.h"
 #include "client/llb/vertex.h"
 
 namespace kiln::client::llb {
@@ -43,9 +44,9 @@ class State {
   State() = default;
   explicit State(Output output) : output_(std::move(output)) { AdoptPlatform(); }
 
-  State AddEnv(absl::string_view key, absl::string_view value) const;
-  // All of them in order, with one copy of what is set.
-  State AddEnvs(const std::vector<std::pair<std::string, std::string>>& variables) const;
+  State AddEnv(absl::string_view key, absl::string_view value) const&;
+  // Without a copy of what is set, where nothing else refers to it.
+  State AddEnv(absl::string_view key, absl::string_view value) &&;
   // Relative to the current directory unless absolute.
   State Dir(absl::string_view path) const;
   State User(absl::string_view user) const;
@@ -73,7 +74,7 @@ class State {
   // The working directory; "/" when never set.
   const std::string& dir() const { return settings().dir; }
   // In the order of their last setting.
-  const std::vector<std::pair<std::string, std::string>>& env() const { return settings().env; }
+  const Environment::Variables& env() const { return settings().env.variables(); }
   // Null: the default of the definition.
   const Platform* platform() const { return settings().platform.get(); }
 
@@ -82,7 +83,7 @@ class State {
   friend class FileVertex;
 
   struct Settings {
-    std::vector<std::pair<std::string, std::string>> env;  // in the order of their last setting
+    Environment env;
     std::string dir = "/";
     std::string user;
     std::string hostname;
@@ -98,7 +99,7 @@ class State {
   void AdoptPlatform();
 
   Output output_;
-  std::shared_ptr<const Settings> settings_;  // null means all defaults; shared between copies
+  std::shared_ptr<Settings> settings_;  // null means all defaults; one that is shared stays
 };
 
 // Overlays the file systems in order; scratch ones are left out, and one alone is returned as is.

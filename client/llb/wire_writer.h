@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -48,24 +49,19 @@ class WireWriter {
   // A message, also when empty; `fill` writes its fields, or the numbers of a packed field.
   template <typename Fill>
   WireWriter& Message(int field, Fill fill) {
-    MessageSize(field, fill);
+    Nest(field, 1, fill);
     return *this;
   }
-  // The same; returns the size of the message, whose bytes are the last ones.
+  // The same for messages that mostly take 128 bytes to 16 KiB: of those the bytes are not moved.
   template <typename Fill>
-  size_t MessageSize(int field, Fill fill) {
-    Varint(Tag(field));
-    const size_t at = text_.size();
-    text_.push_back('\0');
-    fill();
-    const size_t size = text_.size() - at - 1;
-    if (size < 0x80) {  // most
-      text_[at] = static_cast<char>(size);
-      return size;
-    }
-    char length[kMaxVarint];
-    text_.replace(at, 1, length, PutVarint(size, length) - length);
-    return size;
+  WireWriter& LargeMessage(int field, Fill fill) {
+    Nest(field, 2, fill);
+    return *this;
+  }
+  // Returns the size of the message, whose bytes are the last ones.
+  template <typename Fill>
+  size_t LargeMessageSize(int field, Fill fill) {
+    return Nest(field, 2, fill);
   }
   void Varint(uint64_t value) {
     if (value < 0x80) {  // most
@@ -93,6 +89,23 @@ class WireWriter {
 
   // Of a field with a length.
   static uint64_t Tag(int field) { return static_cast<uint64_t>(field) << 3 | 2; }
+  // Leaves `place` bytes for the length and fills them in afterwards.
+  template <typename Fill>
+  size_t Nest(int field, size_t place, Fill& fill) {
+    Varint(Tag(field));
+    const size_t at = text_.size();
+    text_.append(place, '\0');
+    fill();
+    const size_t size = text_.size() - at - place;
+    char length[kMaxVarint];
+    const size_t taken = PutVarint(size, length) - length;
+    if (taken == place) {
+      std::copy(length, length + taken, text_.begin() + at);
+    } else {
+      text_.replace(at, place, length, taken);
+    }
+    return size;
+  }
   // Returns the end of what it wrote.
   static char* PutVarint(uint64_t value, char* out) {
     for (; value >= 0x80; value >>= 7) *out++ = static_cast<char>(value | 0x80);

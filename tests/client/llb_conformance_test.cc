@@ -222,7 +222,7 @@ TEST(LlbConformance, Buildkit4) {
 RunInfo RunStep(const std::string& line, const std::string& description) {
   RunInfo info = Shell(line);
   info.daemon_sets_path = true;
-  info.constraints.metadata.description["com.docker.dockerfile.v1.command"] = description;
+  info.constraints.metadata.description.Set("com.docker.dockerfile.v1.command", description);
   return info;
 }
 

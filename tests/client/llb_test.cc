@@ -52,6 +52,24 @@ TEST(LlbState, EnvironmentKeepsTheOrderOfTheLastSetting) {
   EXPECT_EQ(op.exec().meta().cwd(), "/x");
 }
 
+// Variables are changed in place where only one state has them: never those of another.
+TEST(LlbState, StatesDoNotSeeEachOthersVariables) {
+  const State base = Image("busybox").AddEnv("A", "1");
+  State changed = base;
+  changed = std::move(changed).AddEnv("B", "2");
+  const ExecState before = changed.Run(Args({"before"}));
+  const std::string first = before.Marshal()->Serialize();
+  changed = std::move(changed).AddEnv("A", changed.env()[1].second);
+  changed = std::move(changed).AddEnv("C", "3");
+  const auto env = [](const State& state) {
+    const pb::Op op = OpAt(MarshalOrDie(state.Run(Args({"x"}))), 1);
+    return std::vector<std::string>(op.exec().meta().env().begin(), op.exec().meta().env().end());
+  };
+  EXPECT_THAT(env(base), ElementsAre("A=1"));
+  EXPECT_THAT(env(changed), ElementsAre("B=2", "A=2", "C=3"));
+  EXPECT_EQ(before.Marshal()->Serialize(), first);
+}
+
 TEST(LlbState, SettingsReachTheOp) {
   RunInfo info = Args({"id"});
   info.valid_exit_codes = {0, 3};

@@ -66,8 +66,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto words = ExpandWords(text, options, LookUp);
   Require(word.status() == words.status());
   if (word.ok()) {
-    Require(IsValidUtf8(word->text));
-    Require(IsLeftOf(WithoutSpace(absl::StrJoin(*words, "")), WithoutSpace(word->text)));
+    Require(IsValidUtf8(*word));
+    Require(IsLeftOf(WithoutSpace(absl::StrJoin(*words, "")), WithoutSpace(*word)));
   }
   FindHeredocs(text).status().IgnoreError();
   return 0;

@@ -180,9 +180,9 @@ absl::Status Compilation::UseImage(StageState* stage, const Platform& wanted) {
   naming.show_platform = options_.multi_platform;
   naming.platform = platform;
   info.constraints = llb::Named(StepName(*stage, absl::StrCat("FROM ", stage->base_name), naming));
-  info.constraints.metadata.description[kCommandKey] =
-      stage->written == nullptr ? "" : stage->written->text.code;
-  info.constraints.metadata.locations = {LocationOf(request_.text, stage->lines)};
+  info.constraints.metadata.description.Set(
+      kCommandKey, stage->written == nullptr ? "" : stage->written->text.code);
+  info.constraints.metadata.locations.push_back(LocationOf(request_.text, stage->lines));
   info.constraints.platform = ToLlb(platform);
   stage->state = llb::Image(stage->base_name, std::move(info));
   const Platform& got = stage->image.platform;

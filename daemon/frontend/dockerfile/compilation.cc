@@ -123,13 +123,25 @@ absl::Status Compilation::DispatchStages() {
 // The history of a stage continues that of its bases. Kept apart until here: copied into each stage
 // of a long chain, it would take quadratic time.
 void Compilation::JoinHistory() {
-  std::vector<const StageState*> chain;
-  for (const StageState* stage = target_; stage != nullptr; stage = stage->base) {
+  std::vector<StageState*> chain;
+  size_t lines = 0;
+  for (StageState* stage = target_; stage != nullptr; stage = stage->base) {
     chain.push_back(stage);
+    lines += stage->history.size();
   }
   std::vector<HistoryItem>& history = target_->image.history;
+  history.reserve(history.size() + lines);
+  std::optional<GoTime> created;
+  if (epoch_) created = GoTime::Utc(absl::FromUnixSeconds(*epoch_));
   for (auto stage = chain.rbegin(); stage != chain.rend(); ++stage) {
-    history.insert(history.end(), (*stage)->history.begin(), (*stage)->history.end());
+    for (HistoryLine& line : (*stage)->history) {
+      HistoryItem& item = history.emplace_back();
+      item.created = created;
+      item.created_by = std::move(line.created_by);
+      item.comment = "buildkit.dockerfile.v0";
+      item.empty_layer = !line.has_layer;
+    }
+    (*stage)->history.clear();
   }
 }
 

@@ -71,13 +71,11 @@ absl::Status StageDispatcher::Start() {
   if (os() != "windows" && !stage_.image.HasEnv("PATH")) {
     stage_.image.env.push_back(absl::StrCat("PATH=", kDefaultPath));
   }
-  EnvList of_image;
-  for (const std::string& entry : stage_.image.env) {
-    const size_t equals = entry.find('=');
-    of_image.emplace_back(entry.substr(0, equals),
-                          equals == std::string::npos ? "" : entry.substr(equals + 1));
+  for (const absl::string_view entry : stage_.image.env) {
+    const std::pair<absl::string_view, absl::string_view> variable =
+        absl::StrSplit(entry, absl::MaxSplits('=', 1));
+    stage_.state = std::move(stage_.state).AddEnv(variable.first, variable.second);
   }
-  stage_.state = stage_.state.AddEnvs(of_image);
   if (!scope_.options->hostname.empty()) {
     stage_.state = stage_.state.Hostname(scope_.options->hostname);
   }
@@ -91,7 +89,9 @@ absl::Status StageDispatcher::Start() {
 
 absl::Status StageDispatcher::Apply(const StageCommand& command) {
   command_ = &command;
-  lint_ = scope_.lint->WithComments(command.instruction->text.comments);
+  const std::vector<std::string>& comments = command.instruction->text.comments;
+  if (!comments.empty() || lint_has_comments_) lint_ = scope_.lint->WithComments(comments);
+  lint_has_comments_ = !comments.empty();
   return std::visit([this](const auto& body) { return Do(body); }, command.instruction->body);
 }
 
@@ -116,15 +116,14 @@ absl::StatusOr<std::string> StageDispatcher::Expand(absl::string_view word, bool
   options.ignore_quotes = inline_file;
   const EnvLookup lookup(env());
   std::set<std::string> unset;  // also of an expansion that fails
-  absl::StatusOr<Expansion> expansion =
+  absl::StatusOr<std::string> expansion =
       ExpandWord(word, options, [&](absl::string_view name) -> std::optional<absl::string_view> {
         const auto value = lookup(name);
         if (!value) unset.insert(std::string(name));
         return value;
       });
   ReportUnset(unset);
-  KILN_RETURN_IF_ERROR(expansion.status());
-  return std::move(expansion->text);
+  return expansion;
 }
 
 void StageDispatcher::ReportUnset(const std::set<std::string>& unset) {
@@ -143,8 +142,7 @@ std::string StageDispatcher::ShownCode() const {
   const std::string& code = command_->instruction->text.code;
   ExpandOptions options;
   options.escape = scope_.escape;
-  const auto shown = ExpandWord(code, options, EnvLookup(env()));
-  return UpperKeyword(shown.ok() ? shown->text : code);
+  return UpperKeyword(ExpandWord(code, options, EnvLookup(env())).value_or(code));
 }
 
 std::string StageDispatcher::NameStep(absl::string_view text,
@@ -159,16 +157,12 @@ std::string StageDispatcher::NameStep(absl::string_view text,
 
 llb::Constraints StageDispatcher::NamedStep(std::string name) const {
   llb::Constraints constraints = llb::Named(std::move(name));
-  constraints.metadata.locations = {LocationOf(scope_.text, lines())};
+  constraints.metadata.locations.push_back(LocationOf(scope_.text, lines()));
   return constraints;
 }
 
 void StageDispatcher::AddHistory(std::string created_by, bool has_layer) {
-  HistoryItem& item = stage_.history.emplace_back();
-  if (scope_.epoch) item.created = GoTime::Utc(absl::FromUnixSeconds(*scope_.epoch));
-  item.created_by = std::move(created_by);
-  item.comment = "buildkit.dockerfile.v0";
-  item.empty_layer = !has_layer;
+  stage_.history.push_back({std::move(created_by), has_layer});
 }
 
 void StageDispatcher::CheckLegacy(const KeyValue& pair) {
@@ -204,7 +198,7 @@ absl::Status StageDispatcher::Do(const Arg& arg) {
       inherited = true;
     }
     if (definition.value) {
-      if (!IsBuilderArg(key)) stage_.state = stage_.state.AddEnv(key, *definition.value);
+      if (!IsBuilderArg(key)) stage_.state = std::move(stage_.state).AddEnv(key, *definition.value);
       use.value = *definition.value;
     }
     if (!inherited) stage_.outline.args[key] = std::move(use);
@@ -228,7 +222,7 @@ absl::Status StageDispatcher::Do(const Env& env) {
     CheckLegacy(pair);
     CheckSecret("ENV", pair.key);
     absl::StrAppend(&history, " ", PairText(pair));
-    stage_.state = stage_.state.AddEnv(pair.key, pair.value);
+    stage_.state = std::move(stage_.state).AddEnv(pair.key, pair.value);
     stage_.image.SetEnv(pair.key, pair.value);
   }
   AddHistory(std::move(history), false);
@@ -344,12 +338,14 @@ void StageDispatcher::CheckUsedOnce(std::optional<LineRange>* seen) {
 }
 
 std::vector<std::string> StageDispatcher::WithShell(const std::vector<std::string>& args) const {
-  std::vector<std::string> words = stage_.image.shell;
-  if (words.empty()) {
-    const bool windows = stage_.image.platform.os == "windows";
-    words = windows ? std::vector<std::string>{"cmd", "/S", "/C"}
-                    : std::vector<std::string>{"/bin/sh", "-c"};
-  }
+  static const auto& windows = *new std::vector<std::string>{"cmd", "/S", "/C"};
+  static const auto& posix = *new std::vector<std::string>{"/bin/sh", "-c"};
+  const std::vector<std::string>& shell = !stage_.image.shell.empty() ? stage_.image.shell
+                                          : stage_.image.platform.os == "windows" ? windows
+                                                                                  : posix;
+  std::vector<std::string> words;
+  words.reserve(shell.size() + 1);
+  words.insert(words.end(), shell.begin(), shell.end());
   words.push_back(args.size() == 1 ? args[0] : absl::StrJoin(args, " "));
   return words;
 }

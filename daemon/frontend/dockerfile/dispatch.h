@@ -134,6 +134,7 @@ class StageDispatcher {
   const DispatchScope& scope_;
   StageState& stage_;
   Linter lint_;  // with the comments of the current instruction
+  bool lint_has_comments_ = false;
   const StageCommand* command_ = nullptr;
 };
 

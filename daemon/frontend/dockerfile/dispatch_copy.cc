@@ -181,7 +181,7 @@ absl::Status StageDispatcher::AddDownload(const std::string& url, CopyStep* step
     info.checksum = digest->ToString();
   }
   info.constraints = llb::Named(step->name);
-  info.constraints.metadata.description[kCommandKey] = "";
+  info.constraints.metadata.description.Set(kCommandKey, "");
   llb::CopyInfo copy = step->info;
   copy.attempt_unpack = step->unpack.value_or(false);
   const std::string filename = info.filename;
@@ -249,8 +249,8 @@ absl::Status StageDispatcher::Commit(CopyStep* step) {
     files.metadata.progress_group = llb::ProgressGroup{id, step->name, true};
     constraints.metadata.progress_group = llb::ProgressGroup{id, step->name, false};
     --stage_.step_index;  // the same step
-    constraints.metadata.description["llb.customname"] =
-        NameStep(absl::StrCat("LINK ", ShownCode()), stage_.platform);
+    constraints.metadata.description.Set(
+        "llb.customname", NameStep(absl::StrCat("LINK ", ShownCode()), stage_.platform));
     const llb::State copied = llb::State().File(std::move(step->action), std::move(files));
     stage_.state = stage_.state.WithOutput(
         llb::Merge({stage_.state, copied}, std::move(constraints)).output());

@@ -47,32 +47,33 @@ llb::CacheSharing SharingOf(const Mount& mount) {
 // A RUN under construction.
 struct StageDispatcher::RunStep {
   llb::RunInfo info;
-  std::string text;                  // the instruction, as the name shows it
+  std::string text;                  // as the name shows it; "": the instruction as it is
   std::set<std::string> secret_env;  // variables whose values are not known here
 };
 
-// The command of a here-document: the name of a script, the shell's input, or all of it again for a
-// shell that reads here-documents itself.
+// With the shell that runs it. The command of a here-document is the name of a script, the shell's
+// input, or all of it again for a shell that reads here-documents itself.
 absl::StatusOr<std::vector<std::string>> StageDispatcher::RunArgs(const dockerfile::Run& run,
                                                                   RunStep* step) {
-  std::vector<std::string> args = run.command.args;
-  if (run.heredocs.empty()) return args;
+  const std::vector<std::string>& args = run.command.args;
+  if (run.heredocs.empty()) return run.command.shell_form ? WithShell(args) : args;
   if (args.size() != 1 || !run.command.shell_form) {
     return absl::InvalidArgumentError(
         absl::StrCat("parsing produced an invalid run command: ", absl::StrJoin(args, " ")));
   }
   KILN_ASSIGN_OR_RETURN(const std::optional<Heredoc> whole, ParseHeredocWord(args[0]));
   if (!whole) {
+    std::string command = args[0];
     for (const Heredoc& heredoc : run.heredocs) {
-      absl::StrAppend(&args[0], "\n", heredoc.content, heredoc.name);
+      absl::StrAppend(&command, "\n", heredoc.content, heredoc.name);
     }
-    return args;
+    return WithShell({std::move(command)});
   }
   const Heredoc& heredoc = run.heredocs[0];
   const std::string body = heredoc.chomp ? ChompTabs(heredoc.content) : heredoc.content;
-  absl::StrAppend(&step->text, " (", Summary(heredoc.content), ")");
+  step->text = absl::StrCat(command_->instruction->text.code, " (", Summary(heredoc.content), ")");
   if (stage_.image.platform.os == "windows" || !absl::StartsWith(body, "#!")) {
-    return std::vector<std::string>{body};
+    return WithShell({body});
   }
   llb::MountInfo script;
   script.target = kPipes;
@@ -81,7 +82,7 @@ absl::StatusOr<std::vector<std::string>> StageDispatcher::RunArgs(const dockerfi
   script.selector = "/";
   script.readonly = true;
   step->info.mounts.push_back(std::move(script));
-  return std::vector<std::string>{llb::JoinPath(kPipes, heredoc.name)};
+  return WithShell({llb::JoinPath(kPipes, heredoc.name)});
 }
 
 absl::Status StageDispatcher::AddSecret(const Mount& mount, RunStep* step) {
@@ -201,14 +202,14 @@ std::string StageDispatcher::RunName(const std::string& text,
     if (secret_env.count(std::string(name)) > 0) return "****";
     return variables(name);
   };
-  const auto shown = ExpandWord(text, options, masked);
+  auto shown = ExpandWord(text, options, masked);
   std::optional<Platform> platform;
   const llb::Platform* const own = stage_.state.platform();
   if (own != nullptr && scope_.options->multi_platform) {
     platform =
         Platform{own->os, own->architecture, own->variant, own->os_version, own->os_features};
   }
-  return NameStep(UpperKeyword(shown.ok() ? shown->text : text), platform);
+  return NameStep(UpperKeyword(std::move(shown).value_or(text)), platform);
 }
 
 // The arguments in effect come first: "|2 a=1 b=2 /bin/sh -c …".
@@ -236,9 +237,8 @@ absl::Status StageDispatcher::Do(const dockerfile::Run& run) {
   stage_.used_paths->insert("/");  // a command may read anything
   const Options& options = *scope_.options;
   RunStep step;
-  step.text = command_->instruction->text.code;
+  const std::string& code = command_->instruction->text.code;
   KILN_ASSIGN_OR_RETURN(step.info.args, RunArgs(run, &step));
-  if (run.command.shell_form) step.info.args = WithShell(step.info.args);
   KILN_RETURN_IF_ERROR(AddMounts(run, &step));
   for (const RunDevice& device : run.devices) {
     step.info.cdi_devices.push_back({device.name, !device.required});
@@ -259,9 +259,9 @@ absl::Status StageDispatcher::Do(const dockerfile::Run& run) {
   }
   step.info.proxy_env = scope_.proxy;
   step.info.daemon_sets_path = true;
-  step.info.constraints = NamedStep(RunName(step.text, step.secret_env));
+  step.info.constraints = NamedStep(RunName(step.text.empty() ? code : step.text, step.secret_env));
   llb::OpMetadata& metadata = step.info.constraints.metadata;
-  metadata.description[kCommandKey] = command_->instruction->text.code;
+  metadata.description.Set(kCommandKey, code);
   metadata.ignore_cache = stage_.ignore_cache;
   metadata.linux_resources = options.resources;
   std::string history = RunHistory(step.info.args);

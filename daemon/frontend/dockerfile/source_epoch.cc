@@ -44,28 +44,28 @@ absl::StatusOr<llb::State> SourceOfAdd(const Add& add, const EnvList& env, char 
   }
   ExpandOptions options;
   options.escape = escape;
-  KILN_ASSIGN_OR_RETURN(const Expansion source,
+  KILN_ASSIGN_OR_RETURN(const std::string source,
                         ExpandWord(add.paths.sources[0], options, EnvLookup(env)));
-  KILN_ASSIGN_OR_RETURN(const Expansion checksum,
+  KILN_ASSIGN_OR_RETURN(const std::string checksum,
                         ExpandWord(add.checksum, options, EnvLookup(env)));
-  KILN_ASSIGN_OR_RETURN(const std::optional<GitReference> git, ParseGitReference(source.text));
+  KILN_ASSIGN_OR_RETURN(const std::optional<GitReference> git, ParseGitReference(source));
   if (git && !git->looks_local) {
     llb::GitInfo info = GitSourceInfo(*git);
     info.keep_git_dir = add.keep_git_dir.value_or(false) || git->keep_git_dir.value_or(false);
-    if (!checksum.text.empty()) info.checksum = checksum.text;
+    if (!checksum.empty()) info.checksum = checksum;
     return llb::Git(git->remote, std::move(info));
   }
-  if (!IsHttpSource(source.text)) {
+  if (!IsHttpSource(source)) {
     return absl::InvalidArgumentError(
         "SOURCE_DATE_EPOCH stage source must be a single HTTP(S) or Git ADD");
   }
   llb::HttpInfo info;
-  info.filename = HttpFilename(source.text);
-  if (!checksum.text.empty()) {
-    KILN_ASSIGN_OR_RETURN(const Digest digest, Digest::Parse(checksum.text));
+  info.filename = HttpFilename(source);
+  if (!checksum.empty()) {
+    KILN_ASSIGN_OR_RETURN(const Digest digest, Digest::Parse(checksum));
     info.checksum = digest.ToString();
   }
-  return llb::Http(source.text, std::move(info));
+  return llb::Http(source, std::move(info));
 }
 
 }  // namespace
@@ -128,8 +128,8 @@ absl::StatusOr<std::optional<int64_t>> Compilation::EpochOfStage(const Stage& st
   options.escape = document_.escape;
   std::optional<llb::State> source;
   const auto read = [&]() -> absl::Status {
-    KILN_ASSIGN_OR_RETURN(const Expansion base, ExpandWord(stage.base, options, EnvLookup(env)));
-    if (base.text != "scratch") {
+    KILN_ASSIGN_OR_RETURN(const std::string base, ExpandWord(stage.base, options, EnvLookup(env)));
+    if (base != "scratch") {
       return absl::InvalidArgumentError("SOURCE_DATE_EPOCH stage must use FROM scratch");
     }
     for (const Instruction& instruction : stage.instructions) {
@@ -138,9 +138,9 @@ absl::StatusOr<std::optional<int64_t>> Compilation::EpochOfStage(const Stage& st
           if (const auto given = build_args_.find(arg.key); given != build_args_.end()) {
             SetVariable(arg.key, given->second, &env);
           } else if (arg.value) {
-            KILN_ASSIGN_OR_RETURN(const Expansion value,
+            KILN_ASSIGN_OR_RETURN(const std::string value,
                                   ExpandWord(*arg.value, options, EnvLookup(env)));
-            SetVariable(arg.key, value.text, &env);
+            SetVariable(arg.key, value, &env);
           }
         }
       } else if (const auto* add = std::get_if<Add>(&instruction.body)) {

@@ -65,7 +65,7 @@ absl::Status Compilation::ExpandFrom(const Stage& written, StageState* stage) {
   expand.escape = document_.escape;
   std::vector<std::string> known = KeysOf(globals_.env);
   for (const auto& [key, unused] : globals_.args) known.push_back(key);
-  absl::StatusOr<Expansion> base = ExpandWord(written.base, expand, EnvLookup(globals_.env));
+  absl::StatusOr<Expansion> base = ExpandTraced(written.base, expand, EnvLookup(globals_.env));
   if (!base.ok()) return WithLocation(base.status(), lines);
   CheckFromArgs(base->unset, known, lines, lint);
   if (base->text.empty()) {
@@ -78,7 +78,7 @@ absl::Status Compilation::ExpandFrom(const Stage& written, StageState* stage) {
   std::set<std::string> used = std::move(base->set);
   if (!written.platform.empty()) {
     absl::StatusOr<Expansion> platform =
-        ExpandWord(written.platform, expand, EnvLookup(globals_.env));
+        ExpandTraced(written.platform, expand, EnvLookup(globals_.env));
     if (!platform.ok()) {
       return WithLocation(
           Annotate(platform.status(),
@@ -187,9 +187,9 @@ absl::Status Compilation::AddCommand(StageState* stage, const Instruction& instr
       copy != nullptr && !copy->from.empty()) {
     ExpandOptions expand;
     expand.escape = document_.escape;
-    KILN_ASSIGN_OR_RETURN(const Expansion from,
+    KILN_ASSIGN_OR_RETURN(const std::string from,
                           ExpandWord(copy->from, expand, EnvLookup(kNothing)));
-    if (from.text != copy->from) {
+    if (from != copy->from) {
       return absl::InvalidArgumentError(
           "variable expansion is not supported for --from, define a new stage with FROM using ARG "
           "from global scope as a workaround");

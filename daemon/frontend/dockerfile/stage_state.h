@@ -46,6 +46,12 @@ struct OutlineNotes {
   std::map<std::string, SecretUse> secrets, agents;
 };
 
+// An item of the image's history to be.
+struct HistoryLine {
+  std::string created_by;
+  bool has_layer = false;
+};
+
 // A stage while it is compiled. Stages are registered in the order of the file, then those that
 // stand for images that --from names (`hidden`).
 struct StageState {
@@ -71,7 +77,7 @@ struct StageState {
 
   client::llb::State state;
   DockerImage image;                 // its history is that of the first image in the chain
-  std::vector<HistoryItem> history;  // what this stage adds, after what its bases add
+  std::vector<HistoryLine> history;  // what this stage adds, after what its bases add
   std::shared_ptr<const DockerImage> base_image;  // as it came, of the first image in the chain
 
   std::vector<ArgDefinition> declared_args;  // with their values, of base stages, too

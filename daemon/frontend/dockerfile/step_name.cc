@@ -43,27 +43,27 @@ std::string CrossSuffix(const Platform& base, const EnvList* env) {
 
 std::string StepName(StageState& stage, absl::string_view text, const StepNaming& naming) {
   if (stage.step_total == 0) return std::string(text);
-  std::string name = "[";
+  std::string name;
+  name.reserve(stage.name.size() + text.size() + 32);  // most names, in one piece
+  name.push_back('[');
   if (naming.show_platform && naming.platform) {
     absl::StrAppend(&name, FormatPlatform(*naming.platform),
                     CrossSuffix(*naming.platform, naming.env), " ");
   }
   if (!stage.name.empty()) absl::StrAppend(&name, stage.name, " ");
-  const std::string total = absl::StrCat(stage.step_total);
-  const std::string number = absl::StrCat(++stage.step_index);
+  const absl::AlphaNum total(stage.step_total), number(++stage.step_index);
   if (number.size() < total.size()) name.append(total.size() - number.size(), ' ');
   absl::StrAppend(&name, number, "/", total, "] ");
   absl::StrAppend(&name, naming.is_trigger ? "ONBUILD " : "", text);
   return name;
 }
 
-std::string UpperKeyword(absl::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
+std::string UpperKeyword(std::string text) {
+  for (char& c : text) {
     if (c == ' ') break;
     c = absl::ascii_toupper(static_cast<unsigned char>(c));
   }
-  return out;
+  return text;
 }
 
 }  // namespace kiln::daemon::dockerfile

@@ -25,6 +25,6 @@ struct StepNaming {
 std::string StepName(StageState& stage, absl::string_view text, const StepNaming& naming);
 
 // The text with its first word in upper case.
-std::string UpperKeyword(absl::string_view text);
+std::string UpperKeyword(std::string text);
 
 }  // namespace kiln::daemon::dockerfile

@@ -16,8 +16,14 @@
 namespace kiln::daemon::dockerfile {
 namespace {
 
-bool IsLower(absl::string_view text) { return text == absl::AsciiStrToLower(text); }
-bool IsUpper(absl::string_view text) { return text == absl::AsciiStrToUpper(text); }
+bool IsLower(absl::string_view text) {
+  return std::none_of(text.begin(), text.end(),
+                      [](unsigned char c) { return absl::ascii_isupper(c); });
+}
+bool IsUpper(absl::string_view text) {
+  return std::none_of(text.begin(), text.end(),
+                      [](unsigned char c) { return absl::ascii_islower(c); });
+}
 
 // The comment right above a FROM or ARG should describe it: "# name what it is".
 void CheckDescription(absl::string_view instruction, const std::vector<std::string>& keys,
@@ -146,7 +152,7 @@ void CheckDefaultBases(const Document& document, const EnvList& predefined, cons
   for (const Stage& stage : document.stages) {
     const auto base = ExpandWord(stage.base, options, EnvLookup(scope->env));
     if (!base.ok()) return;
-    if (Reference::ParseFamiliar(base->text).ok()) continue;
+    if (Reference::ParseFamiliar(*base).ok()) continue;
     lint.Report(rules::kInvalidDefaultArgInFrom, stage.text.lines,
                 absl::StrCat("Default value for ARG ", stage.base,
                              " results in empty or invalid base image name"));

@@ -71,7 +71,8 @@ absl::StatusOr<GlobalScope> EvaluateGlobalArgs(
       if (const auto given = build_args.find(arg.key); given != build_args.end()) {
         value = given->second;
       } else if (arg.value) {
-        absl::StatusOr<Expansion> expansion = ExpandWord(*arg.value, options, EnvLookup(scope.env));
+        absl::StatusOr<Expansion> expansion =
+            ExpandTraced(*arg.value, options, EnvLookup(scope.env));
         if (!expansion.ok()) return WithLocation(expansion.status(), global.text.lines);
         value = std::move(expansion->text);
         use.needs = std::move(expansion->set);

@@ -72,10 +72,7 @@ class Expander {
            WordSplitter* splitter)
       : text_(text), options_(options), lookup_(lookup), splitter_(splitter) {}
 
-  absl::Status Run(Expansion* out) {
-    found_ = out;
-    return Until('\0', options_.keep_escapes, splitter_, &out->text);
-  }
+  absl::Status Run(std::string* out) { return Until('\0', options_.keep_escapes, splitter_, out); }
 
  private:
   bool AtEnd() const { return at_ == text_.size(); }
@@ -103,8 +100,6 @@ class Expander {
   // Until('}' or '/') for a part of a substitution. `missing` is the error at the end of the text.
   absl::StatusOr<std::string> Part(char stop, bool keep_escapes, absl::string_view missing);
   absl::string_view Name();
-  // The view lives until the next call.
-  std::optional<absl::string_view> Value(absl::string_view name);
   // Takes characters that stand for themselves; `also` does not, besides the usual ones.
   absl::string_view TakePlain(char also);
 
@@ -112,7 +107,6 @@ class Expander {
   const ExpandOptions& options_;
   const VariableLookup lookup_;
   WordSplitter* const splitter_;
-  Expansion* found_ = nullptr;
   size_t at_ = 0;
   int nesting_ = 0;
 };
@@ -223,7 +217,7 @@ absl::Status Expander::Reference(std::string* out) {
     out->push_back('$');
     return absl::OkStatus();
   }
-  const std::optional<absl::string_view> value = Value(name);
+  const std::optional<absl::string_view> value = lookup_(name);
   if (value.has_value()) {
     absl::StrAppend(out, *value);
   } else if (options_.keep_unset) {
@@ -241,7 +235,7 @@ absl::Status Expander::Braced(std::string* out) {
   if (AtEnd()) return Fail(kMissingBrace);
   if (At('}')) {
     ++at_;
-    const std::optional<absl::string_view> value = Value(name);
+    const std::optional<absl::string_view> value = lookup_(name);
     if (value.has_value()) {
       absl::StrAppend(out, *value);
     } else if (options_.keep_unset) {
@@ -282,7 +276,7 @@ absl::Status Expander::Substitution(absl::string_view name, bool null_is_unset, 
   };
   if (null_is_unset && trims) return unsupported();
   KILN_ASSIGN_OR_RETURN(std::string word, Part('}', trims, "syntax error: missing '}'"));
-  const std::optional<absl::string_view> value = Value(name);
+  const std::optional<absl::string_view> value = lookup_(name);
   if (options_.keep_unset && !value.has_value()) {
     absl::StrAppend(out, "${", name, shown, word, "}");
     return absl::OkStatus();
@@ -318,7 +312,7 @@ absl::Status Expander::Replacement(absl::string_view name, std::string* out) {
   KILN_ASSIGN_OR_RETURN(const std::string pattern,
                         Part('/', true, "syntax error: missing '/' in ${}"));
   KILN_ASSIGN_OR_RETURN(const std::string with, Part('}', true, "syntax error: missing '}'"));
-  const std::optional<absl::string_view> value = Value(name);
+  const std::optional<absl::string_view> value = lookup_(name);
   if (options_.keep_unset && !value.has_value()) {
     absl::StrAppend(out, "${", name, "/", pattern, "/", with, "}");
     return absl::OkStatus();
@@ -346,12 +340,6 @@ absl::string_view Expander::Name() {
   return text_.substr(begin, at_ - begin);
 }
 
-std::optional<absl::string_view> Expander::Value(absl::string_view name) {
-  const std::optional<absl::string_view> value = lookup_(name);
-  (value.has_value() ? found_->set : found_->unset).emplace(name);
-  return value;
-}
-
 bool IsPlain(absl::string_view text, char escape) {
   for (const char c : text) {
     if (static_cast<unsigned char>(c) >= 0x80 || c == '$' || c == '\'' || c == '"' || c == escape)
@@ -361,7 +349,7 @@ bool IsPlain(absl::string_view text, char escape) {
 }
 
 absl::Status Process(absl::string_view text, const ExpandOptions& options, VariableLookup lookup,
-                     WordSplitter* splitter, Expansion* out) {
+                     WordSplitter* splitter, std::string* out) {
   const absl::string_view bare = StripBom(text);
   std::string repaired;
   if (!IsValidUtf8(bare)) repaired = ToValidUtf8(bare);
@@ -373,21 +361,29 @@ absl::Status Process(absl::string_view text, const ExpandOptions& options, Varia
 
 }  // namespace
 
-absl::StatusOr<Expansion> ExpandWord(absl::string_view text, const ExpandOptions& options,
-                                     VariableLookup lookup) {
-  Expansion expansion;
-  if (IsPlain(text, options.escape)) {
-    expansion.text = std::string(text);
-    return expansion;
-  }
+absl::StatusOr<std::string> ExpandWord(absl::string_view text, const ExpandOptions& options,
+                                       VariableLookup lookup) {
+  if (IsPlain(text, options.escape)) return std::string(text);
+  std::string expansion;
   KILN_RETURN_IF_ERROR(Process(text, options, lookup, nullptr, &expansion));
+  return expansion;
+}
+
+absl::StatusOr<Expansion> ExpandTraced(absl::string_view text, const ExpandOptions& options,
+                                       VariableLookup lookup) {
+  Expansion expansion;
+  KILN_ASSIGN_OR_RETURN(expansion.text, ExpandWord(text, options, [&](absl::string_view name) {
+                          const std::optional<absl::string_view> value = lookup(name);
+                          (value.has_value() ? expansion.set : expansion.unset).emplace(name);
+                          return value;
+                        }));
   return expansion;
 }
 
 absl::StatusOr<std::vector<std::string>> ExpandWords(absl::string_view text,
                                                      const ExpandOptions& options,
                                                      VariableLookup lookup) {
-  Expansion expansion;
+  std::string expansion;
   WordSplitter splitter;
   KILN_RETURN_IF_ERROR(Process(text, options, lookup, &splitter, &expansion));
   return splitter.Take();

@@ -27,14 +27,6 @@ struct ExpandOptions {
   bool keep_unset = false;
 };
 
-struct Expansion {
-  std::string text;
-  // Names that were looked up, by outcome, also those whose value was then not used: the X of
-  // ${X:-default} is unset whatever the default.
-  std::set<std::string> set;
-  std::set<std::string> unset;
-};
-
 // Replaces $name, ${name} and the forms with modifiers, and removes quotes and escapes:
 //   ${n:-w} ${n-w}   w when n is unset or empty / unset
 //   ${n:+w} ${n+w}   w when n is set and not empty / set
@@ -47,8 +39,20 @@ struct Expansion {
 // Text that is not UTF-8 comes out with U+FFFD in place of the broken bytes: the result goes into
 // protobuf strings. Time is linear in text and values but for patterns with many stars, where it is
 // their product. kInvalidArgument `failed to process "text": reason`. Thread-safe.
-absl::StatusOr<Expansion> ExpandWord(absl::string_view text, const ExpandOptions& options,
-                                     VariableLookup lookup);
+absl::StatusOr<std::string> ExpandWord(absl::string_view text, const ExpandOptions& options,
+                                       VariableLookup lookup);
+
+struct Expansion {
+  std::string text;
+  // Names that were looked up, by outcome, also those whose value was then not used: the X of
+  // ${X:-default} is unset whatever the default.
+  std::set<std::string> set;
+  std::set<std::string> unset;
+};
+
+// The same, with the names.
+absl::StatusOr<Expansion> ExpandTraced(absl::string_view text, const ExpandOptions& options,
+                                       VariableLookup lookup);
 
 // The same, then split at Unicode white space: that of the text and of the values of unquoted
 // references, not what was quoted or escaped. Empty words are dropped, and of a word all that comes

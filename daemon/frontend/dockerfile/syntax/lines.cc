@@ -120,7 +120,7 @@ absl::Status LineReader::Comment(absl::string_view raw, absl::string_view text) 
 }
 
 absl::Status LineReader::Instruction(absl::string_view text) {
-  LogicalLine line;
+  LogicalLine& line = out_.lines.emplace_back();
   line.lines.first = source_.count();
   bool more = TakeContinuation(&text);
   line.code = std::string(text);
@@ -145,7 +145,6 @@ absl::Status LineReader::Instruction(absl::string_view text) {
   if (line.split.takes_heredocs && absl::StrContains(line.code, "<<"))
     KILN_RETURN_IF_ERROR(ReadHeredocs(&line));
   line.comments = std::exchange(comments_, {});
-  out_.lines.push_back(std::move(line));
   return absl::OkStatus();
 }
 

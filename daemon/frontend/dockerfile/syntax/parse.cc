@@ -1,5 +1,7 @@
 #include "daemon/frontend/dockerfile/syntax/parse.h"
 
+#include <algorithm>
+#include <deque>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,8 +30,10 @@ bool IsStageName(absl::string_view name) {
 }
 
 InstructionText TakeText(LogicalLine* line) {
-  return {std::move(line->split.word), std::string(TrimSpace(line->code)), line->lines,
-          std::move(line->comments)};
+  std::string& code = line->code;
+  const absl::string_view trimmed = TrimSpace(code);
+  if (trimmed.size() != code.size()) code = std::string(trimmed);
+  return {std::move(line->split.word), std::move(code), line->lines, std::move(line->comments)};
 }
 
 // What linting looks at is set in any case, the rest if this is a valid FROM.
@@ -81,7 +85,9 @@ absl::Status AddInstruction(LogicalLine* line, Document* document) {
     return Locate(body.status(), lines);
   }
   if (!document->stages.empty()) {
-    document->stages.back().instructions.push_back({TakeText(line), *std::move(body)});
+    Instruction& added = document->stages.back().instructions.emplace_back();
+    added.text = TakeText(line);
+    added.body = *std::move(body);
     return absl::OkStatus();
   }
   Arg* arg = std::get_if<Arg>(&*body);
@@ -99,9 +105,16 @@ absl::Status Parse(absl::string_view data, Document* document) {
   KILN_RETURN_IF_ERROR(ReadLines(data, &lines));
   document->escape = lines.escape;
   document->empty_continuations = std::move(lines.empty_continuations);
-  while (!lines.lines.empty()) {
-    KILN_RETURN_IF_ERROR(AddInstruction(&lines.lines.front(), document));
-    lines.lines.pop_front();  // its memory serves the next ones
+  std::deque<LogicalLine>& rest = lines.lines;
+  while (!rest.empty()) {
+    const bool begins_stage = rest.front().split.keyword == Keyword::kFrom;
+    KILN_RETURN_IF_ERROR(AddInstruction(&rest.front(), document));
+    rest.pop_front();  // its memory serves the next ones
+    if (!begins_stage) continue;
+    const auto end = std::find_if(rest.begin(), rest.end(), [](const LogicalLine& line) {
+      return line.split.keyword == Keyword::kFrom;
+    });
+    document->stages.back().instructions.reserve(end - rest.begin());
   }
   return absl::OkStatus();
 }

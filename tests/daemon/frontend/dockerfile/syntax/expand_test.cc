@@ -32,7 +32,7 @@ std::optional<absl::string_view> LookUp(absl::string_view name) {
 // The expansion, or the error without what was being processed.
 std::string Expand(absl::string_view text, const ExpandOptions& options = {}) {
   const auto expansion = ExpandWord(text, options, LookUp);
-  if (expansion.ok()) return expansion->text;
+  if (expansion.ok()) return *expansion;
   const std::string message(expansion.status().message());
   EXPECT_THAT(message, testing::StartsWith("failed to process \""));
   return absl::StrCat("ERROR", message.substr(message.find("\": ") + 1));
@@ -249,7 +249,7 @@ TEST(Expand, S32S39S41) {
   };
   const auto box = ExpandWord("busy${image#idle}", {}, image);
   ASSERT_TRUE(box.ok());
-  EXPECT_EQ(box->text, "busybox");
+  EXPECT_EQ(*box, "busybox");
   EXPECT_EQ(Expand("\"\""), "");
 }
 
@@ -261,7 +261,7 @@ TEST(Expand, ErrorsQuoteTheText) {
 
 TEST(Expand, TellsWhichNamesWereSet) {
   const auto expansion =
-      ExpandWord("$a ${b:+${c:-x}} ${empty:-y} ${nope:-z} '$quoted' \\$d", {}, LookUp);
+      ExpandTraced("$a ${b:+${c:-x}} ${empty:-y} ${nope:-z} '$quoted' \\$d", {}, LookUp);
   ASSERT_TRUE(expansion.ok());
   EXPECT_THAT(expansion->set, ElementsAre("a", "b", "empty"));
   EXPECT_THAT(expansion->unset, ElementsAre("c", "nope"));
@@ -341,7 +341,7 @@ TEST(Expand, ManyStars) {
   for (int i = 0; i < 100; ++i) pattern += "*a";
   const auto expansion = ExpandWord(absl::StrCat("${v##", pattern, "b}"), {}, large);
   ASSERT_TRUE(expansion.ok());
-  EXPECT_EQ(expansion->text, value);
+  EXPECT_EQ(*expansion, value);
 }
 
 }  // namespace
