@@ -208,7 +208,7 @@ TEST_F(DockerfileCopyTest, S71And72Parents) {
   EXPECT_FALSE(run->Has("out/a"));
   EXPECT_FALSE(run->Has("out/other"));
   run = Try("FROM scratch\nCOPY --parents a/missing /out/\n");
-  EXPECT_THAT(std::string(run->status.message()), HasSubstr("not found"));
+  EXPECT_THAT(std::string(run->status.message()), HasSubstr("\"/a/missing\": not found"));
   run = Make("FROM scratch\nCOPY --parents x/y missing* /out/\n");
   EXPECT_EQ(run->File("out/x/y"), "x/y");
 }

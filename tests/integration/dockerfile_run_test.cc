@@ -87,11 +87,15 @@ RUN --mount=type=cache,id=esc,target=/c ln -s /etc /c/out && ln -s ../../../../.
 RUN --mount=type=cache,id=esc,source=out,target=/c cat /c/hostname
 )D");
   EXPECT_FALSE(run->status.ok());
+  EXPECT_TRUE(run->StepLike("ln -s /etc").completed);
+  EXPECT_NE(run->StepLike("cat /c/hostname").error, "") << "the source is not there";
   const auto up = Try(R"D(FROM busybox AS base
 RUN --mount=type=cache,id=esc,target=/c ls -l /c
 RUN --mount=type=cache,id=esc,source=up,target=/c ls /c/proc
 )D");
   EXPECT_FALSE(up->status.ok());
+  EXPECT_THAT(up->StepLike("ls -l /c").log, HasSubstr("up -> ../.."));
+  EXPECT_NE(up->StepLike("ls /c/proc").error, "");
 }
 
 TEST_F(DockerfileRunTest, S90And95And94SizesLimitsAndNetworks) {

@@ -63,11 +63,14 @@ TEST_F(AnswerTest, S138OutlineGivesEffectiveValuesInOrder) {
 }
 
 TEST_F(AnswerTest, S139OutlineTellsSecretsOfWhatIsNeeded) {
-  auto answer = Ask("frontend.outline",
-                    "FROM busybox AS unused\nRUN --mount=type=secret,id=never x\nFROM busybox AS "
-                    "base\nARG BAR=2\nRUN --mount=type=secret,id=second${BAR},required x\nFROM "
-                    "base\nRUN --mount=type=ssh x\n");
+  auto answer =
+      Ask("frontend.outline",
+          "FROM busybox AS unused\nRUN --mount=type=secret,id=never --mount=type=ssh,id=never "
+          "x\nFROM busybox AS "
+          "base\nARG BAR=2\nRUN --mount=type=secret,id=second${BAR},required x\nFROM "
+          "base\nRUN --mount=type=ssh x\n");
   const nlohmann::json json = nlohmann::json::parse(answer["result.json"]);
+  ASSERT_EQ(json["ssh"].size(), 1u);
   ASSERT_EQ(json["secrets"].size(), 1u);
   EXPECT_EQ(json["secrets"][0]["name"], "second2");
   EXPECT_EQ(json["secrets"][0]["required"], true);
@@ -299,6 +302,10 @@ TEST_F(AnswerTest, S132And133ChecksCanBeSkipped) {
   EXPECT_THAT(Warnings(), IsEmpty());
   client_.options["build-arg:BUILDKIT_DOCKERFILE_CHECK"] = "skip=all";
   EXPECT_TRUE(Build("# check=error=true\nFROM busybox as x\n").ok());
+  EXPECT_THAT(Warnings(), IsEmpty());
+  client_.options["build-arg:BUILDKIT_DOCKERFILE_CHECK"] = "error=false";
+  EXPECT_TRUE(Build("# check=skip=all;error=true\nFROM busybox as x\n").ok());
+  EXPECT_THAT(Warnings(), ElementsAre(HasSubstr("FromAsCasing")));
 }
 
 TEST_F(AnswerTest, ACommentSkipsChecksOfItsInstruction) {

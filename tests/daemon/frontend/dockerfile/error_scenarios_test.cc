@@ -45,7 +45,8 @@ INSTANTIATE_TEST_SUITE_P(
         {"S32", "ARG FOO=${FOO:?\"custom error\"}\nFROM busybox\n", "FOO: custom error"},
         {"S40", "FROM --platform=$BULIDPLATFORM busybox\n",
          "empty platform value from expression $BULIDPLATFORM (did you mean BUILDPLATFORM?)"},
-        {"S41", "FROM $undefined AS x\n", "base name ($undefined) should not be blank"},
+        {"S41", "FROM \"\" AS x\n", "base name (\"\") should not be blank"},
+        {"S41Undefined", "FROM $undefined AS x\n", "base name ($undefined) should not be blank"},
         {"S43",
          "FROM busybox AS build\n",
          "target stage \"bulid\" could not be found (did you mean build?)",
@@ -61,7 +62,8 @@ INSTANTIATE_TEST_SUITE_P(
          "--from=stage0 f /\nFROM busybox AS stage2\nCOPY --from=stage1 f /\n",
          "circular dependency detected on stage: stage0"},
         {"S46", "FROM busybox\nARG FOO\nCOPY --from=$FOO a b\n",
-         "variable expansion is not supported for --from"},
+         "variable expansion is not supported for --from, define a new stage with FROM using ARG "
+         "from global scope as a workaround"},
         {"S46Index", "FROM busybox\nCOPY --from=7 a b\n", "invalid stage index 7"},
         {"S67", "FROM busybox\nCOPY --chmod=64a foo /\n",
          "invalid chmod parameter: '64a'. it should be octal string and between 0 and 07777"},
@@ -75,10 +77,12 @@ INSTANTIATE_TEST_SUITE_P(
         {"S79CopyGit", "FROM busybox\nCOPY https://a/r.git /\n",
          "source can't be a git ref for COPY"},
         {"S79CopyUrl", "FROM busybox\nCOPY https://a/r /\n", "source can't be a URL for COPY"},
-        {"S82", "FROM busybox\nRUN --mont=target=/x true\n", "unknown flag: --mont"},
-        {"S82Key", "FROM busybox\nRUN --mount=typ=cache true\n", "unexpected key 'typ'"},
+        {"S82", "FROM busybox\nRUN --mont=target=/x true\n",
+         "unknown flag: --mont (did you mean mount?)"},
+        {"S82Key", "FROM busybox\nRUN --mount=typ=cache true\n",
+         "unexpected key 'typ' in 'typ=cache' (did you mean type?)"},
         {"S82Type", "FROM busybox\nRUN --mount=type=tmp,target=/x true\n",
-         "unsupported mount type \"tmp\""},
+         "unsupported mount type \"tmp\" (did you mean tmpfs?)"},
         {"S82Target", "FROM busybox\nRUN --mount=target=/ true\n", "invalid mount target \"/\""},
         {"S87", "FROM busybox\nARG ttt=x\nRUN --mount=from=$ttt,target=/x true\n",
          "'from' doesn't support variable expansion, define alias stage instead"},
@@ -198,6 +202,18 @@ TEST_F(FrontendFixture, S8ErrorsCarryTheLinesOfTheirInstruction) {
   EXPECT_THAT(details[0], HasSubstr(R"("filename":"Dockerfile")"));
   EXPECT_THAT(details[0], HasSubstr(R"("language":"Dockerfile")"));
   EXPECT_THAT(details[0], HasSubstr(R"("start":{"line":2)"));
+}
+
+TEST_F(FrontendFixture, S32AGivenArgumentNeedsNoDefault) {
+  client_.options["build-arg:FOO"] = "x";
+  EXPECT_TRUE(Build("ARG FOO=${FOO:?\"custom error\"}\nFROM busybox\n").ok());
+}
+
+TEST_F(FrontendFixture, S40TheMissingArgumentIsFoundToo) {
+  EXPECT_FALSE(Build("FROM --platform=$BULIDPLATFORM busybox\n").ok());
+  EXPECT_THAT(Warnings(),
+              testing::ElementsAre("UndefinedArgInFrom: FROM argument 'BULIDPLATFORM' is not "
+                                   "declared (did you mean BUILDPLATFORM?) (line 1)"));
 }
 
 TEST_F(FrontendFixture, S45EdgesOfACycleAreShownWhereLastSaid) {
