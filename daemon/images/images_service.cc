@@ -3,6 +3,7 @@
 #include <grpcpp/server_context.h>
 
 #include <deque>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -45,17 +46,24 @@ absl::Status Fill(store::BlobStore& blobs, const store::NamedImage& image, v1::I
 }
 
 // One push: works on the pool; messages queue up while one is being written. Counts of bytes that
-// were not sent yet are replaced by newer ones.
+// were not sent yet are replaced by newer ones. The pool's thread holds the object while it holds
+// the lock; the object holds itself until OnDone.
 class PushCall : public grpc::ServerWriteReactor<v1::PushImageProgress> {
  public:
   PushCall(const ImagesServiceDeps& deps, v1::PushImageRequest request)
-      : deps_(deps), request_(std::move(request)) {
-    deps_.pool->Post([this] {
-      const absl::Status status = Push();
-      MutexLock lock(&mu_);
-      end_ = ToGrpc(status);
-      Advance();
+      : deps_(deps), request_(std::move(request)) {}
+
+  static PushCall* Open(const ImagesServiceDeps& deps, v1::PushImageRequest request) {
+    auto call = std::make_shared<PushCall>(deps, std::move(request));
+    PushCall* const raw = call.get();
+    raw->self_ = call;
+    deps.pool->Post([call] {
+      const absl::Status status = call->Push();
+      MutexLock lock(&call->mu_);
+      call->end_ = ToGrpc(status);
+      call->Advance();
     });
+    return raw;
   }
 
  private:
@@ -114,9 +122,10 @@ class PushCall : public grpc::ServerWriteReactor<v1::PushImageProgress> {
     Advance();
   }
   void OnCancel() override { cancel_.Cancel(); }
-  void OnDone() override { delete this; }
+  void OnDone() override { self_.reset(); }
 
   const ImagesServiceDeps deps_;
+  std::shared_ptr<PushCall> self_;  // changed only before start and in OnDone
   const v1::PushImageRequest request_;
   CancelSource cancel_;
   Mutex mu_;
@@ -179,7 +188,7 @@ class ImagesService : public v1::Images::CallbackService {
 
   grpc::ServerWriteReactor<v1::PushImageProgress>* Push(
       Context*, const v1::PushImageRequest* request) override {
-    return new PushCall(deps_, *request);
+    return PushCall::Open(deps_, *request);
   }
 
   const ImagesServiceDeps deps_;
