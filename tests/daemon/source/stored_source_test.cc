@@ -24,6 +24,9 @@ class StoredSourceTest : public store::RefStoreTest {
   }
   store::RefPtr Sync() {
     LocalSource source(store_.get(), &sessions_);
+    return Sync(source);
+  }
+  store::RefPtr Sync(LocalSource& source) {
     FakeOpContext job;
     job.session_ids = {"s1"};
     return store::Must(store::Must(source.Resolve({"local://context", {}}))->Snapshot(job));
@@ -108,6 +111,41 @@ TEST_F(StoredSourceTest, CopyThatABuildUsesIsLeftAlone) {
   EXPECT_NE(Digest(second), digest);
   EXPECT_EQ(Show(result), "f=one made=m ");
   EXPECT_EQ(Show(second), "f=two ");
+}
+
+TEST_F(StoredSourceTest, ACopyThatStartsFromAnotherIsAsAFreshOne) {
+  tree_.Dir("d", 0750);
+  tree_.File("d/f", "one");
+  tree_.Hard("d/g", "d/f");
+  tree_.File("kept", "k");
+  tree_.File("gone", "x");
+  tree_.Link("link", "kept");
+  LocalSource source(store_.get(), &sessions_);
+  store::RefPtr first = Sync(source);
+  tree_.File("added", "a");
+  ASSERT_TRUE(fsutil::RemoveTree(AT_FDCWD, tree_ / "gone").ok());
+  const store::RefPtr second = Sync(source);
+  EXPECT_EQ(Digest(second), FreshDigest());
+  EXPECT_EQ(Show(first), "d/ d/f=one d/g=one gone=x kept=k link->kept ");
+  const std::string shown = Show(second);
+  const auto inode = [](const store::RefPtr& ref, const char* path) {
+    return store::Must(store::TreeReader(store::Must(ref->Materialize({}))).Lstat(path)).st.st_ino;
+  };
+  EXPECT_EQ(inode(first, "/kept"), inode(second, "/kept"));
+  EXPECT_EQ(inode(second, "/d/f"), inode(second, "/d/g"));
+
+  // The older copy is free now, and changes; what it shares with the other one does not.
+  first.reset();
+  store_->Drain();
+  ASSERT_EQ(::chmod((tree_ / "kept").c_str(), 0600), 0);
+  tree_.File("d/f", "two", 0644, 2000);
+  const store::RefPtr third = Sync(source);
+  EXPECT_EQ(Folders().size(), 3u);  // and that of the fresh one
+  EXPECT_EQ(Digest(third), FreshDigest());
+  EXPECT_EQ(Show(second), shown);
+  EXPECT_NE(inode(third, "/kept"), inode(second, "/kept"));
+  const store::TreeReader reader(store::Must(second->Materialize({})));
+  EXPECT_EQ(store::Must(reader.Lstat("/kept")).st.st_mode & 07777, 0644u);
 }
 
 TEST_F(StoredSourceTest, HostileXattrsDoNotReachTheLayer) {
