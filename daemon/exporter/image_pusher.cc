@@ -3,6 +3,7 @@
 #include <atomic>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -74,21 +75,23 @@ absl::Status ImagePusher::PushAll(const WrittenImage& image, const PushRequest& 
     sent[i] = bytes;
     if (request.progress != nullptr) request.progress(all_sent, total);
   };
-  const auto is_there = [&](const Digest& digest) {
-    return trust == Trust::kSeen && seen_.IsFresh(digest, target);
-  };
   std::atomic<bool> left_out = false;
+  const auto is_there = [&](size_t i) {
+    if (trust != Trust::kSeen || !seen_.IsFresh(blobs[i].descriptor.digest, target)) return false;
+    left_out = true;
+    tell(i, blobs[i].descriptor.size_bytes);
+    return true;
+  };
+  std::vector<size_t> asked;
+  for (size_t i = 0; i < blobs.size(); ++i)
+    if (!is_there(i)) asked.push_back(i);
   const auto push = [&](size_t i) -> absl::Status {
     const store::LayerBlob& blob = blobs[i];
     const Digest& digest = blob.descriptor.digest;
     KILN_ASSIGN_OR_RETURN(const NamedLocks::Hold turn,
                           locks_.Acquire(absl::StrCat(target.Repository(), "@", digest.ToString()),
                                          request.call.cancel));
-    if (is_there(digest)) {
-      left_out = true;
-      tell(i, blob.descriptor.size_bytes);
-      return absl::OkStatus();
-    }
+    if (is_there(i)) return absl::OkStatus();  // sent by another push meanwhile
     const auto open = [&]() -> absl::StatusOr<Registry::BlobReader> {
       if (!blob.origin.empty())
         KILN_RETURN_IF_ERROR(writer_->layers()->Ensure(blob, lease.name(), request.call.cancel));
@@ -103,7 +106,8 @@ absl::Status ImagePusher::PushAll(const WrittenImage& image, const PushRequest& 
     tell(i, blob.descriptor.size_bytes);
     return absl::OkStatus();
   };
-  KILN_RETURN_IF_ERROR(RunParallel(blobs.size(), kBlobsAtOnce, push));
+  KILN_RETURN_IF_ERROR(
+      RunParallel(asked.size(), kBlobsAtOnce, [&](size_t i) { return push(asked[i]); }));
   *trusted = left_out;
 
   // Those of an index go as well, known or not: only their answers say whether the blobs are there.

@@ -9,7 +9,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <memory>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -26,6 +28,7 @@ namespace {
 constexpr char kFailurePayload[] = "kiln/http-failure";
 constexpr size_t kMaxErrorBody = 64 << 10;
 constexpr size_t kMaxIdlePerHost = 8;
+constexpr int64_t kMaxUnaskedBody = 64 << 10;
 
 struct FreeEasy {
   void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
@@ -186,6 +189,10 @@ class HttpExchange {
       // "Name;" is how libcurl writes an empty value.
       complete = add(value.empty() ? absl::StrCat(name, ";") : absl::StrCat(name, ": ", value)) &&
                  complete;
+    // A small body is sent sooner than it is asked for.
+    if (request_.body.has_value() && request_.body->restart != nullptr &&
+        request_.body->size_bytes <= kMaxUnaskedBody)
+      complete = add("Expect:") && complete;
     headers_.reset(list);
     if (!complete) return absl::ResourceExhaustedError("request headers");
     curl_easy_setopt(easy_.get(), CURLOPT_HTTPHEADER, headers_.get());
@@ -204,10 +211,8 @@ class HttpExchange {
                        static_cast<curl_off_t>(request_.body->size_bytes));
       curl_easy_setopt(e, CURLOPT_READFUNCTION, &HttpExchange::OnRead);
       curl_easy_setopt(e, CURLOPT_READDATA, this);
-      // After a redirect the body would have to start over.
-      curl_easy_setopt(
-          e, CURLOPT_SEEKFUNCTION,
-          +[](void*, curl_off_t, int) -> int { return CURL_SEEKFUNC_FAIL; });
+      curl_easy_setopt(e, CURLOPT_SEEKFUNCTION, &HttpExchange::OnSeek);
+      curl_easy_setopt(e, CURLOPT_SEEKDATA, this);
       curl_easy_setopt(e, CURLOPT_EXPECT_100_TIMEOUT_MS, 5000L);
     }
     if (request_.method != "GET" || request_.body.has_value())
@@ -317,6 +322,14 @@ class HttpExchange {
     exchange->failed_ = n.status();
     return CURL_READFUNC_ABORT;
   }
+  // After a redirect the body has to start over.
+  static int OnSeek(void* self, curl_off_t offset, int origin) {
+    auto* const exchange = static_cast<HttpExchange*>(self);
+    const std::function<void()>& restart = exchange->request_.body->restart;
+    if (restart == nullptr || offset != 0 || origin != SEEK_SET) return CURL_SEEKFUNC_FAIL;
+    restart();
+    return CURL_SEEKFUNC_OK;
+  }
   static CURLcode OnSslContext(CURL*, void* context, void* self) {
     auto* const exchange = static_cast<HttpExchange*>(self);
     for (const std::string& file : exchange->request_.tls.ca_files) {
@@ -388,12 +401,14 @@ class HttpExchange {
 HttpBody TextBody(absl::string_view text) {
   HttpBody body;
   body.size_bytes = static_cast<int64_t>(text.size());
-  body.read = [text](char* out, size_t size) mutable -> absl::StatusOr<size_t> {
-    const size_t n = std::min(size, text.size());
-    memcpy(out, text.data(), n);
-    text.remove_prefix(n);
+  const auto left = std::make_shared<absl::string_view>(text);
+  body.read = [left](char* out, size_t size) -> absl::StatusOr<size_t> {
+    const size_t n = std::min(size, left->size());
+    memcpy(out, left->data(), n);
+    left->remove_prefix(n);
     return n;
   };
+  body.restart = [left, text] { *left = text; };
   return body;
 }
 

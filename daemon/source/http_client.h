@@ -32,6 +32,8 @@ struct HttpTls {
 struct HttpBody {
   int64_t size_bytes = 0;
   std::function<absl::StatusOr<size_t>(char* out, size_t size)> read;
+  // Makes `read` begin anew, after a redirect; null: it cannot.
+  std::function<void()> restart = nullptr;
 };
 // A body that is a text; `text` outlives it.
 HttpBody TextBody(absl::string_view text);

@@ -154,6 +154,30 @@ TEST_F(PushTest, ManifestsByTagAndByDigest) {
       client().PushManifest(Ref("a:v"), manifest, "{}", false, kUnlessThere, Call())));
 }
 
+// "Expect: 100-continue" would cost a round trip more.
+TEST_F(PushTest, AManifestIsSentWithItsHeadersAndAgainAfterARedirect) {
+  const std::string bytes = "{\"schemaVersion\":2}";
+  store::Descriptor manifest = Of(bytes);
+  manifest.media_type = kOciManifest;
+  registry_.fault = [&](const TestHttpRequest& request) -> std::optional<std::string> {
+    if (request.method != "PUT" || absl::StrContains(request.path, "elsewhere"))
+      return std::nullopt;
+    return TestHttpServer::Answer("307 Temporary Redirect",
+                                  {"Location: /v2/elsewhere/manifests/v1"});
+  };
+  EXPECT_TRUE(client()
+                  .PushManifest(Ref("app:v1"), manifest, bytes, false,
+                                Registry::PutManifest::kAtOnce, Call())
+                  .ok());
+  EXPECT_EQ(registry_.Manifest("elsewhere", "v1"), bytes);
+  EXPECT_THAT(registry_.Seen(),
+              ElementsAre("PUT /v2/app/manifests/v1", "PUT /v2/elsewhere/manifests/v1"));
+  for (const TestHttpRequest& request : registry_.server().requests()) {
+    EXPECT_EQ(request.Header("expect"), "");
+    EXPECT_EQ(request.body, bytes);
+  }
+}
+
 TEST_F(PushTest, WhatSpeaksOfAnotherIsListedWhereTheRegistryDoesNot) {
   const Digest subject = Digest::Of("subject");
   const std::string tag = "sha256-" + subject.hex();
