@@ -218,10 +218,12 @@ absl::StatusOr<std::string> Authorization::Bearer(const Challenge& challenge) {
     token_ = *kept;
     return absl::StrCat("Bearer ", *kept);
   }
-  KILN_ASSIGN_OR_RETURN(const BearerToken token,
-                        authorizer_->Fetch(identity, request, endpoint_, cancel_));
-  authorizer_->StoreToken(key, token);
-  return absl::StrCat("Bearer ", token.value);
+  const absl::StatusOr<BearerToken> token =
+      authorizer_->Fetch(identity, request, endpoint_, cancel_);
+  if (absl::IsUnauthenticated(token.status())) token_refusal_.Update(token.status());
+  KILN_RETURN_IF_ERROR(token.status());
+  authorizer_->StoreToken(key, *token);
+  return absl::StrCat("Bearer ", token->value);
 }
 
 absl::StatusOr<std::string> Authorization::Header() {

@@ -89,6 +89,9 @@ class Authorization {
   // be had by anybody: what the first one met.
   absl::StatusOr<std::string> Header();
 
+  // What the token server said to the first who asked it in vain; ok: none was refused there.
+  const absl::Status& token_refusal() const { return token_refusal_; }
+
   // To be told a 401 or 403. True: the next Header() may do better.
   bool Refused(const HttpResponse& response);
 
@@ -109,7 +112,8 @@ class Authorization {
   std::set<std::string> refused_;  // keys of identities that did not do
   std::string identity_key_;       // of the last header
   std::string token_key_, token_;  // of the last header, when its token was a kept one
-  bool sent_ = false;              // the last header was not empty
+  absl::Status token_refusal_;
+  bool sent_ = false;  // the last header was not empty
   bool warned_ = false;
 };
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "daemon/registry/response_error.h"
 #include "store/base/query_escape.h"
 #include "store/base/status_macros.h"
 
@@ -67,8 +68,10 @@ absl::StatusOr<BearerToken> Parse(const Reply& reply) {
 }
 
 absl::Status Refused(const HttpRequest& request, const Reply& reply) {
-  const std::string what = absl::StrCat("failed to fetch a token: ", request.method, " ",
-                                        RedactUrl(request.url), ": status ", reply.response.status);
+  const std::string text = ErrorBodyText(reply.response.error_body);
+  const std::string what =
+      absl::StrCat("failed to fetch a token: ", request.method, " ", RedactUrl(request.url),
+                   ": status ", reply.response.status, text.empty() ? "" : ": ", text);
   const int status = reply.response.status;
   if (status == 401 || status == 403) return absl::UnauthenticatedError(what);
   if (status >= 500 || status == 429) return absl::UnavailableError(what);

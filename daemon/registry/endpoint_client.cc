@@ -124,6 +124,9 @@ absl::StatusOr<HttpResponse> EndpointClient::Do(const EndpointRequest& request) 
     if (call_.cancel.Cancelled()) return call_.cancel.status();
     if (!response.ok()) {
       const absl::Status& status = response.status();
+      if (absl::IsUnauthenticated(status) && !authorization_.token_refusal().ok())
+        return Annotate(authorization_.token_refusal(),
+                        absl::StrCat("no credentials for ", endpoint_.host));
       if (absl::IsUnauthenticated(status) && refused.has_value()) return *refused;
       const HttpFailure failure = FailureOf(status);
       const bool no_tls = failure == HttpFailure::kTls || failure == HttpFailure::kConnect;
@@ -133,7 +136,7 @@ absl::StatusOr<HttpResponse> EndpointClient::Do(const EndpointRequest& request) 
         continue;
       }
       // A kept connection may have died in the meantime.
-      if (failure != HttpFailure::kTransfer || begun || !is_last_ || tries >= 3) return response;
+      if (failure != HttpFailure::kTransfer || begun || !is_last_ || tries > 1) return response;
       KILN_RETURN_IF_ERROR(shared_->sleep(kTransferWait, call_.cancel));
       continue;
     }

@@ -23,7 +23,6 @@ namespace {
 constexpr int64_t kMaxManifest = 4 << 20;
 constexpr int64_t kMaxConfig = 8 << 20;
 constexpr int64_t kMaxSmall = 64 << 20;
-constexpr int kMaxReopens = 3;  // in a row, without a byte in between
 constexpr char kManifestTypes[] =
     "application/vnd.docker.distribution.manifest.v2+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, "
@@ -176,20 +175,18 @@ absl::Status FetchRest(EndpointClient& client, const std::string& target, Transf
   return absl::OkStatus();
 }
 
-// Reopens a transfer that breaks off, for as long as it gets further.
+// Reopens a transfer that breaks off, for as long as it gets further. Without a byte more it is
+// over: whether to wait and ask again is decided in one place, WithRetries.
 absl::Status FetchAt(EndpointClient& client, const std::string& target, Transfer& transfer,
                      const CancelToken& cancel) {
-  for (int stuck = 0;;) {
+  for (;;) {
     const int64_t before = transfer.offset;
     absl::Status status = FetchRest(client, target, transfer);
     if (status.ok() || !transfer.sink_status.ok() || cancel.Cancelled()) return status;
     const HttpFailure failure = FailureOf(status);
-    const bool broke =
-        failure == HttpFailure::kTransfer ||
-        (failure == HttpFailure::kNone && absl::IsUnavailable(status) && transfer.offset > before);
-    if (!broke) return status;
-    stuck = transfer.offset > before ? 0 : stuck + 1;
-    if (stuck >= kMaxReopens) return status;
+    const bool broke = failure == HttpFailure::kTransfer ||
+                       (failure == HttpFailure::kNone && absl::IsUnavailable(status));
+    if (!broke || transfer.offset == before) return status;
   }
 }
 

@@ -15,13 +15,14 @@
 namespace kiln::daemon {
 
 absl::Status ImageLayerFetcher::FetchFromLayout(
-    const std::string& store, const store::LayerBlob& blob, int64_t offset,
-    const CancelToken& cancel, const std::function<absl::Status(absl::string_view)>& sink) {
+    const std::string& store, const store::LayerBlob& blob, const CancelToken& cancel,
+    const std::function<absl::Status(absl::string_view)>& sink) {
   const Digest& digest = blob.descriptor.digest;
   absl::Status last =
       absl::UnavailableError(absl::StrCat("layer ", digest.ToString(), " is in the OCI layout \"",
                                           store, "\" of a client that is not attached any more"));
   absl::Status sink_status;
+  int64_t offset = 0;
   for (const std::string& id : origins_->Find(blob.origin)) {
     absl::StatusOr<SessionPtr> session = sessions_->Get(id, cancel);
     if (!session.ok()) continue;
@@ -37,8 +38,8 @@ absl::Status ImageLayerFetcher::FetchFromLayout(
 }
 
 absl::Status ImageLayerFetcher::FetchFromRegistry(
-    const store::LayerBlob& blob, int64_t offset, const CancelToken& cancel,
-    solver::ProgressSink* shown, const std::function<absl::Status(absl::string_view)>& sink) {
+    const store::LayerBlob& blob, const CancelToken& cancel, solver::ProgressSink* shown,
+    const std::function<absl::Status(absl::string_view)>& sink) {
   absl::StatusOr<Reference> repository = Reference::ParseFamiliar(blob.origin);
   KILN_RETURN_IF_ERROR(Annotate(
       repository.status(), absl::StrCat("origin of layer ", blob.descriptor.digest.ToString())));
@@ -49,17 +50,16 @@ absl::Status ImageLayerFetcher::FetchFromRegistry(
     call.log = [shown](absl::string_view line) {
       shown->Log({2, absl::StrCat(line, "\n"), absl::Now()});
     };
-  return registry_->FetchBlob(*repository, blob.descriptor, offset, call, sink);
+  return registry_->FetchBlob(*repository, blob.descriptor, /*offset=*/0, call, sink);
 }
 
-absl::Status ImageLayerFetcher::Fetch(const store::LayerBlob& blob, int64_t offset,
-                                      const CancelToken& cancel,
+absl::Status ImageLayerFetcher::Fetch(const store::LayerBlob& blob, const CancelToken& cancel,
                                       const std::function<absl::Status(absl::string_view)>& sink) {
   const std::shared_ptr<solver::ProgressSink> shown =
       progress_ == nullptr ? nullptr : progress_->Of(blob.descriptor.digest, {blob.origin});
   std::optional<TransferProgress> line;
   if (shown != nullptr) line.emplace(*shown, blob.descriptor.digest.ToString(), "");
-  int64_t have = offset;
+  int64_t have = 0;
   const auto counted = [&](absl::string_view data) -> absl::Status {
     KILN_RETURN_IF_ERROR(sink(data));
     have += static_cast<int64_t>(data.size());
@@ -68,8 +68,8 @@ absl::Status ImageLayerFetcher::Fetch(const store::LayerBlob& blob, int64_t offs
   };
   absl::string_view store = blob.origin;
   if (absl::ConsumePrefix(&store, "oci-layout:"))
-    return FetchFromLayout(std::string(store), blob, offset, cancel, counted);
-  return FetchFromRegistry(blob, offset, cancel, shown.get(), counted);
+    return FetchFromLayout(std::string(store), blob, cancel, counted);
+  return FetchFromRegistry(blob, cancel, shown.get(), counted);
 }
 
 }  // namespace kiln::daemon

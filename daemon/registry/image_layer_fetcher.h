@@ -23,15 +23,15 @@ class ImageLayerFetcher final : public store::LayerFetcher {
                     LayerProgress* progress)
       : registry_(registry), sessions_(sessions), origins_(origins), progress_(progress) {}
 
-  absl::Status Fetch(const store::LayerBlob& blob, int64_t offset, const CancelToken& cancel,
+  absl::Status Fetch(const store::LayerBlob& blob, const CancelToken& cancel,
                      const std::function<absl::Status(absl::string_view)>& sink) override;
 
  private:
-  absl::Status FetchFromRegistry(const store::LayerBlob& blob, int64_t offset,
-                                 const CancelToken& cancel, solver::ProgressSink* shown,
+  absl::Status FetchFromRegistry(const store::LayerBlob& blob, const CancelToken& cancel,
+                                 solver::ProgressSink* shown,
                                  const std::function<absl::Status(absl::string_view)>& sink);
   absl::Status FetchFromLayout(const std::string& store, const store::LayerBlob& blob,
-                               int64_t offset, const CancelToken& cancel,
+                               const CancelToken& cancel,
                                const std::function<absl::Status(absl::string_view)>& sink);
 
   Registry* const registry_;

@@ -71,8 +71,13 @@ absl::string_view ReasonOf(int status) {
 
 std::string ErrorBodyText(absl::string_view body) {
   const nlohmann::json json = nlohmann::json::parse(body.begin(), body.end(), nullptr, false);
-  if (!json.is_object() || !json.contains("errors") || !json["errors"].is_array())
+  if (!json.is_object() || !json.contains("errors") || !json["errors"].is_array()) {
+    // Token servers (RFC 6749, 5.2) and gateways say it in one member.
+    for (const char* key : {"error_description", "details", "message", "error"})
+      if (json.is_object() && json.contains(key) && json[key].is_string())
+        return Tidy(json[key].get<std::string>());
     return Tidy(body.substr(0, kMaxText));
+  }
   std::vector<std::string> parts;
   for (const nlohmann::json& error : json["errors"]) {
     if (!error.is_object()) continue;

@@ -18,7 +18,8 @@ absl::Status ResponseError(absl::string_view method, absl::string_view url,
 absl::Status StatusError(absl::string_view method, absl::string_view url, int status,
                          absl::string_view text);
 
-// The text in a registry's error body, at most a few hundred bytes; "" when there is none.
+// The text in the error body of a registry or token server, at most a few hundred bytes; "" when
+// there is none.
 std::string ErrorBodyText(absl::string_view body);
 
 }  // namespace kiln::daemon

@@ -20,10 +20,9 @@ void CacheOrigins::Note(const std::shared_ptr<CacheObjects>& objects) {
   by_place_[objects->place()].push_back(objects);
 }
 
-absl::Status CacheOrigins::Fetch(const store::LayerBlob& blob, int64_t offset,
-                                 const CancelToken& cancel,
+absl::Status CacheOrigins::Fetch(const store::LayerBlob& blob, const CancelToken& cancel,
                                  const std::function<absl::Status(absl::string_view)>& sink) {
-  if (!absl::StrContains(blob.origin, "://")) return others_->Fetch(blob, offset, cancel, sink);
+  if (!absl::StrContains(blob.origin, "://")) return others_->Fetch(blob, cancel, sink);
   std::vector<std::shared_ptr<CacheObjects>> found;
   {
     MutexLock lock(&mu_);
@@ -37,20 +36,15 @@ absl::Status CacheOrigins::Fetch(const store::LayerBlob& blob, int64_t offset,
                    " was not needed until now, and no build imports the cache any more that it is "
                    "in; import it again"));
   for (const auto& objects : found) {
-    int64_t skip = offset;
     absl::Status sink_status;
     bool any = false;
-    last = objects->GetBlob(
-        blob.descriptor.digest, cancel, [&](absl::string_view data) -> absl::Status {
-          const auto drop =
-              static_cast<size_t>(std::min<int64_t>(skip, static_cast<int64_t>(data.size())));
-          skip -= static_cast<int64_t>(drop);
-          data.remove_prefix(drop);
-          if (data.empty()) return absl::OkStatus();
-          any = true;
-          sink_status = sink(data);
-          return sink_status;
-        });
+    last = objects->GetBlob(blob.descriptor.digest, cancel,
+                            [&](absl::string_view data) -> absl::Status {
+                              if (data.empty()) return absl::OkStatus();
+                              any = true;
+                              sink_status = sink(data);
+                              return sink_status;
+                            });
     // Others have other credentials; but what came once is not to come twice.
     if (last.ok() || !sink_status.ok() || any || cancel.Cancelled()) return last;
   }

@@ -28,7 +28,7 @@ class CacheOrigins final : public store::LayerFetcher {
 
   // From `offset` on; what is before it is fetched, too, but dropped. kFailedPrecondition when no
   // build that opened the place is under way.
-  absl::Status Fetch(const store::LayerBlob& blob, int64_t offset, const CancelToken& cancel,
+  absl::Status Fetch(const store::LayerBlob& blob, const CancelToken& cancel,
                      const std::function<absl::Status(absl::string_view)>& sink) override;
 
  private:

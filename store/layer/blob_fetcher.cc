@@ -9,9 +9,7 @@
 namespace kiln::store {
 namespace {
 
-constexpr int kMaxIdleAttempts = 4;  // in a row without a byte
-constexpr int kMaxRestarts = 4;      // because what came was wrong
-constexpr absl::Duration kFirstPause = absl::Milliseconds(200);
+constexpr int kMaxRestarts = 4;  // because what came was wrong
 
 }  // namespace
 
@@ -54,28 +52,11 @@ absl::Status BlobFetcher::FetchFrom(const LayerBlob& blob, absl::string_view lea
   absl::StatusOr<std::unique_ptr<BlobWriter>> writer = blobs_->Ingest(want, lease);
   if (absl::IsAlreadyExists(writer.status())) return absl::OkStatus();
   KILN_RETURN_IF_ERROR(writer.status());
-  absl::Duration pause = kFirstPause;
-  for (int idle = 0;;) {
-    const int64_t before = (*writer)->size_bytes();
-    const absl::Status fetched =
-        fetcher_->Fetch(blob, before, cancel, [&](absl::string_view bytes) -> absl::Status {
-          KILN_RETURN_IF_ERROR(cancel.status());
-          return (*writer)->Append(bytes);
-        });
-    if (fetched.ok()) return (*writer)->Commit().status();
-    KILN_RETURN_IF_ERROR(cancel.status());
-    if (!absl::IsUnavailable(fetched)) return fetched;
-    if ((*writer)->size_bytes() > before) {
-      idle = 0;
-      pause = kFirstPause;
-    } else if (++idle == kMaxIdleAttempts) {
-      return fetched;
-    }
-    spdlog::debug("fetch layer {}: {}; trying again", blob.descriptor.digest.ToString(),
-                  fetched.ToString());
-    KILN_RETURN_IF_ERROR(cancel.SleepFor(pause));
-    pause *= 2;
-  }
+  KILN_RETURN_IF_ERROR(fetcher_->Fetch(blob, cancel, [&](absl::string_view bytes) {
+    const absl::Status status = cancel.status();
+    return status.ok() ? (*writer)->Append(bytes) : status;
+  }));
+  return (*writer)->Commit().status();
 }
 
 }  // namespace kiln::store

@@ -13,8 +13,7 @@
 
 namespace kiln::store {
 
-// Brings blobs into the blob store, each once however many ask. A transfer that breaks off goes on
-// where it was. Thread-safe; blocks.
+// Brings blobs into the blob store, each once however many ask. Thread-safe; blocks.
 class BlobFetcher {
  public:
   // Both outlive this object; `fetcher` may be null: then only what is stored can be had.

@@ -47,10 +47,10 @@ struct LayerFormat {
 class LayerFetcher {
  public:
   virtual ~LayerFetcher() = default;
-  // Writes the bytes of `blob` from its origin to `sink`, in order, from `offset` on. They need not
-  // be verified here. kUnavailable when trying again may help; kAborted when what came was wrong
-  // and may be right another time, from the start. Blocks.
-  virtual absl::Status Fetch(const LayerBlob& blob, int64_t offset, const CancelToken& cancel,
+  // Writes the bytes of `blob` from its origin to `sink`, in order, each once. They need not be
+  // verified here. Goes on by itself after what breaks off; what it fails with is not tried again,
+  // but for kAborted: what came was wrong and may be right another time. Blocks.
+  virtual absl::Status Fetch(const LayerBlob& blob, const CancelToken& cancel,
                              const std::function<absl::Status(absl::string_view)>& sink) = 0;
 };
 

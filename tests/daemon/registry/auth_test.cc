@@ -194,6 +194,34 @@ TEST_F(AuthTest, P13_WrongCredentialsNeverSucceed) {
   EXPECT_TRUE(Resolve({"wrong", "right"}).ok()) << "of one build's sessions any will do";
 }
 
+TEST_F(AuthTest, ARefusedTokenIsToldInTheWordsOfItsServer) {
+  FakeAuthClient& client = AddSession("s");
+  client.username = "alice";
+  client.secret = "guess";
+  for (const auto& [body, words] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"details":"incorrect username or password"})", "incorrect username or password"},
+           {R"({"errors":[{"code":"DENIED","message":"account locked"}]})",
+            "DENIED: account locked"},
+           {R"({"error":"invalid_grant","error_description":"key expired"})", "key expired"},
+           {"come back later", "come back later"}}) {
+    on_token_ = [&body = body](const TestHttpRequest&) {
+      return TestHttpServer::Answer("401 Unauthorized", {}, body);
+    };
+    const absl::Status pulled = Resolve({"s"});
+    RegistryCall call = Call();
+    call.session_ids = {"s"};
+    const absl::Status pushed =
+        client_->PushManifest(Ref("private:w"), {kOciManifest, Digest::Of("{}"), 2}, "{}", false,
+                              Registry::PutManifest::kAtOnce, call);
+    for (const absl::Status& status : {pulled, pushed}) {
+      EXPECT_TRUE(absl::IsUnauthenticated(status)) << status;
+      EXPECT_THAT(std::string(status.message()),
+                  AllOf(HasSubstr("no credentials for " + registry_.host() + ": "),
+                        HasSubstr(tokens_.Url("/token")), HasSubstr("status 401: " + words)));
+    }
+  }
+}
+
 TEST_F(AuthTest, P14_AClientThatDoesNotAnswerIsGivenUpOnCancel) {
   FakeAuthClient& client = AddSession("s");
   client.on_credentials = [this](grpc::ServerContext* context) {

@@ -40,7 +40,7 @@ class OneBlob : public CacheObjects {
 
 class Elsewhere : public store::LayerFetcher {
  public:
-  absl::Status Fetch(const store::LayerBlob& blob, int64_t, const CancelToken&,
+  absl::Status Fetch(const store::LayerBlob& blob, const CancelToken&,
                      const std::function<absl::Status(absl::string_view)>& sink) override {
     return sink("from " + blob.origin);
   }
@@ -48,12 +48,12 @@ class Elsewhere : public store::LayerFetcher {
 
 class CacheOriginsTest : public testing::Test {
  protected:
-  std::string Fetch(const std::string& origin, int64_t offset = 0) {
+  std::string Fetch(const std::string& origin) {
     store::LayerBlob blob;
     blob.descriptor.digest = Digest::Of("x");
     blob.origin = origin;
     std::string out;
-    const absl::Status status = origins_.Fetch(blob, offset, {}, [&](absl::string_view data) {
+    const absl::Status status = origins_.Fetch(blob, {}, [&](absl::string_view data) {
       absl::StrAppend(&out, data);
       return absl::OkStatus();
     });
@@ -71,7 +71,6 @@ TEST_F(CacheOriginsTest, APlaceIsReadWhileABuildHasItOpen) {
   auto build = std::make_shared<OneBlob>(kPlace, "0123456789");
   origins_.Note(build);
   EXPECT_EQ(Fetch(kPlace), "0123456789");
-  EXPECT_EQ(Fetch(kPlace, 4), "456789");
   EXPECT_THAT(Fetch("s3:https://elsewhere/"), HasSubstr("import it again"));
   build.reset();
   EXPECT_THAT(Fetch(kPlace), HasSubstr("import it again"));

@@ -35,23 +35,22 @@ inline std::string Gzip(const std::string& bytes) {
 // A registry in memory. Counts what is asked of it; may break transfers off.
 class FakeFetcher final : public LayerFetcher {
  public:
-  absl::Status Fetch(const LayerBlob& blob, int64_t offset, const CancelToken& cancel,
+  absl::Status Fetch(const LayerBlob& blob, const CancelToken& cancel,
                      const std::function<absl::Status(absl::string_view)>& sink) override {
     std::string bytes;
     {
       MutexLock lock(&mu_);
       ++fetches_;
-      offsets_.push_back(offset);
       auto it = blobs_.find(blob.origin + "@" + blob.descriptor.digest.ToString());
       if (it == blobs_.end()) return absl::NotFoundError("no such blob in " + blob.origin);
       bytes = it->second;
       if (wrong_ > 0) bytes.assign(bytes.size(), 'x');
     }
-    for (auto at = static_cast<size_t>(offset); at < bytes.size(); at += 1000) {
+    for (auto at = size_t{0}; at < bytes.size(); at += 1000) {
       if (cancel.Cancelled()) return cancel.status();
       {
         MutexLock lock(&mu_);
-        if (cut_ > 0 && at - static_cast<size_t>(offset) >= 2000) {
+        if (cut_ > 0 && at >= 2000) {
           --cut_;
           return absl::UnavailableError("connection reset");
         }
@@ -83,10 +82,6 @@ class FakeFetcher final : public LayerFetcher {
     MutexLock lock(&mu_);
     return fetches_;
   }
-  std::vector<int64_t> offsets() {
-    MutexLock lock(&mu_);
-    return offsets_;
-  }
 
  private:
   Mutex mu_;
@@ -94,7 +89,6 @@ class FakeFetcher final : public LayerFetcher {
   int fetches_ ABSL_GUARDED_BY(mu_) = 0;
   int cut_ ABSL_GUARDED_BY(mu_) = 0;
   int wrong_ ABSL_GUARDED_BY(mu_) = 0;
-  std::vector<int64_t> offsets_ ABSL_GUARDED_BY(mu_);
 };
 
 // A layer store over a ref store of either driver.
