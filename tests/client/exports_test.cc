@@ -44,8 +44,11 @@ TEST(ParseOutputTest, ImageStaysWithTheDaemon) {
 TEST(ParseOutputTest, E5_RefusalsSayWhatToDo) {
   EXPECT_THAT(ParseOutput("type=local", false).status().message(), HasSubstr("dest=DIRECTORY"));
   EXPECT_THAT(ParseOutput("dest=x", false).status().message(), HasSubstr("type="));
-  EXPECT_THAT(ParseOutput("type=tar", true).status().message(), HasSubstr("terminal"));
-  EXPECT_THAT(ParseOutput("type=tar,dest=/", false).status().message(), HasSubstr("directory"));
+  for (const char* type : {"tar", "oci", "docker"}) {
+    const std::string output = std::string("type=") + type;
+    EXPECT_THAT(ParseOutput(output, true).status().message(), HasSubstr("terminal"));
+    EXPECT_THAT(ParseOutput(output + ",dest=/", false).status().message(), HasSubstr("directory"));
+  }
   EXPECT_THAT(ParseOutput("type=local,dest=-", false).status().message(), HasSubstr("standard"));
   EXPECT_THAT(ParseOutput("type=local,oops", false).status().message(), HasSubstr("oops"));
   EXPECT_EQ(ParseOutput("type=oci,tar=false", false).status().code(),

@@ -49,11 +49,15 @@ TEST_F(ImageExporterTest, E8PlatformsOfAScratchBuild) {
         {"os", "linux"},
         {"architecture", arch},
         {"config", {{"Labels", {{"a", arch}}}}}}.dump();
+  for (const char* platform : {"linux/amd64", "linux/arm64"})
+    source.attestations[platform] = {Predicate("https://slsa.dev/provenance/v1", "{}")};
   const auto response = Export("image", {{"name", "a"}}, source);
   ASSERT_TRUE(response.ok()) << response.status();
   const Json index = BlobJson(response->at("containerimage.digest"));
-  ASSERT_THAT(index.at("manifests"), SizeIs(2));
-  for (const Json& entry : index.at("manifests")) {
+  ASSERT_THAT(index.at("manifests"), SizeIs(4));  // and a proof of each
+  for (size_t i = 0; i < 2; ++i) {
+    const Json& entry = index.at("manifests")[i];
+    EXPECT_EQ(entry.at("platform").at("architecture"), i == 0 ? "amd64" : "arm64");
     const Json manifest = BlobJson(entry.at("digest"));
     EXPECT_THAT(manifest.at("layers"), IsEmpty());
     EXPECT_EQ(BlobJson(manifest.at("config").at("digest")).at("config").at("Labels").at("a"),
@@ -83,14 +87,13 @@ TEST_F(ImageExporterTest, E9Refusals) {
 TEST_F(ImageExporterTest, E10AnnotationsOfAllForms) {
   ExportSource source = Map({"linux/amd64", "linux/arm64"});
   source.metadata["annotation.both"] = "metadata";
-  const auto response = Export("image",
-                               {{"annotation.a", "1"},
-                                {"annotation.both", "attr"},
-                                {"annotation[linux/arm64].b", "2"},
-                                {"annotation-manifest-descriptor.c", "3"},
-                                {"annotation-index.d", "4"},
-                                {"annotation-index-descriptor.e", "5"}},
-                               source);
+  const Attrs attrs = {{"annotation.a", "1"},
+                       {"annotation.both", "attr"},
+                       {"annotation[linux/arm64].b", "2"},
+                       {"annotation-manifest-descriptor.c", "3"},
+                       {"annotation-index.d", "4"},
+                       {"annotation-index-descriptor.e", "5"}};
+  const auto response = Export("image", attrs, source);
   ASSERT_TRUE(response.ok()) << response.status();
   const Json index = BlobJson(response->at("containerimage.digest"));
   EXPECT_EQ(index.at("annotations"), Json({{"d", "4"}}));
@@ -101,6 +104,12 @@ TEST_F(ImageExporterTest, E10AnnotationsOfAllForms) {
   std::string descriptor;
   ASSERT_TRUE(absl::Base64Unescape(response->at("containerimage.descriptor"), &descriptor));
   EXPECT_EQ(Json::parse(descriptor).at("annotations"), Json({{"e", "5"}}));
+  // The same of an archive, whose list of names is where its root is described.
+  const auto archive = Export("oci", attrs, source);
+  ASSERT_TRUE(archive.ok()) << archive.status();
+  EXPECT_EQ(archive->at("containerimage.digest"), response->at("containerimage.digest"));
+  const auto files = ReadTar(client_.received_file);
+  EXPECT_EQ(Json::parse(files.at("index.json")).at("manifests")[0].at("annotations").at("e"), "5");
 }
 
 TEST_F(ImageExporterTest, E11AnnotationRefusals) {
@@ -351,6 +360,7 @@ TEST_F(ImageExporterTest, E27OneBlobOfTwoExportersIsSentOnce) {
   auto one = *first->Export(Single("tree"), context_);
   auto two = *second->Export(Single("tree"), context_);
   absl::Status other;
+  registry_.linger = absl::Milliseconds(200);
   std::thread thread([&] { other = two.finalize(context_); });
   EXPECT_TRUE(one.finalize(context_).ok());
   thread.join();

@@ -3,9 +3,11 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "daemon/image/manifest.h"
 #include "daemon/registry/registry.h"
 #include "store/base/mutex.h"
@@ -45,6 +47,8 @@ class MemoryRegistry : public Registry {
       MutexLock lock(&mu_);
       calls.push_back(call);
       ++asked;
+      const int askers = ++askers_[{repository.Repository(), descriptor.digest}];
+      asked_again_.SignalAll();
       auto& own = blobs[repository.Repository()];
       if (own.contains(descriptor.digest)) return PushOutcome::kExisted;
       const auto other = blobs.find(absl::StrCat(repository.domain, "/", mount_from));
@@ -53,6 +57,9 @@ class MemoryRegistry : public Registry {
         ++mounts;
         return PushOutcome::kMounted;
       }
+      const absl::Time end = absl::Now() + linger;
+      while (askers == askers_[{repository.Repository(), descriptor.digest}] && absl::Now() < end)
+        asked_again_.WaitFor(&mu_, end - absl::Now());
     }
     auto reader = open();
     if (!reader.ok()) return reader.status();
@@ -95,10 +102,14 @@ class MemoryRegistry : public Registry {
   std::vector<RegistryCall> calls;
   absl::Status refusal;  // what manifests get
   std::vector<PutManifest> puts;
+  // An upload waits so long for somebody else to come with the same blob.
+  absl::Duration linger = absl::ZeroDuration();
   int asked = 0, uploads = 0, mounts = 0;  // blobs
 
  private:
   Mutex mu_;
+  CondVar asked_again_;
+  std::map<std::pair<std::string, Digest>, int> askers_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace kiln::daemon

@@ -3,7 +3,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <map>
+
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "daemon/exporter/local_exporter.h"
 #include "daemon/exporter/tar_exporter.h"
 #include "daemon/exporter/tar_writer.h"
@@ -36,6 +39,17 @@ class LayersRef : public store::Ref {
   const std::string id_ = "ref";
   const store::Layers layers_;
 };
+
+// Unpacks with the system's tar, which is not ours.
+void Unpack(const std::string& archive, const TestTree& to) {
+  TestTree box;
+  box.File("a.tar", archive);
+  ProcessOptions options;
+  options.args = {"tar", "-x",          "--xattrs", "--xattrs-include=*",
+                  "-f",  box / "a.tar", "-C",       to.path()};
+  auto out = RunCommandForOutput(options, {});
+  ASSERT_TRUE(out.ok()) << out.status();
+}
 
 class TreeExportersTest : public testing::Test {
  protected:
@@ -133,6 +147,15 @@ TEST_F(TreeExportersTest, E13_AttestationsAreFilesAboutTheFiles) {
   EXPECT_EQ(out_.Lstat("linux_amd64/test.provenance.json").st_mode & 07777, 0600u);
   EXPECT_EQ(out_.Read("linux_amd64/greeting"), "hello");
   EXPECT_NE(access((out_.path() + "/linux_amd64/test.hidden.json").c_str(), F_OK), 0);
+  // A tar holds the same.
+  const std::string told = out_.Read("linux_arm_v7/test.provenance.json");
+  client_.export_dir.clear();
+  ASSERT_TRUE(Export(NewTarExporter({{"attestation-prefix", "test."}}), source).ok());
+  TestTree back;
+  Unpack(client_.received_file, back);
+  EXPECT_EQ(back.Read("linux_arm_v7/test.provenance.json"), told);
+  EXPECT_EQ(back.Read("linux_amd64/greeting"), "hello");
+  EXPECT_FALSE(back.Exists("linux_amd64/test.hidden.json"));
 }
 
 TEST_F(TreeExportersTest, MergedPlatformsAreInTheNamesOfAttestations) {
@@ -249,6 +272,36 @@ TEST_F(TreeExportersTest, E21_DeleteSendsAllPlatformsInOneStream) {
   EXPECT_THAT(Labels(), ElementsAre("copying files"));
 }
 
+TEST_F(TreeExportersTest, E21_NoFileOfManyPlatformsIsMissing) {
+  const std::vector<std::string> ids = {"linux/amd64", "linux/arm64", "linux/arm/v7",
+                                        "linux/s390x"};
+  std::map<std::string, TestTree> trees;
+  ExportSource source;
+  source.is_map = true;
+  for (const std::string& id : ids) {
+    for (int i = 0; i < 20; ++i) trees[id].File(absl::StrCat("f", i), absl::StrCat(id, i));
+    source.refs[id] = Ref(trees[id]);
+    source.platforms.push_back({id, "{}"});
+  }
+  for (const char* mode : {"copy", "delete"}) {
+    SCOPED_TRACE(mode);
+    for (const std::string& id : ids) {
+      const std::string folder = absl::StrReplaceAll(id, {{"/", "_"}});
+      if (!out_.Exists(folder)) out_.Dir(folder);
+      out_.File(folder + "/stale", "x");
+      out_.File(folder + "/f3", "old");
+    }
+    client_.export_delete = mode == std::string("delete");
+    ASSERT_TRUE(Export(NewLocalExporter({{"mode", mode}}), source).ok());
+    for (const std::string& id : ids) {
+      const std::string folder = absl::StrReplaceAll(id, {{"/", "_"}});
+      for (int i = 0; i < 20; ++i)
+        EXPECT_EQ(out_.Read(absl::StrCat(folder, "/f", i)), absl::StrCat(id, i));
+      EXPECT_EQ(out_.Exists(folder + "/stale"), !client_.export_delete);
+    }
+  }
+}
+
 TEST_F(TreeExportersTest, E22_WithoutSplitPlatformsShareOneDirectory) {
   TestTree amd, arm;
   amd.Dir("d");
@@ -332,17 +385,6 @@ TEST_F(TreeExportersTest, CancelledExportEnds) {
 }
 
 // ---- tar ----
-
-// Unpacks with the system's tar, which is not ours.
-void Unpack(const std::string& archive, const TestTree& to) {
-  TestTree box;
-  box.File("a.tar", archive);
-  ProcessOptions options;
-  options.args = {"tar", "-x",          "--xattrs", "--xattrs-include=*",
-                  "-f",  box / "a.tar", "-C",       to.path()};
-  auto out = RunCommandForOutput(options, {});
-  ASSERT_TRUE(out.ok()) << out.status();
-}
 
 TEST_F(TreeExportersTest, E24_TarHoldsTheTree) {
   client_.export_dir.clear();

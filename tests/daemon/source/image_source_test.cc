@@ -204,6 +204,10 @@ TEST_F(ImageSourceTest, P3_ADigestIsReadOnlyWhereItIs) {
   EXPECT_THAT(
       Error(absl::StrCat("docker-image://", registry_.host(), "/other@", one.digest.ToString())),
       HasSubstr("not found"));
+  FakeRegistry elsewhere;
+  EXPECT_THAT(
+      Error(absl::StrCat("docker-image://", elsewhere.host(), "/app@", one.digest.ToString())),
+      HasSubstr("not found"));
   registry_.server().Forget();
   EXPECT_TRUE(Snapshot(Name("@" + one.digest.ToString())).ok());
   EXPECT_THAT(registry_.Seen(), IsEmpty()) << "known by digest: nothing is asked";
@@ -217,7 +221,7 @@ TEST_F(ImageSourceTest, P4P5_LayerLimit) {
   EXPECT_NE(limited->Key(job_, 0)->key, Make(Name(":v")).value()->Key(job_, 0)->key);
   EXPECT_THAT(Error(Name(":v"), {{"image.layerlimit", "0"}}), HasSubstr("invalid layer limit"));
   EXPECT_THAT(Error(Name(":v"), {{"image.layerlimit", "9"}}),
-              AllOf(HasSubstr("9"), HasSubstr("3")));
+              HasSubstr("layer limit 9 is greater than the number of layers in the image 3"));
 }
 
 TEST_F(ImageSourceTest, P11_Platforms) {
@@ -231,7 +235,8 @@ TEST_F(ImageSourceTest, P11_Platforms) {
                  {proof, "unknown/unknown"}});
   EXPECT_EQ(Snapshot(Name(":v"), {}, "linux/arm64").value()->id(), IdOf({"arm64"}));
   EXPECT_EQ(Snapshot(Name(":v"), {}, "linux/arm/v8").value()->id(), IdOf({"arm"}));
-  EXPECT_THAT(Error(Name(":v"), {}, "linux/arm/v6"), HasSubstr("linux/arm/v6"));
+  EXPECT_THAT(Error(Name(":v"), {}, "linux/arm/v6"),
+              AllOf(HasSubstr("no match for platform"), HasSubstr("linux/arm/v6")));
   EXPECT_THAT(Error(Name(":v"), {}, "linux/s390x"),
               AllOf(HasSubstr("no match for platform"), HasSubstr("linux/s390x")));
 }

@@ -1,3 +1,4 @@
+#include <set>
 #include <thread>
 
 #include "tests/store/layer/layer_fixture.h"
@@ -179,6 +180,37 @@ TEST_P(LayerStoreTest, L8_OtherFormatsAreMadeWhenForcedAndRemembered) {
   EXPECT_EQ(layers_->blobs_made(), made);
   // Without force what is there is used.
   EXPECT_EQ(LayersOf(step)[1].descriptor, gzip[1].descriptor);
+}
+
+TEST_P(LayerStoreTest, L8_OneTreeInEveryFormat) {
+  struct Form {
+    Compression compression;
+    std::optional<int> level;
+    const char* media_type;
+    Packing packing;
+  };
+  const RefPtr ref = Make(nullptr, "/a", std::string(20000, 'x') + "end");
+  std::set<Digest> blobs, diff_ids;
+  for (const Form& form : std::initializer_list<Form>{
+           {Compression::kUncompressed, std::nullopt, kOciLayerTar, Packing::kPlain},
+           {Compression::kGzip, 0, kOciLayerGzip, Packing::kGzip},
+           {Compression::kGzip, 9, kOciLayerGzip, Packing::kGzip},
+           {Compression::kZstd, std::nullopt, kOciLayerZstd, Packing::kZstd},
+           {Compression::kEstargz, std::nullopt, kOciLayerGzip, Packing::kGzip}}) {
+    const std::vector<LayerBlob> layers =
+        LayersOf(ref, {.compression = form.compression, .level = form.level, .force = true});
+    ASSERT_THAT(layers, SizeIs(1));
+    const std::string bytes = Stored(layers[0].descriptor.digest);
+    EXPECT_EQ(layers[0].descriptor.media_type, form.media_type);
+    EXPECT_EQ(DetectPacking(bytes), form.packing);
+    EXPECT_EQ(Digest::Of(Must(Decompress(bytes))), layers[0].diff_id);
+    EXPECT_TRUE(blobs.insert(layers[0].descriptor.digest).second) << form.media_type;
+    // The table of contents of an estargz is a file of its tar.
+    if (form.compression != Compression::kEstargz) diff_ids.insert(layers[0].diff_id);
+    EXPECT_EQ(layers[0].descriptor.annotations.count(kTocDigestAnnotation),
+              form.compression == Compression::kEstargz ? 1u : 0u);
+  }
+  EXPECT_THAT(diff_ids, SizeIs(1));
 }
 
 TEST_P(LayerStoreTest, OnlyWhatIsMadeWhenToldSo) {
