@@ -74,6 +74,9 @@ class MiddleProxy {
 
   void Pass(Fd client) {
     Fd server(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    // What passes later is not yet written: else the server might be done before the middle is.
+    const int small = 64 << 10;
+    ::setsockopt(server.get(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     sockaddr_in address = Loopback(server_port_);
     if (::connect(server.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return;
     size_t passed[2] = {0, 0};
