@@ -372,7 +372,7 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST(BuildTableTest, NobodyWaitsForABuildThatWasRefused) {
-  BuildTable builds({absl::InfiniteDuration(), absl::InfiniteDuration()});
+  BuildTable builds({absl::Hours(1), absl::Hours(1)});
   auto status = std::async(std::launch::async, [&] { return builds.Find("b1", CancelToken()); });
   auto bridge =
       std::async(std::launch::async, [&] { return builds.FindBridge("b1", CancelToken()); });
