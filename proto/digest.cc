@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -33,9 +34,8 @@ constexpr std::array<std::array<char, 2>, 256> HexDigits() {
 void WriteHex(absl::string_view raw, char* out) {
   static constexpr auto kDigits = HexDigits();
   for (const char c : raw) {
-    const std::array<char, 2>& digits = kDigits[static_cast<uint8_t>(c)];
-    *out++ = digits[0];
-    *out++ = digits[1];
+    std::memcpy(out, kDigits[static_cast<uint8_t>(c)].data(), 2);
+    out += 2;
   }
 }
 

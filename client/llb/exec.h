@@ -58,9 +58,9 @@ struct ProxyEnv {
   std::string http_proxy, https_proxy, ftp_proxy, no_proxy, all_proxy;
 };
 
-struct RunInfo {
+// What is run and how, but for its file systems.
+struct CommandInfo {
   std::vector<std::string> args = {};
-  std::vector<MountInfo> mounts = {};
   std::vector<SecretInfo> secrets = {};
   std::vector<SshInfo> ssh = {};
   std::vector<CdiDevice> cdi_devices = {};
@@ -69,8 +69,12 @@ struct RunInfo {
   bool readonly_root = false;
   // The daemon sets the default PATH; without it the environment is exactly what was added.
   bool daemon_sets_path = false;
-  Constraints constraints = {};
   absl::Status error = {};  // of the helper that made it; reported by Marshal
+};
+
+struct RunInfo : CommandInfo {
+  std::vector<MountInfo> mounts = {};
+  Constraints constraints = {};
 };
 
 // The command's words are given.

@@ -27,17 +27,16 @@ std::string SshTarget(const SshInfo& ssh, size_t index) {
 
 }  // namespace
 
-ExecVertex::ExecVertex(State base, RunInfo info)
-    : info_(std::move(info)), traits_(std::move(info_.constraints)) {
+ExecVertex::ExecVertex(State base, RunInfo&& info)
+    : command_(static_cast<CommandInfo&&>(info)), traits_(std::move(info.constraints)) {
   if (traits_.platform == nullptr) traits_.platform = base.settings().platform;
   MountInfo root;
   root.target = "/";
   root.source = std::move(base);
-  root.readonly = info_.readonly_root;
-  mounts_.reserve(1 + info_.mounts.size());
+  root.readonly = command_.readonly_root;
+  mounts_.reserve(1 + info.mounts.size());
   mounts_.push_back(std::move(root));
-  for (MountInfo& mount : info_.mounts) mounts_.push_back(std::move(mount));
-  info_.mounts.clear();
+  for (MountInfo& mount : info.mounts) mounts_.push_back(std::move(mount));
 }
 
 ExecVertex::~ExecVertex() {
@@ -45,7 +44,7 @@ ExecVertex::~ExecVertex() {
 }
 
 Output ExecVertex::RootOutput(const std::shared_ptr<ExecVertex>& self) {
-  if (self->info_.readonly_root) return self->base().output();
+  if (self->command_.readonly_root) return self->base().output();
   return {self, 0, self->traits_.platform};
 }
 
@@ -84,7 +83,7 @@ Vertex::Inputs ExecVertex::inputs() const {
 absl::StatusOr<int64_t> ExecVertex::OutputIndex(int slot) const {
   if (!HasOutput(mounts_[slot])) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "mount ", mounts_[slot].target, " of [", absl::StrJoin(info_.args, " "),
+        "mount ", mounts_[slot].target, " of [", absl::StrJoin(command_.args, " "),
         "] is read-only, a cache, a tmpfs or without output and can't be used as a parent"));
   }
   int64_t index = 0;
@@ -94,14 +93,14 @@ absl::StatusOr<int64_t> ExecVertex::OutputIndex(int slot) const {
 }
 
 absl::Status ExecVertex::Validate() const {
-  KILN_RETURN_IF_ERROR(info_.error);
-  if (info_.args.empty()) {
+  KILN_RETURN_IF_ERROR(command_.error);
+  if (command_.args.empty()) {
     return absl::InvalidArgumentError("arguments are required");
   }
   for (const MountInfo& mount : mounts_) {
     if (mount.target.empty()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("mount of [", absl::StrJoin(info_.args, " "), "] has no target"));
+          absl::StrCat("mount of [", absl::StrJoin(command_.args, " "), "] has no target"));
     }
     if (mount.tmpfs && !mount.source.scratch()) {
       return absl::InvalidArgumentError(
@@ -113,13 +112,13 @@ absl::Status ExecVertex::Validate() const {
 
 void ExecVertex::WriteMeta(WireWriter& meta) const {
   const State::Settings& settings = base().settings();
-  for (const std::string& arg : info_.args) meta.Item(1, arg);
+  for (const std::string& arg : command_.args) meta.Item(1, arg);
   meta.Append(settings.env.wire());
-  if (!info_.ssh.empty() && !settings.env.Has("SSH_AUTH_SOCK"))
-    meta.Item(2, {"SSH_AUTH_SOCK=", SshTarget(info_.ssh[0], 0)});
+  if (!command_.ssh.empty() && !settings.env.Has("SSH_AUTH_SOCK"))
+    meta.Item(2, {"SSH_AUTH_SOCK=", SshTarget(command_.ssh[0], 0)});
   meta.Text(3, settings.dir).Text(4, settings.user);
-  if (info_.proxy_env) {
-    const ProxyEnv& proxy = *info_.proxy_env;
+  if (command_.proxy_env) {
+    const ProxyEnv& proxy = *command_.proxy_env;
     meta.Message(5, [&] {
       meta.Text(1, proxy.http_proxy).Text(2, proxy.https_proxy).Text(3, proxy.ftp_proxy);
       meta.Text(4, proxy.no_proxy).Text(5, proxy.all_proxy);
@@ -131,20 +130,20 @@ void ExecVertex::WriteMeta(WireWriter& meta) const {
   for (const Ulimit& limit : settings.ulimits)
     meta.Message(9, [&] { meta.Text(1, limit.name).Number(2, limit.soft).Number(3, limit.hard); });
   meta.Text(10, settings.cgroup_parent).Number(11, 1);  // removeMountStubsRecursive
-  if (info_.valid_exit_codes.empty()) return;
+  if (command_.valid_exit_codes.empty()) return;
   meta.Message(12, [&] {  // packed
-    for (const int32_t code : info_.valid_exit_codes)
+    for (const int32_t code : command_.valid_exit_codes)
       meta.Varint(static_cast<uint64_t>(static_cast<int64_t>(code)));
   });
 }
 
 CapSet ExecVertex::Caps() const {
   CapSet caps = {"exec.meta.base"};
-  if (info_.daemon_sets_path) caps.Add("exec.meta.setsdefaultpath");
-  if (!info_.valid_exit_codes.empty()) caps.Add("exec.validexitcode");
+  if (command_.daemon_sets_path) caps.Add("exec.meta.setsdefaultpath");
+  if (!command_.valid_exit_codes.empty()) caps.Add("exec.validexitcode");
   if (base().settings().network != NetMode::kSandbox) caps.Add("exec.meta.network");
   if (base().settings().security != SecurityMode::kSandbox) caps.Add("exec.meta.security");
-  if (info_.proxy_env) caps.Add("exec.meta.proxyenv");
+  if (command_.proxy_env) caps.Add("exec.meta.proxyenv");
   if (traits_.metadata->linux_resources) caps.Add("exec.meta.linux.resources");
   for (const MountInfo& mount : mounts_) {
     if (!mount.selector.empty()) caps.Add("exec.mount.selector");
@@ -158,12 +157,12 @@ CapSet ExecVertex::Caps() const {
     }
     if (mount.content_cache != ContentCache::kDefault) caps.Add("exec.mount.cache.content");
   }
-  if (!info_.secrets.empty()) caps.Add("exec.mount.secret");
-  for (const SecretInfo& secret : info_.secrets) {
+  if (!command_.secrets.empty()) caps.Add("exec.mount.secret");
+  for (const SecretInfo& secret : command_.secrets) {
     if (secret.env) caps.Add("exec.secretenv");
   }
-  if (!info_.ssh.empty()) caps.Add("exec.mount.ssh");
-  if (!info_.cdi_devices.empty()) caps.Add("exec.meta.cdi");
+  if (!command_.ssh.empty()) caps.Add("exec.mount.ssh");
+  if (!command_.cdi_devices.empty()) caps.Add("exec.meta.cdi");
   if (!base().settings().ulimits.empty()) caps.Add("exec.meta.ulimit");
   return caps;
 }
@@ -190,7 +189,7 @@ void ExecVertex::WriteMount(const MountInfo& mount, int64_t input, int64_t outpu
 
 // Secrets and SSH sockets follow the mounts; their output stays 0 as the Go client leaves it.
 void ExecVertex::WriteSecretMounts(WireWriter& exec) const {
-  for (const SecretInfo& secret : info_.secrets) {
+  for (const SecretInfo& secret : command_.secrets) {
     if (!secret.target) continue;
     exec.Message(2, [&] {
       exec.Number(1, kNoInput).Text(3, *secret.target).Number(6, kSecretMount);
@@ -200,8 +199,8 @@ void ExecVertex::WriteSecretMounts(WireWriter& exec) const {
       });
     });
   }
-  for (size_t i = 0; i < info_.ssh.size(); ++i) {
-    const SshInfo& ssh = info_.ssh[i];
+  for (size_t i = 0; i < command_.ssh.size(); ++i) {
+    const SshInfo& ssh = command_.ssh[i];
     exec.Message(2, [&] {
       exec.Number(1, kNoInput).Text(3, SshTarget(ssh, i)).Number(6, kSshMount);
       exec.Message(22, [&] {
@@ -235,12 +234,12 @@ absl::StatusOr<Digest> ExecVertex::Write(GraphWriter& graph) const {
     WriteSecretMounts(exec);
     exec.Number(3, static_cast<int>(base().settings().network));
     exec.Number(4, static_cast<int>(base().settings().security));
-    for (const SecretInfo& secret : info_.secrets) {
+    for (const SecretInfo& secret : command_.secrets) {
       if (!secret.env) continue;
       exec.Message(
           5, [&] { exec.Text(1, secret.id).Text(2, *secret.env).Number(3, secret.optional); });
     }
-    for (const CdiDevice& device : info_.cdi_devices)
+    for (const CdiDevice& device : command_.cdi_devices)
       exec.Message(6, [&] { exec.Text(1, device.name).Number(2, device.optional); });
   });
 }

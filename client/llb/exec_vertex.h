@@ -17,7 +17,7 @@ class ExecVertex : public Vertex {
  public:
   using Mounts = absl::InlinedVector<MountInfo, 1>;
 
-  ExecVertex(State base, RunInfo info);
+  ExecVertex(State base, RunInfo&& info);
   ~ExecVertex() override;
 
   static Output RootOutput(const std::shared_ptr<ExecVertex>& self);
@@ -44,7 +44,7 @@ class ExecVertex : public Vertex {
   void WriteSecretMounts(WireWriter& exec) const;
   CapSet Caps() const;
 
-  RunInfo info_;   // without its mounts
+  CommandInfo command_;
   Mounts mounts_;  // the root is the first
   OpTraits traits_;
 };

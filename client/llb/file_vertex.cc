@@ -84,7 +84,7 @@ struct FileVertex::Draft {
   absl::flat_hash_map<const FileAction::Bound*, int> seen;  // chain → its last action
 };
 
-FileVertex::FileVertex(State base, FileAction action, Constraints constraints)
+FileVertex::FileVertex(State base, FileAction&& action, Constraints&& constraints)
     : chain_{std::move(base), std::move(action.actions_)}, traits_(std::move(constraints)) {
   if (traits_.platform == nullptr) traits_.platform = chain_.base.settings().platform;
 }

@@ -14,7 +14,7 @@ class WireWriter;
 // A file op. The only output is the last action's.
 class FileVertex : public Vertex {
  public:
-  FileVertex(State base, FileAction action, Constraints constraints);
+  FileVertex(State base, FileAction&& action, Constraints&& constraints);
   ~FileVertex() override;
 
   Inputs inputs() const override;

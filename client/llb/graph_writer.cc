@@ -4,19 +4,21 @@
 
 namespace kiln::client::llb {
 
-GraphWriter::GraphWriter(Constraints defaults, size_t vertices) : defaults_(std::move(defaults)) {
+GraphWriter::GraphWriter(Constraints defaults, Numbers vertices)
+    : defaults_(std::move(defaults)), numbers_(std::move(vertices)), done_(numbers_.size()) {
   // Of a usual op with what comes beside it. Memory that is never touched costs nothing, but a text
   // that grows touches, and copies, twice what it needs.
   constexpr size_t kOpBytes = 1280;
-  text_.Reserve((vertices + 1) * kOpBytes);
-  definition_.ops_.reserve(vertices + 1);
-  done_.reserve(vertices);
-  by_digest_.reserve(vertices + 1);
+  const size_t ops = done_.size() + 1;
+  text_.Reserve(ops * kOpBytes);
+  definition_.ops_.reserve(ops);
+  by_digest_.reserve(ops);
 }
 
 const Digest* GraphWriter::Find(const Vertex* vertex) const {
-  const auto found = done_.find(vertex);
-  return found == done_.end() ? nullptr : &found->second;
+  const auto found = numbers_.find(vertex);
+  if (found == numbers_.end() || done_[found->second].empty()) return nullptr;
+  return &done_[found->second];
 }
 
 Digest GraphWriter::AddOp(const CapSet& caps, const std::shared_ptr<const OpMetadata>& metadata,

@@ -22,13 +22,16 @@ class Vertex;
 // its bytes. Equal ops are one, with the metadata of all vertices that stand for them.
 class GraphWriter {
  public:
-  // `defaults` hold for every op that says nothing else. `vertices`: how many there will be.
-  GraphWriter(Constraints defaults, size_t vertices);
+  // The vertices of a definition, each with a number below their count.
+  using Numbers = absl::flat_hash_map<const Vertex*, size_t>;
+
+  // `defaults` hold for every op that says nothing else.
+  GraphWriter(Constraints defaults, Numbers vertices);
 
   const Constraints& defaults() const { return defaults_; }
   // Null when the vertex is not written yet.
   const Digest* Find(const Vertex* vertex) const;
-  void Note(const Vertex* vertex, const Digest& digest) { done_.emplace(vertex, digest); }
+  void Note(size_t number, const Digest& digest) { done_[number] = digest; }
 
   // An op whose fields `fill` writes, and what travels beside it.
   Digest AddOp(const CapSet& caps, const std::shared_ptr<const OpMetadata>& metadata,
@@ -42,7 +45,8 @@ class GraphWriter {
   const Constraints defaults_;
   WireWriter text_;
   Definition definition_;
-  absl::flat_hash_map<const Vertex*, Digest> done_;
+  const Numbers numbers_;
+  std::vector<Digest> done_;  // by number
   // A digest is a hash already.
   struct Head {
     size_t operator()(const Digest& digest) const {

@@ -19,7 +19,7 @@ void WritePlatform(const Platform& platform, WireWriter& op) {
 
 }  // namespace
 
-OpTraits::OpTraits(Constraints from)
+OpTraits::OpTraits(Constraints&& from)
     : worker_filters(std::move(from.worker_filters)),
       caps(std::move(from.caps)),
       metadata(std::make_shared<const OpMetadata>(std::move(from.metadata))) {

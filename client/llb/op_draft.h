@@ -24,7 +24,7 @@ enum class OnPlatform { kNo, kYes };  // whether the op depends on it
 // The constraints of a vertex as it keeps them: the definitions it is written into share its
 // metadata.
 struct OpTraits {
-  explicit OpTraits(Constraints from);
+  explicit OpTraits(Constraints&& from);
 
   std::shared_ptr<const Platform> platform;  // null: the default
   std::vector<std::string> worker_filters;

@@ -2,7 +2,6 @@
 
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "client/llb/exec.h"
 #include "client/llb/exec_vertex.h"
 #include "client/llb/file_action.h"
@@ -118,26 +117,32 @@ State State::File(FileAction action, Constraints constraints) const {
 
 namespace {
 
+struct Numbered {
+  const Vertex* vertex;
+  size_t number;
+};
+
 // What `root` needs and itself, inputs first. Without recursion: graphs may be very deep.
-std::vector<const Vertex*> InputsFirst(const Vertex* root) {
+std::vector<Numbered> InputsFirst(const Vertex* root, GraphWriter::Numbers* numbers) {
   struct Frame {
-    explicit Frame(const Vertex* v) : vertex(v), inputs(v->inputs()) {}
-    const Vertex* vertex;
+    explicit Frame(Numbered n) : self(n), inputs(n.vertex->inputs()) {}
+    Numbered self;
     Vertex::Inputs inputs;
     size_t next = 0;
   };
-  std::vector<const Vertex*> order;
-  absl::flat_hash_set<const Vertex*> seen = {root};
+  std::vector<Numbered> order;
+  numbers->emplace(root, 0);
   std::vector<Frame> stack;
-  stack.emplace_back(root);
+  stack.emplace_back(Numbered{root, 0});
   while (!stack.empty()) {
     Frame& top = stack.back();
     if (top.next < top.inputs.size()) {
       const Vertex* input = top.inputs[top.next++];
-      if (seen.insert(input).second) stack.emplace_back(input);
+      const size_t number = numbers->size();
+      if (numbers->emplace(input, number).second) stack.emplace_back(Numbered{input, number});
       continue;
     }
-    order.push_back(top.vertex);
+    order.push_back(top.self);
     stack.pop_back();
   }
   return order;
@@ -158,11 +163,12 @@ CapSet CapsOfAll(const std::vector<Definition::Op>& ops) {
 
 absl::StatusOr<Definition> State::Marshal(const Constraints& defaults) const {
   if (scratch()) return Definition();
-  const std::vector<const Vertex*> order = InputsFirst(output_.vertex.get());
-  GraphWriter graph(defaults, order.size());
-  for (const Vertex* vertex : order) {
+  GraphWriter::Numbers numbers;
+  const std::vector<Numbered> order = InputsFirst(output_.vertex.get(), &numbers);
+  GraphWriter graph(defaults, std::move(numbers));
+  for (const auto& [vertex, number] : order) {
     KILN_ASSIGN_OR_RETURN(const Digest digest, vertex->Write(graph));
-    graph.Note(vertex, digest);
+    graph.Note(number, digest);
   }
   OpDraft last(graph);
   KILN_RETURN_IF_ERROR(last.AddInput(output_).status());

@@ -227,10 +227,15 @@ std::string StageDispatcher::RunHistory(const std::vector<std::string>& args) co
     }
     if (!known) in_effect.emplace_back(arg.key, std::move(text));
   }
-  std::string line;
+  size_t size = 32;
+  for (const std::string& arg : args) size += arg.size() + 1;
+  std::string line = "RUN ";
+  line.reserve(size);
   if (!in_effect.empty()) absl::StrAppend(&line, "|", in_effect.size(), " ");
   for (const auto& [key, value] : in_effect) absl::StrAppend(&line, key, "=", value, " ");
-  return absl::StrCat("RUN ", line, absl::StrJoin(args, " "), " # buildkit");
+  for (const std::string& arg : args) absl::StrAppend(&line, arg, " ");
+  line += args.empty() ? " # buildkit" : "# buildkit";
+  return line;
 }
 
 absl::Status StageDispatcher::Do(const dockerfile::Run& run) {

@@ -351,6 +351,7 @@ bool IsPlain(absl::string_view text, char escape) {
 absl::Status Process(absl::string_view text, const ExpandOptions& options, VariableLookup lookup,
                      WordSplitter* splitter, std::string* out) {
   const absl::string_view bare = StripBom(text);
+  out->reserve(bare.size() + 16);  // mostly enough
   std::string repaired;
   if (!IsValidUtf8(bare)) repaired = ToValidUtf8(bare);
   const absl::Status status =
