@@ -265,6 +265,7 @@ class FileOp final : public solver::Op {
   }
 
   absl::StatusOr<CacheMap> MakeCacheMap(OpContext&, int) override { return map_; }
+  bool CheapCacheMap() const override { return true; }  // made with the op
 
   absl::StatusOr<std::string> ContentDigest(OpContext& context, int input_index,
                                             const ResultPtr& input) override {

@@ -37,6 +37,7 @@ class PlainOp : public solver::Op {
     map.inputs.resize(static_cast<size_t>(inputs_));
     return map;
   }
+  bool CheapCacheMap() const override { return true; }
   absl::StatusOr<std::string> ContentDigest(OpContext&, int, const ResultPtr&) override {
     return absl::InternalError("this op has no content keys");
   }
