@@ -340,6 +340,7 @@ absl::Status BuildHistory::SetPinned(const std::string& ref, bool pinned) {
   record.set_generation(record.generation() + 1);
   KILN_RETURN_IF_ERROR(Put(record));
   MutexLock lock(&mu_);
+  if (!pinned) collect_at_ = absl::InfinitePast();
   TellLocked(
       {EventType::kComplete, ref, std::make_shared<const std::string>(record.SerializeAsString())});
   return absl::OkStatus();
@@ -369,23 +370,40 @@ absl::Status BuildHistory::DeleteKept(const std::string& ref) {
 
 // O(records); few beyond the limit are ever there, as every build's end looks.
 void BuildHistory::Collect() {
-  const auto records = ListKept();
-  if (!records.ok() || records->size() <= limits_.keep) return;
+  {
+    MutexLock lock(&mu_);
+    if (absl::Now() < collect_at_) return;
+    collect_at_ = absl::InfiniteFuture();
+  }
+  // Whoever unpins a record meanwhile has it done again.
+  const absl::StatusOr<absl::Time> next = DeleteTooOld();
+  if (!next.ok()) spdlog::warn("the history of builds: {}", next.status().ToString());
+  MutexLock lock(&mu_);
+  collect_at_ = std::min(collect_at_, next.ok() ? *next : absl::InfinitePast());
+}
+
+absl::StatusOr<absl::Time> BuildHistory::DeleteTooOld() {
+  const absl::Time now = absl::Now();
+  KILN_ASSIGN_OR_RETURN(const std::vector<std::string> records, ListKept());
   std::vector<std::pair<int64_t, std::string>> by_age;  // unpinned: completed in seconds, ref
-  for (const std::string& bytes : *records) {
+  for (const std::string& bytes : records) {
     pbc::BuildHistoryRecord record;
     record.ParseFromString(bytes);
     if (!record.pinned()) by_age.emplace_back(record.completedat().seconds(), record.ref());
   }
-  if (by_age.size() <= limits_.keep) return;
   std::sort(by_age.rbegin(), by_age.rend());
-  const int64_t oldest = absl::ToUnixSeconds(absl::Now() - limits_.max_age);
-  for (size_t i = limits_.keep; i < by_age.size(); ++i) {
-    if (by_age[i].first > oldest) continue;
-    const absl::Status deleted = DeleteKept(by_age[i].second);
-    if (!deleted.ok())
-      spdlog::warn("delete the record of build {}: {}", by_age[i].second, deleted.ToString());
+  const int64_t too_old = absl::ToUnixSeconds(now - limits_.max_age);
+  // Of those that stay, whatever lets them, and those still to come.
+  int64_t oldest = absl::ToUnixSeconds(now);
+  for (size_t i = 0; i < by_age.size(); ++i) {
+    if (i < limits_.keep || by_age[i].first > too_old) {
+      oldest = std::min(oldest, by_age[i].first);
+    } else {
+      KILN_RETURN_IF_ERROR(Annotate(DeleteKept(by_age[i].second),
+                                    absl::StrCat("delete the record of build ", by_age[i].second)));
+    }
   }
+  return absl::FromUnixSeconds(oldest) + limits_.max_age;
 }
 
 uint64_t BuildHistory::Listen(Listener listener) {

@@ -109,7 +109,10 @@ class BuildHistory {
   absl::Status KeepBlob(const std::string& bytes, const char* media_type, const std::string& lease,
                         moby::buildkit::v1::Descriptor* descriptor);
   absl::Status Put(const moby::buildkit::v1::BuildHistoryRecord& record);
+  // Drops what the limits leave out. Reads nothing before the first record can be too old.
   void Collect();
+  // When the next one can be.
+  absl::StatusOr<absl::Time> DeleteTooOld();
   // Without waiting for what is being kept.
   absl::StatusOr<std::string> GetKept(absl::string_view ref) const;
   absl::StatusOr<std::vector<std::string>> ListKept() const;
@@ -125,6 +128,7 @@ class BuildHistory {
   Mutex change_mu_;  // one change of a record at a time; taken before mu_
   mutable Mutex mu_;
   std::map<std::string, Event> running_ ABSL_GUARDED_BY(mu_);
+  absl::Time collect_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
   std::set<std::string, std::less<>> keeping_ ABSL_GUARDED_BY(mu_);  // refs: ended, not yet kept
   mutable CondVar kept_;
   uint64_t next_listener_ ABSL_GUARDED_BY(mu_) = 1;

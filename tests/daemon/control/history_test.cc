@@ -279,6 +279,48 @@ TEST_F(HistoryTest, EndedBuildsAreKnownToTheNextDaemon) {
   EXPECT_TRUE(absl::IsNotFound(next.Get("b1").status()));
 }
 
+// What may go is looked for when a record can have become too old, or is no longer pinned.
+TEST_F(HistoryTest, OldRecordsGoWhenTheirTimeHasCome) {
+  BuildHistory history(database_.get(), blobs_.get(), HistoryLimits{2, absl::Hours(1)});
+  const auto keep = [&](const std::string& ref, absl::Duration age) {
+    auto build = std::make_shared<daemon::Build>();
+    build->ref = ref;
+    build->created_at = absl::Now() - age;
+    solver::JobOptions options;
+    options.id = ref;
+    build->job = *solver_.NewJob(options);
+    build->warnings = std::make_shared<WarningLog>();
+    build->job->progress().End();
+    BuildEnd end;
+    end.completed_at = build->created_at;
+    history.Ended(build, end);
+    history.Keep(build, end);
+  };
+  const auto refs = [&] {
+    std::set<std::string> kept;
+    const auto records = history.List();
+    EXPECT_EQ(records.status(), absl::OkStatus());
+    for (const std::string& bytes : *records) {
+      pbc::BuildHistoryRecord record;
+      record.ParseFromString(bytes);
+      kept.insert(record.ref());
+    }
+    return kept;
+  };
+  keep("old1", absl::Hours(3));
+  keep("old2", absl::Hours(2));
+  EXPECT_THAT(refs(), ElementsAre("old1", "old2")) << "few";
+  EXPECT_EQ(history.SetPinned("old1", true), absl::OkStatus());
+  keep("new1", absl::ZeroDuration());
+  keep("new2", absl::ZeroDuration());
+  EXPECT_THAT(refs(), ElementsAre("new1", "new2", "old1"));
+  keep("new3", absl::ZeroDuration());
+  EXPECT_THAT(refs(), ElementsAre("new1", "new2", "new3", "old1")) << "many, but not old";
+  EXPECT_EQ(history.SetPinned("old1", false), absl::OkStatus());
+  keep("new4", absl::ZeroDuration());
+  EXPECT_THAT(refs(), ElementsAre("new1", "new2", "new3", "new4"));
+}
+
 TEST_F(HistoryTest, WhatIsNotThereIsNamed) {
   EXPECT_EQ(Update([](auto* r) { r->set_ref("x"); }).message(),
             "failed to retrieve ref x: file does not exist");
