@@ -13,6 +13,13 @@
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
+namespace {
+
+constexpr size_t kMaxDefinitionBytes = 256 << 20;
+constexpr size_t kRefBytes = 1 << 10;  // what a ref costs beside its definition
+constexpr size_t kNamedRefs = 16;      // in an error: trailers are limited
+
+}  // namespace
 
 std::string NewId() {
   static constexpr char kDigits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
@@ -28,6 +35,12 @@ absl::StatusOr<std::string> Bridge::AddDefinition(std::string definition, bool h
   MutexLock lock(&mu_);
   if (!closed_.ok()) return closed_;
   if (!has_ops) return "";
+  const size_t bytes = definition.size() + kRefBytes;
+  if (bytes > kMaxDefinitionBytes - definition_bytes_)
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the frontend holds ", refs_.size(), " refs: one more, of ", definition.size(),
+                     " bytes, and their definitions exceed ", kMaxDefinitionBytes, " bytes"));
+  definition_bytes_ += bytes;
   std::string id = NewId();
   Ref& ref = refs_[id];
   ref.definition = std::move(definition);
@@ -42,8 +55,11 @@ absl::StatusOr<Bridge::Ref*> Bridge::FindLocked(absl::string_view ref_id) {
   std::vector<absl::string_view> all;
   for (const auto& [id, ref] : refs_) all.push_back(id);
   std::sort(all.begin(), all.end());
-  return absl::NotFoundError(
-      absl::StrCat("no such ref: ", ref_id, ", all [", absl::StrJoin(all, " "), "]"));
+  const size_t more = all.size() - std::min(all.size(), kNamedRefs);
+  all.resize(all.size() - more);
+  return absl::NotFoundError(absl::StrCat("no such ref: ", ref_id, ", all [",
+                                          absl::StrJoin(all, " "),
+                                          more > 0 ? absl::StrCat(" and ", more, " more]") : "]"));
 }
 
 void Bridge::ImportCache(const std::string& type, const std::map<std::string, std::string>& attrs) {

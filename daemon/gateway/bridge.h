@@ -74,7 +74,7 @@ class Bridge {
 
   // Makes a lazy ref of a serialized pb.Definition; nothing is looked at before it is evaluated.
   // "" for a definition without ops. `policies` (serialized sourcepolicy.Policy) hold for it beside
-  // those of the build.
+  // those of the build. kResourceExhausted when all refs together would hold more than 256 MiB.
   absl::StatusOr<std::string> AddDefinition(std::string definition, bool has_ops,
                                             const std::vector<std::string>& policies = {});
 
@@ -159,6 +159,7 @@ class Bridge {
   Mutex mu_;
   CondVar returned_;
   absl::flat_hash_map<std::string, Ref> refs_ ABSL_GUARDED_BY(mu_);
+  size_t definition_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // of all that AddDefinition took
   std::map<std::string, store::RefPtr, std::less<>> failed_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::StatusOr<BridgeResult>> answer_ ABSL_GUARDED_BY(mu_);
   absl::Status closed_ ABSL_GUARDED_BY(mu_);

@@ -62,12 +62,15 @@ void SetTcpOptions(int fd) {
 }
 
 std::unique_ptr<grpc::Server> Build(const std::vector<grpc::Service*>& services,
-                                    UnknownMethods* unknown) {
+                                    UnknownMethods* unknown, size_t max_buffered_bytes) {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
+  // gRPC looks at a message's size when it has all of it.
+  if (max_buffered_bytes > 0)
+    builder.SetResourceQuota(grpc::ResourceQuota().Resize(max_buffered_bytes));
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kMinPingIntervalMs);
@@ -99,7 +102,7 @@ class RpcServer::Impl {
       KILN_ASSIGN_OR_RETURN(auto sockets, ListenSocket::Open(address, options.socket));
       for (auto& socket : sockets) sockets_.push_back(std::move(socket));
     }
-    server_ = Build(services, &unknown_);
+    server_ = Build(services, &unknown_, options.max_buffered_bytes);
     if (server_ == nullptr) return absl::InternalError("the RPC server could not be started");
     for (const auto& socket : sockets_) {
       const bool tcp = IsTcp(socket->fd());

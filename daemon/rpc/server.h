@@ -21,6 +21,9 @@ struct RpcServerOptions {
   std::vector<ListenAddress> addresses;
   SocketOptions socket;           // of unix sockets
   std::optional<TlsOptions> tls;  // for TCP; unix sockets are always plain
+  // What all connections together may have in memory of messages that are on their way; beyond it
+  // streams are cut off, whosever they are.
+  size_t max_buffered_bytes = 0;  // 0: no limit
 };
 
 // The gRPC server of the daemon with its listeners, health, reflection, and an answer to calls that

@@ -20,7 +20,8 @@ namespace kiln::daemon {
 
 namespace {
 
-constexpr size_t kLastWords = 4 << 10;
+constexpr size_t kLastWords = 1 << 10;     // they go into the error
+constexpr size_t kMaxBuffered = 64 << 20;  // some messages of the largest size
 // How long a process may live on without its connection.
 constexpr absl::Duration kGrace = absl::Seconds(5);
 constexpr absl::Duration kCallGrace = absl::Seconds(1);
@@ -47,7 +48,9 @@ absl::StatusOr<std::unique_ptr<FrontendProcess>> FrontendProcess::Start(BuildCon
   KILN_ASSIGN_OR_RETURN(Pipe errors, MakePipe());
   if (fcntl(errors.read.get(), F_SETFL, O_NONBLOCK) != 0)
     return ErrnoStatus(errno, "connect a frontend");
-  KILN_ASSIGN_OR_RETURN(made->server_, RpcServer::Start({}, {service}));
+  RpcServerOptions options;
+  options.max_buffered_bytes = kMaxBuffered;
+  KILN_ASSIGN_OR_RETURN(made->server_, RpcServer::Start(options, {service}));
   KILN_ASSIGN_OR_RETURN(
       made->process_,
       container.Start(init, {theirs.get(), theirs.get(), errors.write.get()}, cancel));
@@ -61,12 +64,12 @@ FrontendProcess::~FrontendProcess() {
   if (server_ != nullptr) server_->Shutdown(absl::Now());
 }
 
-bool FrontendProcess::TakeOutput(solver::ProgressSink& sink) {
+bool FrontendProcess::TakeOutput(StepLog& log) {
   char buffer[16 << 10];
   const ssize_t got = read(errors_.get(), buffer, sizeof(buffer));
   if (got < 0) return errno == EAGAIN || errno == EINTR;
   if (got == 0) return false;
-  sink.Log({2, std::string(buffer, got), absl::Now()});
+  log.Write(2, absl::string_view(buffer, got));
   last_words_.append(buffer, got);
   if (last_words_.size() > kLastWords) last_words_.erase(0, last_words_.size() - kLastWords);
   return true;
@@ -78,51 +81,51 @@ bool FrontendProcess::LetGo() {
   return std::exchange(let_go_before_, now) && now;
 }
 
-absl::StatusOr<FrontendProcess::Stop> FrontendProcess::Watch(solver::ProgressSink* sink,
+absl::StatusOr<FrontendProcess::Stop> FrontendProcess::Watch(StepLog* log,
                                                              const CancelToken& cancel) {
   KILN_ASSIGN_OR_RETURN(const CancelFd cancelled, CancelFd::Make(cancel));
-  Deadline deadline(absl::InfiniteDuration());
+  // Neither waits for a pause in what it says. While it is connected: the next look.
+  Deadline deadline(kLook);
   bool connected = true;
   while (true) {
     pollfd watched[] = {{process_->pidfd(), POLLIN, 0},
                         {cancelled.get(), POLLIN, 0},
                         {errors_.get(), POLLIN, 0},
                         {connected ? connection_.get() : -1, POLLRDHUP, 0}};
-    const absl::Duration wait = connected ? kLook : deadline.Left();
     const int ready =
-        poll(watched, 4, static_cast<int>(std::max<int64_t>(0, absl::ToInt64Milliseconds(wait))));
+        poll(watched, 4,
+             static_cast<int>(std::max<int64_t>(0, absl::ToInt64Milliseconds(deadline.Left()))));
     if (ready < 0 && errno == EINTR) continue;
     if (ready < 0) return ErrnoStatus(errno, "wait for a frontend");
-    if (ready == 0 && !connected)
-      return absl::UnknownError("frontend grpc server closed unexpectedly");
-    if (ready == 0) {
-      if (LetGo()) {
-        connected = false;
-        deadline = Deadline(kGrace);
-      }
-      continue;
-    }
     if (watched[1].revents != 0) return cancel.status();
-    if (watched[2].revents != 0) {
-      if ((watched[2].revents & POLLIN) != 0 && sink == nullptr) return Stop::kOutput;
-      if (sink == nullptr || !TakeOutput(*sink)) errors_.Reset();
-      continue;  // before the end: what it wrote is shown first
-    }
-    if (watched[0].revents != 0) return Stop::kEnded;
-    if (watched[3].revents != 0) {
+    if (deadline.Passed() && !connected && watched[0].revents == 0)
+      return absl::UnknownError("frontend grpc server closed unexpectedly");
+    if (watched[3].revents != 0 || (deadline.Passed() && LetGo())) {
       connected = false;
       deadline = Deadline(kGrace);
+    } else if (deadline.Passed()) {
+      deadline = Deadline(kLook);
+    }
+    if (watched[2].revents != 0) {
+      if ((watched[2].revents & POLLIN) != 0 && log == nullptr) return Stop::kOutput;
+      if (log == nullptr || !TakeOutput(*log)) errors_.Reset();
+    } else if (watched[0].revents != 0) {
+      return Stop::kEnded;  // all that it wrote has been shown
     }
   }
 }
 
 absl::StatusOr<ExitInfo> FrontendProcess::Wait(solver::Job& job, const std::string& name,
-                                               const CancelToken& cancel) {
+                                               const LogLimits& limits, const CancelToken& cancel) {
   const absl::Status watched = [&]() -> absl::Status {
     KILN_ASSIGN_OR_RETURN(const Stop stop, Watch(nullptr, cancel));
     if (stop == Stop::kEnded) return absl::OkStatus();
-    return job.RunStep(name, name,
-                       [&](solver::ProgressSink& sink) { return Watch(&sink, cancel).status(); });
+    return job.RunStep(name, name, [&](solver::ProgressSink& sink) {
+      StepLog log(&sink, limits);
+      const absl::Status status = Watch(&log, cancel).status();
+      log.FlushWithheld();  // who floods has mostly failed, which is known later
+      return status;
+    });
   }();
   CancelSource stop;
   if (!watched.ok()) stop.Cancel(watched);

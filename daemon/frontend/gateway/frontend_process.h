@@ -8,8 +8,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "daemon/gateway/build_container.h"
+#include "daemon/ops/step_log.h"
 #include "daemon/rpc/server.h"
-#include "solver/op.h"
 #include "solver/solver.h"
 #include "store/base/cancel.h"
 #include "store/base/fd.h"
@@ -35,9 +35,9 @@ class FrontendProcess {
   FrontendProcess& operator=(const FrontendProcess&) = delete;
 
   // Waits until the process ends. What it says on its standard error is shown as a step of `job`
-  // named `name`, once there is something. A process that stays when its connection is gone is
-  // killed: kUnknown "frontend grpc server closed unexpectedly". Blocks.
-  absl::StatusOr<ExitInfo> Wait(solver::Job& job, const std::string& name,
+  // named `name`, once there is something, up to `limits` as a step's. A process that stays when
+  // its connection is gone is killed: kUnknown "frontend grpc server closed unexpectedly". Blocks.
+  absl::StatusOr<ExitInfo> Wait(solver::Job& job, const std::string& name, const LogLimits& limits,
                                 const CancelToken& cancel);
 
   // The last bytes of its standard error.
@@ -46,12 +46,12 @@ class FrontendProcess {
  private:
   FrontendProcess() = default;
   enum class Stop { kEnded, kOutput };
-  // Until it ends; or, without a sink, until there is output to show.
-  absl::StatusOr<Stop> Watch(solver::ProgressSink* sink, const CancelToken& cancel);
+  // Until it ends; or, without a log, until there is output to show.
+  absl::StatusOr<Stop> Watch(StepLog* log, const CancelToken& cancel);
   // Whether the process has closed its end, which the OCI runtime still has. Looks twice.
   bool LetGo();
   // False at the end.
-  bool TakeOutput(solver::ProgressSink& sink);
+  bool TakeOutput(StepLog& log);
 
   std::unique_ptr<ContainerProcess> process_;
   std::unique_ptr<RpcServer> server_;

@@ -183,8 +183,8 @@ absl::StatusOr<BridgeResult> GatewayFrontend::Run(FrontendClient& client) {
     KILN_ASSIGN_OR_RETURN(
         const auto process,
         FrontendProcess::Start(*container, Program(image, env), service.get(), client.cancel()));
-    exit =
-        process->Wait(*bridge->options().job, absl::StrCat("[frontend] ", source), client.cancel());
+    exit = process->Wait(*bridge->options().job, absl::StrCat("[frontend] ", source),
+                         containers.exec.log_limits, client.cancel());
     last_words = process->last_words();
   }
   KILN_RETURN_IF_ERROR(client.cancel().status());

@@ -5,12 +5,19 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <future>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "daemon/daemon.h"
 #include "daemon/rpc/status.h"
 #include "proto/buildkit/control.grpc.pb.h"
@@ -27,6 +34,7 @@ namespace {
 namespace pbc = moby::buildkit::v1;
 namespace pbf = moby::buildkit::v1::frontend;
 using testing::HasSubstr;
+using testing::Not;
 
 // A tree made from nothing, step by step.
 class TreeDefinition {
@@ -221,6 +229,93 @@ TEST_F(GatewayFrontendTest, FailuresAreTold) {
     ExpectNothingLeft();
   }
   EXPECT_THAT(Logs("b3")["[frontend] fe"], HasSubstr("last words"));
+}
+
+// The most memory that this process had since the last call, in MiB.
+int64_t PeakMib() {
+  const std::string status = ReadFileToString("/proc/self/status").value_or("");
+  int64_t kib = 0;
+  for (absl::string_view line : absl::StrSplit(status, '\n')) {
+    if (absl::ConsumePrefix(&line, "VmHWM:") && absl::ConsumeSuffix(&line, "kB")) {
+      EXPECT_TRUE(absl::SimpleAtoi(absl::StripAsciiWhitespace(line), &kib));
+    }
+  }
+  std::ofstream("/proc/self/clear_refs") << "5";
+  return kib >> 10;
+}
+
+// The first of this machine's programs in whose environment `text` stands; 0: none.
+pid_t ProgramWith(const std::string& text) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
+    pid_t pid = 0;
+    if (absl::SimpleAtoi(entry.path().filename().string(), &pid) &&
+        absl::StrContains(ReadFileToString(entry.path().string() + "/environ").value_or(""), text))
+      return pid;
+  }
+  return 0;
+}
+
+TEST_F(GatewayFrontendTest, ExcessIsBounded) {
+  struct Case {
+    const char* mode;
+    std::map<std::string, std::string> options;
+    const char* want;
+    int64_t most_mib;
+  };
+  int number = 0;
+  for (const Case& c : std::vector<Case>{
+           {"flood", {{"bytes", "500000000"}}, "exit code: 7", 250},
+           {"closed-flood", {}, "frontend grpc server closed unexpectedly", 250},
+           {"big", {{"bytes", "20000000"}}, "larger than max", 250},
+           {"big", {{"bytes", "500000000"}}, "exit code: 3: solve: ", 250},
+           {"refs", {{"count", "10000"}, {"bytes", "100"}}, "and 9985 more]", 250},
+           {"refs", {{"count", "300"}, {"bytes", "1000000"}}, "refs: one more, of 10000", 450}}) {
+    pbc::SolveRequest request = Request(c.mode);
+    request.set_ref("b" + std::to_string(++number));
+    for (const auto& [key, value] : c.options) (*request.mutable_frontendattrs())[key] = value;
+    PeakMib();
+    const int64_t before = PeakMib();
+    EXPECT_THAT(std::string(Solve(request).first.message()), HasSubstr(c.want)) << c.mode;
+    EXPECT_LT(PeakMib() - before, c.most_mib) << c.mode;
+    ExpectNothingLeft();
+  }
+  const std::string log = Logs("b1")["[frontend] fe"];
+  EXPECT_LT(log.size(), 8u << 20);
+  EXPECT_THAT(log, HasSubstr("[output clipped"));
+  EXPECT_THAT(log, testing::EndsWith("that was all\n"));
+}
+
+TEST_F(GatewayFrontendTest, WhatItStartedEndsWithIt) {
+  for (const bool waits : {false, true}) {
+    grpc::ClientContext context;
+    pbc::SolveRequest request = Request("leave");
+    request.set_ref(waits ? "b2" : "b1");
+    (*request.mutable_frontendattrs())["count"] = "5";
+    if (waits) (*request.mutable_frontendattrs())["then-wait"] = "1";
+    auto solve = std::async(std::launch::async, [&] { return Solve(request, &context); });
+    EXPECT_THAT(Logs(request.ref(), "left 5\n")["[frontend] fe"], HasSubstr("left 5"));
+    if (waits) context.TryCancel();
+    EXPECT_THAT(std::string(solve.get().first.message()),
+                waits ? HasSubstr("") : HasSubstr("no result for incomplete build"));
+    EXPECT_TRUE(daemon_->WaitIdle(absl::Now() + absl::Seconds(20)));
+    ExpectNothingLeft();
+    EXPECT_THAT(ReadFileToString("/proc/self/mountinfo").value_or(""),
+                Not(HasSubstr(dir_.File("root/runtime/"))));
+  }
+}
+
+TEST_F(GatewayFrontendTest, KilledByHandIsTold) {
+  pbc::SolveRequest request = Request("wait");
+  const std::string marker = absl::StrCat("marker=", getpid(), "-killed");
+  (*request.mutable_frontendattrs())["marker"] = marker;
+  auto solve = std::async(std::launch::async, [&] { return Solve(request).first; });
+  EXPECT_THAT(Logs("b1", "waiting\n")["[frontend] fe"], HasSubstr("waiting"));
+  const pid_t program = ProgramWith(marker);
+  ASSERT_GT(program, 0);
+  EXPECT_EQ(kill(program, SIGKILL), 0);
+  EXPECT_THAT(std::string(solve.get().message()), HasSubstr("exit code: 137"));
+  ExpectNothingLeft();
 }
 
 TEST_F(GatewayFrontendTest, BadRequestsAreNamed) {

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -131,6 +132,69 @@ void Return(Stub& stub, const pbf::ReturnRequest& request) {
   Check(stub.Return(&context, request, &response), "return");
 }
 
+// Says more than anybody reads, `bytes` in all.
+void Flood(uint64_t bytes) {
+  const std::string line(1023, 'x');
+  for (uint64_t said = 0; said < bytes; said += line.size() + 1)
+    fprintf(stderr, "%s\n", line.c_str());
+  fprintf(stderr, "that was all\n");
+}
+
+// As many refs as `count`, never looked at, of definitions of `bytes` each.
+void OpenRefs(Stub& stub, uint64_t count, uint64_t bytes) {
+  pbf::SolveRequest solve;
+  pb::Op op;
+  for (uint64_t i = 0; i < count; ++i) {
+    auto* file = op.mutable_file()->mutable_actions();
+    file->Clear();
+    auto* made = file->Add();
+    made->set_input(-1);
+    made->set_secondaryinput(-1);
+    made->set_output(0);
+    made->mutable_mkfile()->set_path("/f");
+    made->mutable_mkfile()->set_data(std::to_string(i) + std::string(bytes, 'x'));
+    solve.mutable_definition()->clear_def();
+    solve.mutable_definition()->add_def(op.SerializeAsString());
+    solve.mutable_definition()->add_def(pb::Op().SerializeAsString());
+    Solve(stub, solve);
+  }
+  ReadFile(stub, "no-such-ref", "/");
+}
+
+// Starts `count` containers over the input "base", each with a process that stays.
+void LeaveContainers(Stub& stub, int count) {
+  grpc::ClientContext inputs_context;
+  pbf::InputsResponse inputs;
+  Check(stub.Inputs(&inputs_context, pbf::InputsRequest(), &inputs), "inputs");
+  pbf::SolveRequest solve;
+  *solve.mutable_definition() = inputs.definitions().at("base");
+  const std::string base = Solve(stub, solve);
+  // Never destroyed: the streams stay open.
+  auto* const context = new grpc::ClientContext();
+  auto* const exec = stub.ExecProcess(context).release();
+  for (int i = 0; i < count; ++i) {
+    pbf::NewContainerRequest container;
+    container.set_containerid("c" + std::to_string(i));
+    container.add_mounts()->set_dest("/");
+    container.mutable_mounts(0)->set_resultid(base);
+    grpc::ClientContext container_context;
+    pbf::NewContainerResponse made;
+    Check(stub.NewContainer(&container_context, container, &made), "new container");
+    pbf::ExecMessage message;
+    message.set_processid("p" + std::to_string(i));
+    auto* init = message.mutable_init();
+    init->set_containerid(container.containerid());
+    for (const char* arg : {"/bin/sh", "-c", "sleep 1000 & sleep 1000"})
+      init->mutable_meta()->add_args(arg);
+    init->mutable_meta()->add_env("PATH=/bin");
+    exec->Write(message);
+  }
+  pbf::ExecMessage message;
+  for (int started = 0; started < count && exec->Read(&message);)
+    if (message.has_started()) ++started;
+  fprintf(stderr, "left %d\n", count);
+}
+
 // Uses what there is, and tells it in the result's metadata.
 void Whole(Stub& stub) {
   grpc::ClientContext inputs_context;
@@ -163,9 +227,10 @@ int main() {
     fflush(stdout);
     pause();
   }
-  if (mode == "closed") {
+  if (mode == "closed" || mode == "closed-flood") {
     close(0);
     close(1);
+    if (mode == "closed-flood") Flood(~uint64_t{0});
     pause();
   }
   grpc_init();
@@ -184,7 +249,21 @@ int main() {
     fprintf(stderr, "some\nlast words\n");
     _exit(7);
   }
-  if (mode == "wait") {
+  const auto number = [&](const char* key) {
+    return options.count(key) ? strtoull(options.at(key).c_str(), nullptr, 10) : 0;
+  };
+  if (mode == "flood") {
+    Flood(number("bytes"));
+    _exit(7);
+  }
+  if (mode == "refs") OpenRefs(*stub, number("count"), number("bytes"));
+  if (mode == "leave") LeaveContainers(*stub, static_cast<int>(number("count")));
+  if (mode == "big") {
+    pbf::SolveRequest solve;
+    solve.mutable_definition()->add_def(std::string(number("bytes"), 'x'));
+    Solve(*stub, solve);
+  }
+  if (mode == "wait" || options.count("then-wait")) {
     fprintf(stderr, "waiting\n");
     pause();
   }
