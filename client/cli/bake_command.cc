@@ -22,6 +22,7 @@
 #include "client/cli/build_display.h"
 #include "client/cli/build_metadata.h"
 #include "client/cli/command.h"
+#include "client/cli/flag_values.h"
 #include "store/base/fd.h"
 #include "store/base/status_macros.h"
 
@@ -106,6 +107,7 @@ class BakeCommand : public Command {
       std::cout << bake::PlanJson(plan) << "\n";
       return absl::OkStatus();
     }
+    KILN_RETURN_IF_ERROR(CheckResultFile("--metadata-file", metadata_file_));
     KILN_ASSIGN_OR_RETURN(auto targets, PrepareTargets(plan, allow_, isatty(STDOUT_FILENO) == 1));
     KILN_ASSIGN_OR_RETURN(const auto connection, globals.Connect());
     std::map<std::string, bake::TargetBuild> builds;

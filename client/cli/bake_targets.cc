@@ -21,7 +21,7 @@ std::vector<std::string> Pairs(const std::map<std::string, std::string>& map) {
   return pairs;
 }
 
-// An image archive without a place to go is for the engine of this machine; "cacheonly" is nothing.
+// An image archive without a place to go is for the engine of this machine.
 absl::Status AddOutput(const std::string& output, BuildFlags* flags) {
   KILN_ASSIGN_OR_RETURN(const auto fields, SplitCsvFields(output, /*bare_allowed=*/true));
   std::string type;
@@ -32,7 +32,7 @@ absl::Status AddOutput(const std::string& output, BuildFlags* flags) {
   }
   if (type == "docker" && !dest) {
     flags->load = true;
-  } else if (type != "cacheonly") {
+  } else {
     flags->outputs.push_back(output);
   }
   return absl::OkStatus();

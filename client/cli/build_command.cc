@@ -12,6 +12,7 @@
 #include "client/cli/build_flags.h"
 #include "client/cli/build_metadata.h"
 #include "client/cli/command.h"
+#include "client/cli/flag_values.h"
 #include "client/cli/image_loader.h"
 #include "client/error_text.h"
 #include "client/solve/solve.h"
@@ -32,10 +33,11 @@ class BuildCommand : public Command {
                     "directory, git or web address of a build context; or an LLB definition: a "
                     "file, \"-\" or nothing for standard input");
     AddBuildFlags(sub, &flags_);
-    sub->add_flag("-q,--quiet", quiet_, "print the image's digest only");
+    sub->add_flag("-q,--quiet", quiet_, "print the image's id only");
     sub->add_option("--progress", progress_, "auto, tty, plain, rawjson or quiet");
     sub->add_option("--metadata-file", metadata_file_, "write what the exporters say as JSON");
-    sub->add_option("--iidfile", iid_file_, "write the image's digest");
+    sub->add_option("--iidfile", iid_file_,
+                    "write the image's id: the digest of its config, or of its index");
     sub->add_option("--ref-file", ref_file_, "write the build's id");
     return sub;
   }
@@ -45,6 +47,7 @@ class BuildCommand : public Command {
     KILN_RETURN_IF_ERROR(WrongUsage(FillOptions()));
     options_.cancel = globals.connect.cancel;
     KILN_RETURN_IF_ERROR(WrongUsage(AddImageOutputs(flags_, &loader_, &options_)));
+    KILN_RETURN_IF_ERROR(WrongUsage(CheckResultFiles()));
     KILN_ASSIGN_OR_RETURN(const auto connection, globals.Connect());
     BuildDisplay display(mode);
     const absl::StatusOr<SolveResult> result = Solve(*connection, options_, &display);
@@ -65,13 +68,11 @@ class BuildCommand : public Command {
       std::cerr << "loaded into " << loader_->engine() << "\n";
     }
     KILN_RETURN_IF_ERROR(PrintCall(flags_.docker, *result));
-    const auto digest = result->exporter_response.find("containerimage.digest");
-    const bool has_image = digest != result->exporter_response.end();
-    if (quiet_ && has_image) std::cout << digest->second << "\n";
+    const std::string id = ImageId(*result);
+    if (quiet_ && !id.empty()) std::cout << id << "\n";
     if (!iid_file_.empty()) {
-      if (!has_image)
-        return absl::InvalidArgumentError("--iidfile: the build has no image; use --tag");
-      KILN_RETURN_IF_ERROR(WriteFileAtomic(iid_file_, digest->second, 0644));
+      if (id.empty()) return absl::InternalError("--iidfile: the daemon told no image");
+      KILN_RETURN_IF_ERROR(WriteFileAtomic(iid_file_, id, 0644));
     }
     if (!ref_file_.empty()) KILN_RETURN_IF_ERROR(WriteFileAtomic(ref_file_, result->ref, 0644));
     if (!metadata_file_.empty()) {
@@ -82,6 +83,15 @@ class BuildCommand : public Command {
   }
 
  private:
+  // A build that took an hour should not fail for these.
+  absl::Status CheckResultFiles() const {
+    KILN_RETURN_IF_ERROR(CheckResultFile("--metadata-file", metadata_file_));
+    KILN_RETURN_IF_ERROR(CheckResultFile("--iidfile", iid_file_));
+    KILN_RETURN_IF_ERROR(CheckResultFile("--ref-file", ref_file_));
+    if (iid_file_.empty() || HasImage(options_)) return absl::OkStatus();
+    return absl::InvalidArgumentError("--iidfile: the build has no image; use --tag");
+  }
+
   absl::Status FillOptions() {
     KILN_RETURN_IF_ERROR(FillBuildOptions(flags_, isatty(STDOUT_FILENO) == 1, &options_));
     if (!flags_.frontend.empty()) return absl::OkStatus();

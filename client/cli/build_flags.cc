@@ -158,7 +158,7 @@ void AddBuildFlags(CLI::App* app, BuildFlags* flags) {
   app->add_flag("--push", flags->push, "push the image to the registries of its names");
   app->add_flag("--load", flags->load, "hand the image to docker, podman or containerd");
   repeated("--secret", &flags->secrets, "id=ID[,src=FILE][,env=VARIABLE]");
-  repeated("--ssh", &flags->ssh, "default | ID[=SOCKET]");
+  repeated("--ssh", &flags->ssh, "default | ID[=SOCKET | =KEYFILE[,KEYFILE…]]");
   repeated("--allow", &flags->allow, "entitlement: network.host, security.insecure");
   repeated("--cache-from,--import-cache", &flags->cache_from, "type=registry,ref=…");
   repeated("--cache-to,--export-cache", &flags->cache_to, "type=registry,ref=…");
@@ -181,11 +181,12 @@ absl::Status FillBuildOptions(const BuildFlags& flags, bool stdout_is_terminal,
   options->entitlements = flags.allow;
   KILN_RETURN_IF_ERROR(FillSourcePolicy(flags.source_policy_file, options));
   for (const std::string& secret : flags.secrets)
-    KILN_RETURN_IF_ERROR(options->secrets.Add(secret));
+    KILN_RETURN_IF_ERROR(Annotate(options->secrets.Add(secret), absl::StrCat("--secret ", secret)));
   for (const std::string& agent : flags.ssh) KILN_RETURN_IF_ERROR(options->ssh.Add(agent));
   int to_stdout = 0;
   for (const std::string& output : flags.outputs) {
     KILN_ASSIGN_OR_RETURN(ExportRequest request, ParseOutput(output, stdout_is_terminal));
+    KILN_RETURN_IF_ERROR(MakeRoomFor(request.target, output));
     to_stdout += request.target.path == "-" ? 1 : 0;
     options->outputs.push_back(std::move(request));
   }
@@ -226,6 +227,10 @@ absl::Status AddImageOutputs(const BuildFlags& flags, std::unique_ptr<ImageLoade
     }
   }
   return absl::OkStatus();
+}
+
+bool HasImage(const SolveOptions& options) {
+  return std::any_of(options.outputs.begin(), options.outputs.end(), IsImageOutput);
 }
 
 absl::StatusOr<ProgressMode> DisplayMode(const std::string& progress) {

@@ -40,6 +40,9 @@ absl::Status FillBuildOptions(const BuildFlags& flags, bool stdout_is_terminal,
 absl::Status AddImageOutputs(const BuildFlags& flags, std::unique_ptr<ImageLoader>* loader,
                              SolveOptions* options);
 
+// Whether an output is an image.
+bool HasImage(const SolveOptions& options);
+
 // The display that a --progress asks for; "" is $KILN_PROGRESS, $BUILDKIT_PROGRESS, or auto.
 absl::StatusOr<ProgressMode> DisplayMode(const std::string& progress);
 

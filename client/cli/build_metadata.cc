@@ -19,6 +19,14 @@ nlohmann::json MetadataOf(const SolveResult& result) {
   return metadata;
 }
 
+std::string ImageId(const SolveResult& result) {
+  for (const char* key : {"containerimage.config.digest", "containerimage.digest"}) {
+    const auto found = result.exporter_response.find(key);
+    if (found != result.exporter_response.end()) return found->second;
+  }
+  return "";
+}
+
 std::string MetadataText(const nlohmann::json& metadata) {
   return metadata.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }

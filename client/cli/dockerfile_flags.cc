@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -50,8 +51,8 @@ absl::StatusOr<std::pair<std::string, std::string>> SplitPair(const std::string&
   return std::make_pair(text.substr(0, at), text.substr(at + 1));
 }
 
-// Each "NAME=VALUE" under `prefix`NAME. A build argument without a value has that of the
-// environment, if there is one.
+// Each "NAME=VALUE" under `prefix`NAME. Without a value: that of the environment, if there is one,
+// or an empty one.
 absl::Status AddPairs(const std::vector<std::string>& texts, const char* flag, const char* prefix,
                       bool from_environment, std::map<std::string, std::string>* attrs) {
   for (const std::string& text : texts) {
@@ -60,7 +61,8 @@ absl::Status AddPairs(const std::vector<std::string>& texts, const char* flag, c
         (*attrs)[absl::StrCat(prefix, text)] = value;
       continue;
     }
-    KILN_ASSIGN_OR_RETURN(const auto pair, SplitPair(text, '=', flag));
+    const std::string whole = absl::StrContains(text, '=') ? text : absl::StrCat(text, "=");
+    KILN_ASSIGN_OR_RETURN(const auto pair, SplitPair(whole, '=', flag));
     (*attrs)[absl::StrCat(prefix, pair.first)] = pair.second;
   }
   return absl::OkStatus();
@@ -139,10 +141,11 @@ absl::Status AddFile(const std::string& context, const DockerfileFlags& flags,
     if (remote) attrs["dockerfilekey"] = "dockerfile";
     return absl::OkStatus();
   }
-  if (remote) {
+  if (remote && !fs::path(flags.file).is_absolute()) {
     if (!flags.file.empty()) attrs["filename"] = flags.file;
     return absl::OkStatus();
   }
+  if (remote) attrs["dockerfilekey"] = "dockerfile";
   if (IsRemote(flags.file))
     return absl::UnimplementedError(absl::StrCat(
         "--file ", flags.file, ": a Dockerfile from an address needs a context from there, too"));
@@ -209,6 +212,19 @@ absl::StatusOr<std::pair<std::string, std::string>> ParseCall(const DockerfileFl
   if (name == "subrequests.describe") return std::make_pair(name, format);
   return absl::InvalidArgumentError(
       absl::StrCat("--call ", call, ": use build, check, outline or targets"));
+}
+
+// One line, as docker words it; "" when the answer cannot be counted.
+std::string CheckSummary(const SolveResult& result) {
+  const auto answer = result.metadata.find("result.json");
+  if (answer == result.metadata.end()) return "";
+  const auto json = nlohmann::json::parse(answer->second, nullptr, false);
+  if (!json.is_object()) return "";
+  const auto warnings = json.find("warnings");
+  const size_t count = warnings != json.end() && warnings->is_array() ? warnings->size() : 0;
+  if (count == 0) return "Check complete, no warnings found.\n";
+  return absl::StrCat("Check complete, ", count, count == 1 ? " warning has" : " warnings have",
+                      " been found!\n");
 }
 
 }  // namespace
@@ -289,14 +305,11 @@ absl::Status PrintCall(const DockerfileFlags& flags, const SolveResult& result) 
   const auto text = result.metadata.find(call.second == "json" ? "result.json" : "result.txt");
   if (text == result.metadata.end())
     return absl::UnimplementedError(absl::StrCat("the frontend does not answer ", call.first));
+  if (call.first == "lint" && call.second != "json") std::cout << CheckSummary(result);
   std::cout << text->second;
-  if (!absl::EndsWith(text->second, "\n")) std::cout << "\n";
+  if (!text->second.empty() && text->second.back() != '\n') std::cout << "\n";
   const auto code = result.metadata.find("result.statuscode");
-  if (code == result.metadata.end() || code->second == "0") {
-    if (call.first == "lint" && call.second != "json" && text->second.empty())
-      std::cout << "Check complete, no warnings found.\n";
-    return absl::OkStatus();
-  }
+  if (code == result.metadata.end() || code->second == "0") return absl::OkStatus();
   return absl::FailedPreconditionError("the check found something");
 }
 

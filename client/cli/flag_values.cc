@@ -1,11 +1,15 @@
 #include "client/cli/flag_values.h"
 
 #include <arpa/inet.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
+#include <filesystem>
 #include <initializer_list>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -16,10 +20,13 @@
 #include "absl/strings/string_view.h"
 #include "client/cli/build_flags.h"
 #include "client/csv.h"
+#include "store/base/fd.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::client {
 namespace {
+
+namespace fs = std::filesystem;
 
 absl::Status Wrong(absl::string_view flag, absl::string_view value, absl::string_view remedy) {
   return absl::InvalidArgumentError(
@@ -67,6 +74,8 @@ absl::Status CheckPlatform(const std::string& platforms) {
 absl::Status CheckHost(const std::string& host) {
   const size_t at = host.find(absl::StrContains(host, '=') ? '=' : ':');
   std::string address = at == std::string::npos ? "" : host.substr(at + 1);
+  if (address == "host-gateway")
+    return Wrong("--add-host", host, "the daemon's machine has no name of its own; use NAME=IP");
   if (address.size() > 2 && address.front() == '[' && address.back() == ']')
     address = address.substr(1, address.size() - 2);
   in6_addr parsed;
@@ -172,6 +181,17 @@ absl::Status CheckFlagValues(const BuildFlags& flags) {
       return absl::InvalidArgumentError(
           absl::StrCat("--annotation ", annotation, " must be [TYPE:]NAME=VALUE"));
   return absl::OkStatus();
+}
+
+absl::Status CheckResultFile(absl::string_view flag, const std::string& path) {
+  if (path.empty()) return absl::OkStatus();
+  std::error_code error;
+  if (fs::is_directory(path, error)) return Wrong(flag, path, "it is a directory");
+  const fs::path folder = fs::absolute(path, error).parent_path();
+  if (!fs::is_directory(folder, error))
+    return Wrong(flag, path, absl::StrCat("there is no directory ", folder.string()));
+  if (::access(folder.c_str(), W_OK) == 0) return absl::OkStatus();
+  return ErrnoStatus(errno, absl::StrCat(flag, " ", path, ": write in ", folder.string()));
 }
 
 }  // namespace kiln::client

@@ -1,7 +1,11 @@
 #include "client/session/exports.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -12,6 +16,8 @@
 namespace kiln::client {
 
 namespace {
+
+namespace fs = std::filesystem;
 
 absl::Status TargetForFile(absl::string_view text, bool stdout_is_terminal, ExportRequest* out) {
   std::string& dest = out->target.path;
@@ -30,7 +36,28 @@ absl::Status TargetForFile(absl::string_view text, bool stdout_is_terminal, Expo
   return absl::OkStatus();
 }
 
+absl::Status MakeRoom(const ExportTarget& target) {
+  std::error_code error;
+  if (target.kind == ExportTarget::Kind::kFile && target.path != "-") {
+    const fs::path folder = fs::absolute(target.path, error).parent_path();
+    fs::create_directories(folder, error);
+    if (error)
+      return absl::FailedPreconditionError(
+          absl::StrCat("make directory ", folder.string(), ": ", error.message()));
+    if (access(folder.c_str(), W_OK) != 0)
+      return ErrnoStatus(errno, absl::StrCat("write in ", folder.string()));
+  }
+  if (target.kind == ExportTarget::Kind::kDirectory && fs::exists(target.path, error) &&
+      !fs::is_directory(target.path, error))
+    return absl::FailedPreconditionError(absl::StrCat(target.path, " is no directory"));
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+absl::Status MakeRoomFor(const ExportTarget& target, absl::string_view text) {
+  return Annotate(MakeRoom(target), absl::StrCat("--output ", text));
+}
 
 absl::StatusOr<ExportRequest> ParseOutput(absl::string_view text, bool stdout_is_terminal) {
   ExportRequest out;
@@ -57,7 +84,7 @@ absl::StatusOr<ExportRequest> ParseOutput(absl::string_view text, bool stdout_is
   if (out.type.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("--output ", text, " needs type="));
   }
-  if (out.type == "none") {
+  if (out.type == "none" || out.type == "cacheonly") {
     out.type.clear();
     return out;
   }

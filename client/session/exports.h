@@ -31,8 +31,12 @@ struct ExportRequest {
 };
 
 // "type=local,dest=out": fields by commas, CSV quoting. A bare path means type=local,dest=PATH, "-"
-// means type=tar,dest=-. `stdout_is_terminal` refuses binary output there. type=none yields
-// an empty `type`. kInvalidArgument names the field.
+// means type=tar,dest=-. `stdout_is_terminal` refuses binary output there. type=none and
+// type=cacheonly yield an empty `type`. kInvalidArgument names the field.
 absl::StatusOr<ExportRequest> ParseOutput(absl::string_view text, bool stdout_is_terminal);
+
+// Makes the folder of a file that an export is to write, so that a build does not run for one that
+// cannot be written. Errors name `text`, the flag's value.
+absl::Status MakeRoomFor(const ExportTarget& target, absl::string_view text);
 
 }  // namespace kiln::client

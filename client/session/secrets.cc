@@ -25,12 +25,12 @@ absl::Status SecretStore::Add(absl::string_view text) {
       type = value;
     } else {
       return absl::InvalidArgumentError(
-          absl::StrCat("unexpected ", key, "=", value, " in --secret ", text));
+          absl::StrCat("unexpected ", key, "=", value, ": use id=ID[,src=FILE][,env=VARIABLE]"));
     }
   }
   if (type == "env" && source.env.empty()) source.env = std::exchange(source.file, "");
   if (id.empty()) id = !source.env.empty() ? source.env : source.file;
-  if (id.empty()) return absl::InvalidArgumentError(absl::StrCat("--secret ", text, " has no id="));
+  if (id.empty()) return absl::InvalidArgumentError("it has no id=");
   if (source.file.empty() && source.env.empty()) {
     const bool in_environment = std::getenv(id.c_str()) != nullptr;
     (in_environment && type != "file" ? source.env : source.file) = id;

@@ -4,8 +4,11 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "client/session/key_agent.h"
 #include "store/base/status_macros.h"
 #include "store/base/unix_socket.h"
 
@@ -30,18 +33,24 @@ absl::Status SshAgents::Add(absl::string_view text) {
     }
     path = socket;
   }
-  struct stat info = {};
-  if (stat(path.c_str(), &info) != 0) {
-    return ErrnoStatus(errno, absl::StrCat("--ssh ", text, ": ", path));
-  }
-  if (!S_ISSOCK(info.st_mode)) {
-    return absl::UnimplementedError(
-        absl::StrCat("--ssh ", text, ": ", path,
-                     " is no socket; private keys are not read, add them to an ssh-agent"));
-  }
-  if (!sockets_.emplace(id, path).second) {
+  if (sockets_.contains(id))
     return absl::InvalidArgumentError(absl::StrCat("--ssh ", id, " is given twice"));
+  const std::vector<std::string> files = absl::StrSplit(path, ',');
+  for (const std::string& file : files) {
+    struct stat info = {};
+    if (stat(file.c_str(), &info) != 0)
+      return ErrnoStatus(errno, absl::StrCat("--ssh ", text, ": ", file));
+    if (!S_ISSOCK(info.st_mode)) continue;
+    if (files.size() > 1)
+      return absl::InvalidArgumentError(
+          absl::StrCat("--ssh ", text, ": ", file, " is an agent, which goes alone"));
+    sockets_.emplace(id, path);
+    return absl::OkStatus();
   }
+  KILN_ASSIGN_OR_RETURN(std::shared_ptr<KeyAgent> keys,
+                        Annotate(KeyAgent::Start(files), absl::StrCat("--ssh ", text)));
+  sockets_.emplace(id, keys->socket());
+  key_agents_.push_back(std::move(keys));
   return absl::OkStatus();
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -10,11 +12,13 @@
 
 namespace kiln::client {
 
+class KeyAgent;
+
 // SSH agent sockets that steps of a build may use, by id. Immutable once the session runs.
 class SshAgents {
  public:
-  // "ID" (the agent of $SSH_AUTH_SOCK) or "ID=SOCKET". kInvalidArgument when there is no such
-  // agent; kUnimplemented for a private key file.
+  // "ID" (the agent of $SSH_AUTH_SOCK), "ID=SOCKET", or "ID=KEYFILE[,KEYFILE…]", whose keys get an
+  // agent of their own (KeyAgent). kInvalidArgument when there is no such agent or key. Blocks.
   absl::Status Add(absl::string_view text);
   bool empty() const { return sockets_.empty(); }
 
@@ -24,6 +28,7 @@ class SshAgents {
 
  private:
   absl::flat_hash_map<std::string, std::string> sockets_;  // id → path
+  std::vector<std::shared_ptr<KeyAgent>> key_agents_;      // kept alive: the owners of some sockets
 };
 
 }  // namespace kiln::client

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "client/cli/bake_targets.h"
+#include "client/cli/flag_values.h"
 #include "client/session/oci_index.h"
 #include "proto/digest.h"
 #include "store/base/fd.h"
@@ -108,13 +109,21 @@ INSTANTIATE_TEST_SUITE_P(
         {"Platform", "--platform linux/arm64 --platform linux/amd64",
          "platform=linux/arm64,linux/amd64\n"},
         {"Secret", "--secret id=a,env=KILN_TEST_SECRET", "secrets\n"},
-        {"SecretMissing", "--secret id=a,src=/no/such/file", "!/no/such/file"},
+        {"SecretMissing", "--secret id=a,src=/no/such/file",
+         "!--secret id=a,src=/no/such/file: secret a: "},
+        {"SecretBad", "--secret id=a,colour=red", "!--secret id=a,colour=red: unexpected colour"},
+        {"SecretNameless", "--secret type=file", "!--secret type=file: it has no id="},
         {"Ssh", "--ssh default=DIR/agent", "ssh\n"},
         {"OutputFolder", "-o out", "output local > out\n"},
         {"OutputTerminal", "-o -", "!to a terminal"},
         {"OutputLayout", "-o type=oci,tar=false,dest=out", "output oci tar=false > out\n"},
         {"OutputLayoutNowhere", "-o type=oci,tar=false", "!tar=false needs dest=DIRECTORY"},
         {"OutputNone", "-o type=none", "output \n"},
+        {"OutputCacheOnly", "-t a -o type=cacheonly", "output \n"},
+        {"OutputInANewFolder", "-o type=tar,dest=DIR/n/m/x", "output tar > DIR/n/m/x\n"},
+        {"OutputNowhere", "-o type=tar,dest=/proc/no/x",
+         "!--output type=tar,dest=/proc/no/x: make directory /proc/no"},
+        {"OutputFolderIsAFile", "-o DIR/Dockerfile", "!/Dockerfile is no directory"},
         {"Push", "-t r.org/a --push", "output image name=r.org/a push=true\n"},
         {"PushBesideAnArchive", "-t r.org/a --push -o type=oci,dest=x",
          "output oci name=r.org/a > x\noutput image name=r.org/a push=true\n"},
@@ -133,7 +142,7 @@ INSTANTIATE_TEST_SUITE_P(
         {"ContextOfTheMainName", "--build-context context=/usr",
          "context:context=local:_context\ndir _context=/usr\n"},
         {"ContextLayoutMissing", "--build-context l=oci-layout:///no/such", "!no such directory"},
-        {"Label", "--label a=b --label c=", "label:a=b\nlabel:c=\n"},
+        {"Label", "--label a=b --label c= --label d", "label:a=b\nlabel:c=\nlabel:d=\n"},
         {"AddHost", "--add-host a:1.2.3.4 --add-host b=::1", "add-hosts=a=1.2.3.4,b=::1\n"},
         {"NetworkDefault", "--network default", ""},
         {"NetworkNone", "--network none", "force-network-mode=none\n"},
@@ -170,6 +179,7 @@ INSTANTIATE_TEST_SUITE_P(
          "output image name=LOCAL:5000/a_b/c.d:V1\n"},
         {"PlatformBad", "--platform linux/a/b/c", "!--platform linux/a/b/c: use OS/ARCH"},
         {"AddHostBad", "--add-host db=here", "!--add-host db=here: use NAME=IP"},
+        {"AddHostGateway", "--add-host gw:host-gateway", "!host-gateway: the daemon's machine"},
         {"AddHostV6", "--add-host db:[::1]", "add-hosts=db=[::1]\n"},
         {"UlimitBad", "--ulimit nofile=9:2", "!--ulimit nofile=9:2: use NAME=SOFT[:HARD]"},
         {"UlimitEndless", "--ulimit nofile=5:-1", "ulimit=nofile=5:-1\n"},
@@ -191,6 +201,31 @@ INSTANTIATE_TEST_SUITE_P(
         {"Local", "--local x=/usr", "dir x=/usr\n"},
     }),
     [](const auto& test) { return std::string(test.param.name); });
+
+TEST(ResultFile, IsLookedAtBeforeTheBuild) {
+  const store::TempDir dir;
+  EXPECT_EQ(CheckResultFile("--iidfile", ""), absl::OkStatus());
+  EXPECT_EQ(CheckResultFile("--iidfile", dir.path() + "/id"), absl::OkStatus());
+  EXPECT_EQ(CheckResultFile("--iidfile", dir.path()).message(),
+            absl::StrCat("--iidfile ", dir.path(), ": it is a directory"));
+  EXPECT_EQ(
+      CheckResultFile("--iidfile", dir.path() + "/a/id").message(),
+      absl::StrCat("--iidfile ", dir.path(), "/a/id: there is no directory ", dir.path(), "/a"));
+}
+
+TEST(RemoteContext, TakesADockerfileOfThisMachineByItsWholePath) {
+  for (const bool whole : {true, false}) {
+    DockerfileFlags flags;
+    flags.file = whole ? "/d/web.Dockerfile" : "d/web.Dockerfile";
+    SolveOptions options;
+    TextDockerfile text;
+    ASSERT_EQ(FillDockerfileBuild("https://example.org/c.tar", flags, &text, &options),
+              absl::OkStatus());
+    EXPECT_EQ(options.frontend_attrs["filename"], whole ? "web.Dockerfile" : flags.file);
+    EXPECT_EQ(options.frontend_attrs.count("dockerfilekey"), whole ? 1u : 0u);
+    EXPECT_EQ(options.local_dirs["dockerfile"], whole ? "/d" : "");
+  }
+}
 
 TEST(OciLayoutContext, IsFoundByItsTag) {
   const store::TempDir dir;
@@ -247,7 +282,7 @@ TEST(BakeTargetFlags, EveryAttributeHasItsFlag) {
             "tnone1mcheck");
   EXPECT_TRUE(docker.pull && made->no_cache && made->load);
   using testing::ElementsAre;
-  EXPECT_THAT(made->outputs, ElementsAre("type=local,dest=o"));
+  EXPECT_THAT(made->outputs, ElementsAre("type=cacheonly", "type=local,dest=o"));
   EXPECT_THAT(made->tags, ElementsAre("a", "b"));
   EXPECT_THAT(made->cache_from, ElementsAre("c"));
   EXPECT_THAT(made->cache_to, ElementsAre("type=inline"));

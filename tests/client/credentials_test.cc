@@ -1,20 +1,35 @@
 // Secrets, SSH agents and registry credentials: what the client reads on the user's behalf.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "client/session/docker_auth.h"
+#include "client/session/key_agent.h"
 #include "client/session/secrets.h"
 #include "client/session/ssh_agents.h"
 #include "store/base/fd.h"
+#include "store/base/process.h"
 
 namespace kiln::client {
 namespace {
 
 using testing::HasSubstr;
+
+// Standard output of a command that is to succeed, without the last newline.
+std::string RunOrFail(std::vector<std::string> args) {
+  ProcessOptions options;
+  options.args = std::move(args);
+  const auto output = RunCommandForOutput(options, CancelToken());
+  EXPECT_TRUE(output.ok()) << output.status();
+  return output.ok() ? std::string(absl::StripAsciiWhitespace(*output)) : "";
+}
 
 class CredentialsTest : public testing::Test {
  protected:
@@ -59,10 +74,40 @@ TEST_F(CredentialsTest, SecretsAreCheckedWhenTheyAreNamed) {
               HasSubstr("500 KiB"));
 }
 
-TEST_F(CredentialsTest, SshNeedsASocket) {
+TEST_F(CredentialsTest, PrivateKeysGetAnAgent) {
+  const std::string key = dir_ + "/id", other = dir_ + "/other";
+  for (const std::string& file : {key, other})
+    RunOrFail({"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file});
+  std::string socket;
+  {
+    SshAgents agents;
+    ASSERT_EQ(agents.Add(absl::StrCat("x=", key, ",", other)), absl::OkStatus());
+    EXPECT_THAT(agents.Add("x=" + key).message(), HasSubstr("given twice"));
+    const auto keys = KeyAgent::Start({key, other});
+    ASSERT_TRUE(keys.ok()) << keys.status();
+    socket = (*keys)->socket();
+    const std::string listed = RunOrFail({"env", "SSH_AUTH_SOCK=" + socket, "ssh-add", "-L"});
+    for (const std::string& file : {key, other})
+      EXPECT_THAT(listed, HasSubstr(RunOrFail({"cut", "-d ", "-f2", file + ".pub"})));
+    // What a step of the build gets: SSH_AGENTC_REQUEST_IDENTITIES and its answer.
+    auto agent = agents.Connect("x");
+    ASSERT_TRUE(agent.ok()) << agent.status();
+    ASSERT_EQ(WriteAll(agent->get(), std::string("\0\0\0\1\x0b", 5)), absl::OkStatus());
+    char answer[9] = {};
+    ASSERT_EQ(recv(agent->get(), answer, sizeof(answer), MSG_WAITALL), 9);
+    EXPECT_EQ(answer[4], 12);
+    EXPECT_EQ(answer[8], 2) << "both keys";
+  }
+  EXPECT_NE(access(socket.c_str(), F_OK), 0);
+  RunOrFail({"ssh-keygen", "-q", "-p", "-P", "", "-N", "a secret", "-f", other});
   SshAgents agents;
-  EXPECT_EQ(agents.Add("key=" + Write("id_ed25519", "private")).code(),
-            absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(agents.Add("k=" + Write("id_ed25519", "private")).message(),
+              HasSubstr("private key " + dir_ + "/id_ed25519"));
+  EXPECT_THAT(agents.Add("k=" + dir_ + "/none").message(), HasSubstr("/none"));
+}
+
+TEST_F(CredentialsTest, SshNeedsAnAgent) {
+  SshAgents agents;
   unsetenv("SSH_AUTH_SOCK");
   EXPECT_THAT(agents.Add("default").message(), HasSubstr("SSH_AUTH_SOCK"));
   EXPECT_EQ(agents.Check("").message(), "unset ssh forward key default");

@@ -98,6 +98,17 @@ TEST_F(DockerfileFlagsTest, CheckIsARequestOfTheFrontend) {
   EXPECT_EQ(PrintCall(flags_, result).code(), absl::StatusCode::kFailedPrecondition);
   result.metadata = {{"result.txt", ""}, {"result.statuscode", "0"}};
   EXPECT_TRUE(PrintCall(flags_, result).ok());
+  result.metadata = {{"result.txt", "\nWARNING: x\n"},
+                     {"result.json", R"({"warnings":[{},{}]})"},
+                     {"result.statuscode", "1"}};
+  testing::internal::CaptureStdout();
+  EXPECT_FALSE(PrintCall(flags_, result).ok());
+  EXPECT_EQ(testing::internal::GetCapturedStdout(),
+            "Check complete, 2 warnings have been found!\n\nWARNING: x\n");
+  result.metadata = {{"result.txt", ""}, {"result.json", "{}"}};
+  testing::internal::CaptureStdout();
+  EXPECT_TRUE(PrintCall(flags_, result).ok());
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), "Check complete, no warnings found.\n");
   result.metadata = {};
   EXPECT_EQ(PrintCall(flags_, result).code(), absl::StatusCode::kUnimplemented);
 }
@@ -109,8 +120,8 @@ TEST_F(DockerfileFlagsTest, MistakesAreNamed) {
     EXPECT_THAT(std::string(status.message()), HasSubstr(text));
   };
   DockerfileFlags flags;
-  flags.labels = {"l"};
-  refused(flags, "--label l must be NAME=VALUE");
+  flags.labels = {"=l"};
+  refused(flags, "--label =l must be NAME=VALUE");
   flags = {};
   flags.contexts = {"x=/no/such/directory"};
   refused(flags, "--build-context x=/no/such/directory: no such directory");
