@@ -14,6 +14,16 @@ namespace {
 constexpr uint32_t kMaxDepth = 64;  // of nested definitions
 constexpr uint64_t kMaxTombs = 1'000'000;
 
+// Whether keys of its inputs find nothing. What ran on those may have been saved under a node of
+// earlier results, which are not what its consumers are to be built on.
+bool StandsOnIgnored(const Vertex& vertex) {
+  for (const VertexInput& input : vertex.inputs)
+    if (const Edge* edge = input.vertex->edges.Find(input.output))
+      for (const EdgeKey& key : edge->keys)
+        if (!key.probe) return true;
+  return false;
+}
+
 }  // namespace
 
 // Everything known of the vertex's inputs: what its result is saved under, or with `probe_only`
@@ -345,7 +355,8 @@ void Engine::TakeOutput(Edge* edge, Execution* x) {
     return Emit(action::Save{x, static_cast<uint32_t>(edge->output), &x->maps, &x->keys,
                              output.result, std::exchange(x->took, absl::ZeroDuration()), now_});
   }
-  const bool probe = !edge->vertex->ignore_cache;
+  const bool sound = x->all_fresh && !x->shared;  // then all keys that led here find something
+  const bool probe = !edge->vertex->ignore_cache && (sound || !StandsOnIgnored(*edge->vertex));
   for (const EdgeKey& node : output.nodes) AddKey(edge, {node.id, node.fresh, probe});
   if (x->shared && !output.nodes.empty()) {
     // A follower teaches the index those of its keys that the leader did not have.

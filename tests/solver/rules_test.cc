@@ -555,6 +555,21 @@ TEST_F(SolverRules, Llb6_62_ConsumerOfIgnoreCache) {
   EXPECT_EQ(world_.calls("without").runs, 1);
 }
 
+// Not only its consumers: what they were saved under found the results of the time before.
+TEST_F(SolverRules, Llb6_62_AllThatStandsOnIgnoreCacheIsNew) {
+  const char* const chain = "e:\nb: a\nc: b content=0\nd: c e\n";
+  const std::string plain = absl::StrCat("a: value=v\n", chain, "top: d\n");
+  BuildAlone(plain);
+  world_.ResetCounts();
+  BuildAlone(absl::StrCat("a: value=w ignore\n", chain, "top: d\n"));
+  for (const char* name : {"a", "b", "c", "d", "top"})
+    EXPECT_EQ(world_.calls(name).runs, 1) << name;
+  EXPECT_EQ(world_.calls("e").runs, 0);
+  world_.ResetCounts();
+  BuildAlone(plain);
+  EXPECT_EQ(world_.total_runs(), 0);
+}
+
 TEST_F(SolverRules, Llb6_63_NormalJobJoinsIgnoreCache) {
   const RequestId one = driver_.Build(driver_.NewJob(), "a: ignore\n");
   while (!driver_.IsPending(Kind::kRun, "a")) driver_.Do(0);
