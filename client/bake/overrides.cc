@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "client/csv.h"
@@ -58,7 +59,11 @@ void SetPush(bool push, Target* target) {
   for (std::string& output : outputs) {
     const std::string type = OutputType(output);
     only_engines = only_engines && type == "docker";
-    if (type == "image") absl::StrAppend(&output, push ? ",push=true" : ",push=false");
+    if (type != "image") continue;
+    // One that is there already would be printed.
+    for (const char* before : {",push=true", ",push=false"})
+      absl::StrReplaceAll({{before, ""}}, &output);
+    absl::StrAppend(&output, push ? ",push=true" : ",push=false");
   }
   if (push && only_engines) outputs.push_back("type=image,push=true");
 }

@@ -176,6 +176,12 @@ absl::Status FillBuildOptions(const BuildFlags& flags, bool stdout_is_terminal,
   KILN_ASSIGN_OR_RETURN(options->cache_imports, ParseCaches(flags.cache_from, "--cache-from"));
   KILN_ASSIGN_OR_RETURN(options->cache_exports, ParseCaches(flags.cache_to, "--cache-to"));
   DropMissingCaches(&options->cache_imports);
+  for (const CacheEntry& entry : options->cache_exports) {
+    const auto dest = entry.attrs.find("dest");
+    if (entry.type != "local" || dest == entry.attrs.end()) continue;
+    KILN_RETURN_IF_ERROR(MakeRoomFor({ExportTarget::Kind::kLayout, dest->second, false},
+                                     absl::StrCat("--cache-to type=local,dest=", dest->second)));
+  }
   options->no_cache = flags.no_cache;
   options->frontend = flags.frontend;
   options->entitlements = flags.allow;
@@ -186,7 +192,7 @@ absl::Status FillBuildOptions(const BuildFlags& flags, bool stdout_is_terminal,
   int to_stdout = 0;
   for (const std::string& output : flags.outputs) {
     KILN_ASSIGN_OR_RETURN(ExportRequest request, ParseOutput(output, stdout_is_terminal));
-    KILN_RETURN_IF_ERROR(MakeRoomFor(request.target, output));
+    KILN_RETURN_IF_ERROR(MakeRoomFor(request.target, absl::StrCat("--output ", output)));
     to_stdout += request.target.path == "-" ? 1 : 0;
     options->outputs.push_back(std::move(request));
   }

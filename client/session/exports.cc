@@ -47,6 +47,12 @@ absl::Status MakeRoom(const ExportTarget& target) {
     if (access(folder.c_str(), W_OK) != 0)
       return ErrnoStatus(errno, absl::StrCat("write in ", folder.string()));
   }
+  if (target.kind == ExportTarget::Kind::kLayout) {
+    fs::create_directories(target.path, error);
+    if (error)
+      return absl::FailedPreconditionError(
+          absl::StrCat("make directory ", target.path, ": ", error.message()));
+  }
   if (target.kind == ExportTarget::Kind::kDirectory && fs::exists(target.path, error) &&
       !fs::is_directory(target.path, error))
     return absl::FailedPreconditionError(absl::StrCat(target.path, " is no directory"));
@@ -55,8 +61,8 @@ absl::Status MakeRoom(const ExportTarget& target) {
 
 }  // namespace
 
-absl::Status MakeRoomFor(const ExportTarget& target, absl::string_view text) {
-  return Annotate(MakeRoom(target), absl::StrCat("--output ", text));
+absl::Status MakeRoomFor(const ExportTarget& target, absl::string_view flag) {
+  return Annotate(MakeRoom(target), flag);
 }
 
 absl::StatusOr<ExportRequest> ParseOutput(absl::string_view text, bool stdout_is_terminal) {

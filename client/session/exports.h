@@ -35,8 +35,8 @@ struct ExportRequest {
 // type=cacheonly yield an empty `type`. kInvalidArgument names the field.
 absl::StatusOr<ExportRequest> ParseOutput(absl::string_view text, bool stdout_is_terminal);
 
-// Makes the folder of a file that an export is to write, so that a build does not run for one that
-// cannot be written. Errors name `text`, the flag's value.
-absl::Status MakeRoomFor(const ExportTarget& target, absl::string_view text);
+// Makes the folder that an export is to write into, so that a build does not run for one that
+// cannot be written. Errors name `flag`, with its value.
+absl::Status MakeRoomFor(const ExportTarget& target, absl::string_view flag);
 
 }  // namespace kiln::client

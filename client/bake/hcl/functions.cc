@@ -11,10 +11,9 @@ namespace {
 
 // What Bake's library has beyond ours.
 constexpr absl::string_view kElsewhere[] = {
-    "bcrypt",      "byteslen",   "bytesslice",      "cidrhost",
-    "cidrnetmask", "cidrsubnet", "cidrsubnets",     "csvdecode",
-    "formatdate",  "semvercmp",  "rsadecrypt",      "timeadd",
-    "uuidv5",      "formatlist", "formattimestamp", "unixtimestampparse"};
+    "bcrypt",     "byteslen",    "bytesslice", "cidrhost",        "cidrnetmask",
+    "cidrsubnet", "cidrsubnets", "csvdecode",  "formatdate",      "semvercmp",
+    "rsadecrypt", "timeadd",     "uuidv5",     "formattimestamp", "unixtimestampparse"};
 
 using Table = std::unordered_map<std::string, const LibraryFunction*>;
 

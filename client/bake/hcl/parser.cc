@@ -67,8 +67,18 @@ class HclParser {
         return parser_.Unexpected("\"=\" or \"{\"");
       }
     }
+    if (parser_.token().after_newline)
+      return ErrorAt(parser_.token().position,
+                     "\"{\" has to stand on the line of its block's name");
     KILN_RETURN_IF_ERROR(parser_.Advance());
+    const bool empty = parser_.At("}"), one_line = !empty && !parser_.token().after_newline;
     KILN_ASSIGN_OR_RETURN(block.body, Contents(depth + 1));
+    if (!empty && parser_.At("}") && parser_.token().after_newline == one_line)
+      return ErrorAt(parser_.token().position,
+                     one_line ? "a block that begins with an argument on its first line ends there"
+                              : "a new line is expected before \"}\"");
+    if (one_line && (block.body.attributes.size() != 1 || !block.body.blocks.empty()))
+      return ErrorAt(position, "a block on one line has one argument and no block");
     KILN_RETURN_IF_ERROR(parser_.Expect("}"));
     return block;
   }

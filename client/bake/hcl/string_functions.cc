@@ -348,9 +348,34 @@ absl::StatusOr<Value> Format(const List& arguments) {
   return Value(std::move(out));
 }
 
+// The format once for each item of the lists among the arguments; what is no list stands in all.
+absl::StatusOr<Value> FormatList(const List& arguments) {
+  size_t count = 1;
+  bool has_list = false;
+  for (size_t i = 1; i < arguments.size(); ++i) {
+    if (!arguments[i].is_list()) continue;
+    const size_t length = arguments[i].list().size();
+    if (std::exchange(has_list, true) && length != count)
+      return absl::InvalidArgumentError("the lists have different lengths");
+    count = length;
+  }
+  List out;
+  size_t bytes = 0;
+  for (size_t item = 0; item < count; ++item) {
+    List row = arguments;
+    for (size_t i = 1; i < row.size(); ++i)
+      if (arguments[i].is_list()) row[i] = arguments[i].list()[item];
+    KILN_ASSIGN_OR_RETURN(out.emplace_back(), Format(row));
+    bytes += out.back().string().size();
+    if (bytes > kMaxResultBytes) return absl::InvalidArgumentError("the result is too long");
+  }
+  return Value(std::move(out));
+}
+
 constexpr LibraryFunction kFunctions[] = {
     {"chomp", 1, 1, OfStrings<Chomp>},
     {"format", 1, kAnyNumber, Format},
+    {"formatlist", 1, kAnyNumber, FormatList},
     {"indent", 2, 2, Indent},
     {"join", 2, kAnyNumber, Join},
     {"lower", 1, 1, OfStrings<Lower>},

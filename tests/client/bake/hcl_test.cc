@@ -167,6 +167,12 @@ INSTANTIATE_TEST_SUITE_P(
         {"Convert", "x = convert([\"1\", 2], list(number))", "[1,2]"},
         {"Format", "x = format(\"%s-%03d-%.1f-%q-%v-%5s|%%\", \"a\", 7, 1.25, \"b\", [1], \"c\")",
          R"("a-007-1.2-\"b\"-[1]-    c|%")"},
+        {"FormatList", "x = formatlist(\"%s/%s:%d\", \"r\", [\"a\", \"b\"], [1, 2])",
+         R"(["r/a:1","r/b:2"])"},
+        {"FormatListOfNone", "x = [formatlist(\"%s\", \"a\"), formatlist(\"%s\", [])]",
+         R"([["a"],[]])"},
+        {"FormatListUneven", "x = formatlist(\"%s%s\", [1], [1, 2])",
+         "!formatlist: the lists have different lengths"},
         {"Case", "x = [upper(\"aB\"), lower(\"aB\"), title(\"hello world\")]",
          R"(["AB","ab","Hello World"])"},
         {"TrimAll",
@@ -282,6 +288,15 @@ TEST(HclBlocks, LabelsAndBodies) {
   EXPECT_EQ(body->blocks[0].body.attributes[0].name, "d");
   EXPECT_EQ(body->blocks[0].body.blocks[0].type, "e");
   EXPECT_EQ(body->blocks[1].position.line, 5);
+}
+
+TEST(HclBlocks, OneLineHasOneArgument) {
+  for (const char* good : {"f {}\n", "f {\n}\n", "f { a = 1 }\n", "f { a = [\n 1\n] }\n",
+                           "f {\n a = 1\n g { b = 1 }\n}\n"})
+    EXPECT_TRUE(ParseHcl(good, "f").ok()) << good << ParseHcl(good, "f").status();
+  for (const char* bad : {"f { a = 1 b = 2 }\n", "f { a = 1\n}\n", "f { a = 1\n b = 2\n}\n",
+                          "f {\n a = 1 }\n", "f\n{\n}\n", "f { g {} }\n"})
+    EXPECT_EQ(ParseHcl(bad, "f").status().code(), absl::StatusCode::kInvalidArgument) << bad;
 }
 
 struct TypeCase {
