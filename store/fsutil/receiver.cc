@@ -240,10 +240,28 @@ class Receiver {
         KILN_RETURN_IF_ERROR(Apply(parent.id, copy));
       }
       if (IsDir(stat.mode)) parents_.push_back(Parent{id, stat, true});
+      if (IsHardlink(stat)) return ApplyLink(stat);
+      if (!IsDir(stat.mode)) made_.emplace(stat.path, stat.path);
       return Apply(id, stat);
     }
     if (IsDir(stat.mode)) parents_.push_back(Parent{id, stat, false});
+    if (IsRegular(stat.mode) && stat.linkname.empty()) left_out_.emplace(stat.path, id);
     return absl::OkStatus();
+  }
+
+  // The first link to a file that is left out takes its content, and the others link to that one.
+  absl::Status ApplyLink(Stat& link) {
+    if (const auto made = made_.find(link.linkname); made != made_.end()) {
+      link.linkname = made->second;
+      return Apply(0, link);  // nothing is asked for
+    }
+    const auto left_out = left_out_.find(link.linkname);
+    if (left_out == left_out_.end())
+      return absl::InvalidArgumentError(absl::StrCat("hard link ", Quoted(link.path), " to ",
+                                                     Quoted(link.linkname),
+                                                     ", which is no file and is left out"));
+    made_.emplace(std::exchange(link.linkname, ""), link.path);
+    return Apply(left_out->second, link);
   }
 
   absl::Status HandleListingEnd() {
@@ -333,6 +351,8 @@ class Receiver {
   // Metadata-only transfers.
   std::string metadata_;
   std::vector<Parent> parents_;
+  absl::flat_hash_map<std::string, uint32_t> left_out_;  // files, and how to ask for them
+  absl::flat_hash_map<std::string, std::string> made_;   // what links name, and where that is
 };
 
 // Packets from memory; writes go nowhere.

@@ -36,7 +36,8 @@ class CheckingTarget : public ReceiveTarget {
     return Put(stat, 'n');
   }
   absl::Status MakeHardlink(const Stat& stat) override {
-    Check(kinds_[stat.linkname] == 'f');
+    const char target = kinds_[stat.linkname];
+    Check(target == 'f' || target == 'n');
     return Put(stat, 'h');
   }
   absl::Status WriteFile(const Stat& stat, std::string data) override {

@@ -1,6 +1,7 @@
 // A real sender and a real receiver, joined by a socket.
 #include <sys/xattr.h>
 
+#include <filesystem>
 #include <thread>
 
 #include "gmock/gmock.h"
@@ -263,6 +264,25 @@ TEST(Transfer, MetadataOnlyKeepsTheListing) {
     at += 4 + size;
   }
   EXPECT_THAT(listed, ElementsAre("d", "d/deep", "d/deep/wanted", "d/other"));
+}
+
+TEST(Transfer, MetadataOnlyLinksFindTheirContent) {
+  TestTree from, to;
+  from.File("a", "content");
+  from.Hard("b", "a");
+  from.Dir("d");
+  from.Hard("d/c", "a");
+  from.File("e", "other");
+  from.Hard("f", "e");
+  ReceiveOptions options;
+  options.metadata_only = true;
+  options.exception = [](const std::string& path) { return path != "a"; };
+  EXPECT_EQ(Sync(from, to, options).requests, 2);
+  EXPECT_FALSE(to.Exists("a"));
+  EXPECT_EQ(to.Read("b"), "content");
+  EXPECT_TRUE(std::filesystem::equivalent(to / "b", to / "d/c"));
+  EXPECT_EQ(to.Read("f"), "other");
+  EXPECT_TRUE(std::filesystem::equivalent(to / "e", to / "f"));
 }
 
 // A source that fails where the test says.
