@@ -106,6 +106,10 @@ void FillOutcome(const BuildEnd& end, pbc::BuildHistoryRecord* record) {
     out.set_size(root.size_bytes);
     for (const auto& [key, value] : root.annotations) (*out.mutable_annotations())[key] = value;
   }
+  // Where clients look that know of one exporter only.
+  if (!end.roots.empty())
+    *record->mutable_result()->mutable_resultdeprecated() =
+        record->result().results().at(end.roots.begin()->first);
   if (end.status.ok()) return;
   record->mutable_error()->set_code(static_cast<int>(end.status.code()));
   record->mutable_error()->set_message(std::string(end.status.message()));

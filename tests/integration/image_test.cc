@@ -1,10 +1,15 @@
 // Images out of a real kilnd, as judged by programs of others: skopeo, umoci, a registry.
 
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
 #include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/connection.h"
 #include "client/llb/file_action.h"
+#include "proto/buildkit/control.grpc.pb.h"
 #include "store/base/process.h"
 #include "tests/integration/gateway_client.h"
 #include "tests/integration/image_fixture.h"
@@ -14,6 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 namespace llb = client::llb;
+namespace pbc = moby::buildkit::v1;
 using Json = nlohmann::json;
 using testing::HasSubstr;
 using testing::Not;
@@ -315,6 +321,7 @@ TEST_F(ImageTest, E23SeveralExportersInOneBuild) {
     client::ExportRequest image;
     image.type = "image";
     image.attrs["name"] = name;
+    image.attrs["oci-mediatypes"] = name == std::string("one") ? "true" : "false";
     build.outputs.push_back(image);
     client::ExportRequest tree;
     tree.type = "local";
@@ -335,6 +342,28 @@ TEST_F(ImageTest, E23SeveralExportersInOneBuild) {
     EXPECT_FALSE(Slurp(absl::StrCat(dir_.path(), "/", name, ".tar")).empty());
   }
   EXPECT_THAT(Kiln({"images"}), HasSubstr("docker.io/library/one:latest"));
+
+  client::ConnectOptions connect;
+  connect.address = daemon_->address();
+  const auto connection = client::Connection::Open(connect);
+  ASSERT_TRUE(connection.ok()) << connection.status();
+  const auto control = pbc::Control::NewStub((*connection)->channel());
+  pbc::BuildHistoryRequest request;
+  request.set_earlyexit(true);
+  grpc::ClientContext context;
+  const auto events = control->ListenBuildHistory(&context, request);
+  int found = 0;
+  for (pbc::BuildHistoryEvent event; events->Read(&event);) {
+    if (event.record().exporters_size() != 6) continue;  // another build of the suite's daemon
+    ++found;
+    const pbc::BuildResultInfo& result = event.record().result();
+    ASSERT_EQ(result.results_size(), 2);
+    EXPECT_EQ(result.results().at(0).media_type(), "application/vnd.oci.image.manifest.v1+json");
+    EXPECT_EQ(result.results().at(3).media_type(),
+              "application/vnd.docker.distribution.manifest.v2+json");
+    EXPECT_EQ(result.resultdeprecated().digest(), result.results().at(0).digest());
+  }
+  EXPECT_EQ(found, 1);
 }
 
 }  // namespace
