@@ -148,8 +148,8 @@ class LocalRefStore final : public RefStore {
   // The record, in memory or loaded, with no change to its row under way. Gives up mu_ meanwhile,
   // so the id is its own: that of a twin stands in a record that may be replaced.
   absl::StatusOr<NodePtr> LoadLocked(std::string id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // The other half of `node`; null when there is none (any more). As it may give up mu_, both may
-  // have changed.
+  // The other half that `node` has when this returns; null when it has none, or that one is gone.
+  // May give up mu_ meanwhile, so both may have changed.
   absl::StatusOr<NodePtr> LoadTwinLocked(const Node& node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<RecordPtr> Peek(absl::string_view id);
   // Changes the record, and its row when it has one; `edit` may add rows of its own.

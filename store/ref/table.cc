@@ -71,10 +71,15 @@ absl::StatusOr<LocalRefStore::NodePtr> LocalRefStore::LoadLocked(std::string id)
 }
 
 absl::StatusOr<LocalRefStore::NodePtr> LocalRefStore::LoadTwinLocked(const Node& node) {
-  if (node.record->twin.empty()) return NodePtr();
-  absl::StatusOr<NodePtr> twin = LoadLocked(node.record->twin);
-  if (absl::IsNotFound(twin.status())) return NodePtr();
-  return twin;
+  for (;;) {
+    const std::string id = node.record->twin;
+    if (id.empty()) return NodePtr();
+    absl::StatusOr<NodePtr> twin = LoadLocked(id);
+    // Reopened and committed meanwhile: that this half is gone says nothing of the new one.
+    if (node.record->twin != id) continue;
+    if (absl::IsNotFound(twin.status())) return NodePtr();
+    return twin;
+  }
 }
 
 absl::StatusOr<LocalRefStore::RecordPtr> LocalRefStore::Peek(absl::string_view id) {
