@@ -49,6 +49,13 @@ std::map<int, int> Parents() {
   return parents;
 }
 
+// Whether `now` has nothing that `before` has not.
+bool Holds(std::vector<std::string> before, std::vector<std::string> now) {
+  std::sort(before.begin(), before.end());
+  std::sort(now.begin(), now.end());
+  return std::includes(before.begin(), before.end(), now.begin(), now.end());
+}
+
 int CountDescendants(int ancestor) {
   const std::map<int, int> parents = Parents();
   int count = 0;
@@ -192,8 +199,9 @@ bool KilndProcess::SettlesTo(const Holdings& before, absl::Duration limit) const
   for (;;) {
     const Holdings now = Count();
     // gRPC keeps a few pooled descriptors; a leak grows with every build and shows after several.
-    if (now.processes <= before.processes && now.mounts == before.mounts &&
-        now.cgroups == before.cgroups && now.temporary == before.temporary &&
+    // What was on its way out before may be gone now.
+    if (now.processes <= before.processes && Holds(before.mounts, now.mounts) &&
+        Holds(before.cgroups, now.cgroups) && Holds(before.temporary, now.temporary) &&
         now.descriptors <= before.descriptors + 8)
       return true;
     if (end.Passed()) return false;
