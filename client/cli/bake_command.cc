@@ -77,8 +77,8 @@ class BakeCommand : public Command {
     repeated("-f,--file", &files_, "definition file, HCL or JSON; \"-\": standard input");
     repeated("--set", &options_.sets, "TARGET.KEY=VALUE, or TARGET.KEY+=VALUE for lists");
     repeated("--var", &vars_, "NAME=VALUE of a variable, before the environment's");
-    sub->add_flag("--print", print_, "print what would be built, as JSON");
-    sub->add_option("--list", list_, "print \"targets\" or \"variables\"");
+    CLI::Option* print = sub->add_flag("--print", print_, "print what would be built, as JSON");
+    sub->add_option("--list", list_, "print \"targets\" or \"variables\"")->excludes(print);
     sub->add_flag("--push", push_, "push the images to the registries of their names");
     sub->add_flag("--load", load_, "hand the images to docker, podman or containerd");
     no_cache_option_ = sub->add_flag("--no-cache", no_cache_, "run every step");
@@ -103,12 +103,14 @@ class BakeCommand : public Command {
     if (!list_.empty()) return List(definition);
     AddSettings();
     KILN_ASSIGN_OR_RETURN(const bake::Plan plan, bake::MakePlan(definition, options_));
+    const bool stdout_is_terminal = isatty(STDOUT_FILENO) == 1;
     if (print_) {
+      KILN_RETURN_IF_ERROR(CheckPlan(plan, stdout_is_terminal));
       std::cout << bake::PlanJson(plan) << "\n";
       return absl::OkStatus();
     }
     KILN_RETURN_IF_ERROR(CheckResultFile("--metadata-file", metadata_file_));
-    KILN_ASSIGN_OR_RETURN(auto targets, PrepareTargets(plan, allow_, isatty(STDOUT_FILENO) == 1));
+    KILN_ASSIGN_OR_RETURN(auto targets, PrepareTargets(plan, allow_, stdout_is_terminal));
     KILN_ASSIGN_OR_RETURN(const auto connection, globals.Connect());
     std::map<std::string, bake::TargetBuild> builds;
     for (auto& [name, target] : targets) builds[name] = std::move(target.build);

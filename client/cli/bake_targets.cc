@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "client/cli/flag_values.h"
 #include "client/csv.h"
 #include "store/base/status_macros.h"
 
@@ -108,10 +109,23 @@ absl::StatusOr<BuildFlags> FlagsOf(const bake::Target& target) {
   flags.cache_to = target.List("cache-to");
   flags.secrets = target.List("secret");
   flags.ssh = target.List("ssh");
+  if (flags.ssh.empty() && IsSshAddress(target.Text("context"))) flags.ssh = {"default"};
   flags.allow = target.List("entitlements");
   for (const std::string& output : target.List("output"))
     KILN_RETURN_IF_ERROR(AddOutput(output, &flags));
   return flags;
+}
+
+absl::Status CheckPlan(const bake::Plan& plan, bool stdout_is_terminal) {
+  for (const auto& [name, target] : plan.targets) {
+    const absl::StatusOr<BuildFlags> flags = FlagsOf(target);
+    SolveOptions checked;
+    absl::Status status = flags.status();
+    if (status.ok()) status = CheckPlannedValues(*flags);
+    if (status.ok()) status = FillSessionOptions(*flags, stdout_is_terminal, &checked);
+    KILN_RETURN_IF_ERROR(Annotate(status, absl::StrCat("target ", name)));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::map<std::string, BakeTarget>> PrepareTargets(

@@ -24,6 +24,11 @@ struct BakeTarget {
 // What `kiln build` would have been told for a target. kInvalidArgument names the attribute.
 absl::StatusOr<BuildFlags> FlagsOf(const bake::Target& target);
 
+// Refuses what docker refuses when it only prints a plan: secrets and SSH agents that are not
+// there, outputs that cannot be, values that mean nothing. It leaves contexts, Dockerfiles, caches
+// and names to the build. Errors name the target. Changes nothing. Blocks on files.
+absl::Status CheckPlan(const bake::Plan& plan, bool stdout_is_terminal);
+
 // Makes all targets of a plan ready. Entitlements that targets ask for must be in `allowed`.
 // kInvalidArgument names the target.
 absl::StatusOr<std::map<std::string, BakeTarget>> PrepareTargets(

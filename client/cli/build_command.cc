@@ -93,6 +93,8 @@ class BuildCommand : public Command {
   }
 
   absl::Status FillOptions() {
+    if (flags_.ssh.empty() && flags_.frontend.empty() && IsSshAddress(file_))
+      flags_.ssh = {"default"};
     KILN_RETURN_IF_ERROR(FillBuildOptions(flags_, isatty(STDOUT_FILENO) == 1, &options_));
     if (!flags_.frontend.empty()) return absl::OkStatus();
     if (IsBuildContext(file_))

@@ -86,27 +86,6 @@ void DropMissingCaches(std::vector<CacheEntry>* imports) {
   imports->erase(std::remove_if(imports->begin(), imports->end(), missing), imports->end());
 }
 
-// "[TYPE[PLATFORM]:]KEY=VALUE" as an attribute of an exporter: annotation-TYPE[PLATFORM].KEY.
-absl::StatusOr<std::pair<std::string, std::string>> ParseAnnotation(const std::string& text) {
-  const size_t equals = text.find('=');
-  if (equals == std::string::npos || equals == 0)
-    return absl::InvalidArgumentError(
-        absl::StrCat("--annotation ", text, " must be [TYPE:]NAME=VALUE"));
-  std::string key = text.substr(0, equals);
-  std::string type = "manifest";
-  // A key may hold colons; a type is one of four words, with or without a platform.
-  for (const char* known : {"manifest", "index", "manifest-descriptor", "index-descriptor"}) {
-    const size_t colon = key.find(':');
-    const std::string before = key.substr(0, colon);
-    const std::string word = before.substr(0, before.find('['));
-    if (colon == std::string::npos || word != known) continue;
-    type = before;
-    key = key.substr(colon + 1);
-    break;
-  }
-  return std::make_pair(absl::StrCat("annotation-", type, ".", key), text.substr(equals + 1));
-}
-
 absl::Status FillSourcePolicy(std::string file, SolveOptions* options) {
   const char* variable = std::getenv("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY");
   if (file.empty() && variable != nullptr) file = variable;
@@ -154,7 +133,8 @@ void AddBuildFlags(CLI::App* app, BuildFlags* flags) {
   repeated("-o,--output", &flags->outputs,
            "type=local,dest=DIR | type=tar,dest=FILE | type=oci,dest=FILE | … | DIR | -");
   repeated("-t,--tag", &flags->tags, "name of the image. Alone: the daemon keeps it");
-  repeated("--annotation", &flags->annotations, "[manifest:|index:]NAME=VALUE, of the image");
+  repeated("--annotation", &flags->annotations,
+           "[TYPE[,TYPE…]:]NAME=VALUE, of the image's manifest or index");
   app->add_flag("--push", flags->push, "push the image to the registries of its names");
   app->add_flag("--load", flags->load, "hand the image to docker, podman or containerd");
   repeated("--secret", &flags->secrets, "id=ID[,src=FILE][,env=VARIABLE]");
@@ -168,13 +148,31 @@ void AddBuildFlags(CLI::App* app, BuildFlags* flags) {
   app->add_flag("--no-cache", flags->no_cache, "run every step");
 }
 
+absl::Status FillSessionOptions(const BuildFlags& flags, bool stdout_is_terminal,
+                                SolveOptions* options) {
+  KILN_ASSIGN_OR_RETURN(options->cache_imports, ParseCaches(flags.cache_from, "--cache-from"));
+  KILN_ASSIGN_OR_RETURN(options->cache_exports, ParseCaches(flags.cache_to, "--cache-to"));
+  KILN_RETURN_IF_ERROR(FillSourcePolicy(flags.source_policy_file, options));
+  for (const std::string& secret : flags.secrets)
+    KILN_RETURN_IF_ERROR(Annotate(options->secrets.Add(secret), absl::StrCat("--secret ", secret)));
+  for (const std::string& agent : flags.ssh) KILN_RETURN_IF_ERROR(options->ssh.Add(agent));
+  int to_stdout = 0;
+  for (const std::string& output : flags.outputs) {
+    KILN_ASSIGN_OR_RETURN(ExportRequest request, ParseOutput(output, stdout_is_terminal));
+    to_stdout += request.target.path == "-" ? 1 : 0;
+    options->outputs.push_back(std::move(request));
+  }
+  if (to_stdout > 1)
+    return absl::InvalidArgumentError("only one --output may go to standard output");
+  return absl::OkStatus();
+}
+
 absl::Status FillBuildOptions(const BuildFlags& flags, bool stdout_is_terminal,
                               SolveOptions* options) {
   KILN_RETURN_IF_ERROR(CheckFlagValues(flags));
+  KILN_RETURN_IF_ERROR(FillSessionOptions(flags, stdout_is_terminal, options));
   KILN_ASSIGN_OR_RETURN(options->frontend_attrs, ParsePairs(flags.opts, "--opt"));
   KILN_ASSIGN_OR_RETURN(options->local_dirs, ParsePairs(flags.locals, "--local"));
-  KILN_ASSIGN_OR_RETURN(options->cache_imports, ParseCaches(flags.cache_from, "--cache-from"));
-  KILN_ASSIGN_OR_RETURN(options->cache_exports, ParseCaches(flags.cache_to, "--cache-to"));
   DropMissingCaches(&options->cache_imports);
   for (const CacheEntry& entry : options->cache_exports) {
     const auto dest = entry.attrs.find("dest");
@@ -185,19 +183,9 @@ absl::Status FillBuildOptions(const BuildFlags& flags, bool stdout_is_terminal,
   options->no_cache = flags.no_cache;
   options->frontend = flags.frontend;
   options->entitlements = flags.allow;
-  KILN_RETURN_IF_ERROR(FillSourcePolicy(flags.source_policy_file, options));
-  for (const std::string& secret : flags.secrets)
-    KILN_RETURN_IF_ERROR(Annotate(options->secrets.Add(secret), absl::StrCat("--secret ", secret)));
-  for (const std::string& agent : flags.ssh) KILN_RETURN_IF_ERROR(options->ssh.Add(agent));
-  int to_stdout = 0;
-  for (const std::string& output : flags.outputs) {
-    KILN_ASSIGN_OR_RETURN(ExportRequest request, ParseOutput(output, stdout_is_terminal));
-    KILN_RETURN_IF_ERROR(MakeRoomFor(request.target, absl::StrCat("--output ", output)));
-    to_stdout += request.target.path == "-" ? 1 : 0;
-    options->outputs.push_back(std::move(request));
-  }
-  if (to_stdout > 1)
-    return absl::InvalidArgumentError("only one --output may go to standard output");
+  for (size_t i = 0; i < options->outputs.size(); ++i)
+    KILN_RETURN_IF_ERROR(
+        MakeRoomFor(options->outputs[i].target, absl::StrCat("--output ", flags.outputs[i])));
   return absl::OkStatus();
 }
 
@@ -228,8 +216,8 @@ absl::Status AddImageOutputs(const BuildFlags& flags, std::unique_ptr<ImageLoade
     if (!IsImageOutput(output)) continue;
     if (flags.push && output.type == "image") output.attrs["push"] = "true";
     for (const std::string& annotation : flags.annotations) {
-      KILN_ASSIGN_OR_RETURN(const auto pair, ParseAnnotation(annotation));
-      output.attrs.insert(pair);
+      KILN_ASSIGN_OR_RETURN(const auto attrs, ParseAnnotation(annotation));
+      for (const auto& [key, value] : attrs) output.attrs[key] = value;
     }
   }
   return absl::OkStatus();

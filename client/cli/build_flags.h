@@ -31,6 +31,10 @@ struct BuildFlags {
 // Registers the flags in a command.
 void AddBuildFlags(CLI::App* app, BuildFlags* flags);
 
+// The part of FillBuildOptions that asks nothing of a daemon and leaves nothing behind: secrets,
+// SSH agents, outputs, caches by their text, the source policy.
+absl::Status FillSessionOptions(const BuildFlags& flags, bool stdout_is_terminal,
+                                SolveOptions* options);
 // Puts the flags into `options`, those of the Dockerfile and those of AddImageOutputs excepted.
 // kInvalidArgument names the flag.
 absl::Status FillBuildOptions(const BuildFlags& flags, bool stdout_is_terminal,

@@ -16,6 +16,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "client/bake/plan.h"
 #include "client/csv.h"
 #include "client/random_id.h"
 #include "client/session/oci_index.h"
@@ -31,16 +32,13 @@ namespace fs = std::filesystem;
 constexpr char kOciLayout[] = "oci-layout://";
 constexpr size_t kMaxDockerfileBytes = 16 << 20;
 
-bool IsRemote(absl::string_view text) {
-  for (absl::string_view scheme : {"http://", "https://", "git://", "ssh://", "git@"})
-    if (absl::StartsWith(text, scheme)) return true;
-  return false;
-}
-
 bool IsDirectory(const std::string& path) {
   std::error_code error;  // what cannot be looked at is none
   return fs::is_directory(path, error);
 }
+
+// A directory goes before an address that is written like it.
+bool IsRemote(const std::string& text) { return bake::IsRemoteAddress(text) && !IsDirectory(text); }
 
 absl::StatusOr<std::pair<std::string, std::string>> SplitPair(const std::string& text,
                                                               char separator, const char* flag) {
@@ -244,22 +242,29 @@ absl::Status TextDockerfile::Write(absl::string_view text) {
 
 absl::StatusOr<int64_t> ParseByteSize(absl::string_view text) {
   constexpr absl::string_view kUnits = "bkmgt";
-  absl::string_view digits = absl::StripSuffix(absl::StripSuffix(text, "b"), "B");
-  size_t power = 0;
-  if (!digits.empty() && !absl::ascii_isdigit(digits.back())) {
-    power = kUnits.find(absl::ascii_tolower(digits.back()));
-    digits.remove_suffix(1);
-  }
-  int64_t number = 0;
-  constexpr int64_t kMax = int64_t{1} << 60;
-  if (power == absl::string_view::npos || !absl::SimpleAtoi(digits, &number) || number < 0 ||
-      number > kMax >> (10 * power))
+  const std::string lower = absl::AsciiStrToLower(text);
+  const size_t end = lower.find_first_not_of("0123456789.");
+  const absl::string_view digits = absl::string_view(lower).substr(0, end);
+  const absl::string_view unit = absl::StripLeadingAsciiWhitespace(
+      end == std::string::npos ? absl::string_view() : absl::string_view(lower).substr(end));
+  const size_t power = unit.empty() ? 0 : kUnits.find(unit[0]);
+  const absl::string_view rest = unit.empty() ? unit : unit.substr(1);
+  double number = 0;
+  constexpr double kMax = int64_t{1} << 60;
+  const bool good = power != absl::string_view::npos && absl::SimpleAtod(digits, &number) &&
+                    (rest.empty() || (power > 0 && (rest == "b" || rest == "ib")));
+  if (good) number *= static_cast<double>(int64_t{1} << (10 * power));
+  if (!good || number > kMax)
     return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is no size: use 64m or 1g"));
-  return number << (10 * power);
+  return static_cast<int64_t>(number);
 }
 
 bool IsBuildContext(const std::string& argument) {
-  return IsRemote(argument) || IsDirectory(argument);
+  return bake::IsRemoteAddress(argument) || IsDirectory(argument);
+}
+
+bool IsSshAddress(absl::string_view context) {
+  return absl::StartsWith(context, "ssh://") || absl::StartsWith(context, "git@");
 }
 
 absl::Status FillDockerfileBuild(const std::string& context, const DockerfileFlags& flags,

@@ -37,11 +37,14 @@ class TextDockerfile {
   std::string path_;  // "": none
 };
 
-// The size that --shm-size gives, in bytes: a number with k, m, g or t, of 1024. kInvalidArgument.
+// The size that --shm-size gives, in bytes: a number with k, m, g or t, of 1024, as in "1.5GiB".
+// kInvalidArgument.
 absl::StatusOr<int64_t> ParseByteSize(absl::string_view text);
 
 // True when the argument of `kiln build` is a build context: a directory, or a git or web address.
 bool IsBuildContext(const std::string& argument);
+// True when the daemon reaches a context by ssh, which takes an agent.
+bool IsSshAddress(absl::string_view context);
 
 // Puts a Dockerfile build into `options`: frontend, its attributes (dockerfile.md 4.1),
 // directories. `text_file` holds the Dockerfile with file "-". kInvalidArgument names the flag.

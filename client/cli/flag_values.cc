@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
+#include <map>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -59,14 +60,19 @@ absl::Status CheckTag(const std::string& tag) {
   return absl::OkStatus();
 }
 
+// A word alone is one that the daemon knows, or not.
 absl::Status CheckPlatform(const std::string& platforms) {
+  const auto in_word = [](char c) { return absl::ascii_isalnum(c) || absl::StrContains("_.-", c); };
   for (absl::string_view platform : absl::StrSplit(platforms, ',')) {
-    const std::vector<absl::string_view> parts = absl::StrSplit(platform, '/');
-    const bool empty = std::any_of(parts.begin(), parts.end(), [](auto part) {
-      return absl::StripAsciiWhitespace(part).empty();
-    });
-    if ((empty && parts.size() > 1) || parts.size() > 3)
-      return Wrong("--platform", platforms, "use OS/ARCH[/VARIANT], as in linux/arm64");
+    const std::vector<absl::string_view> parts =
+        absl::StrSplit(absl::StripAsciiWhitespace(platform), '/');
+    bool good = parts.size() <= 3;
+    for (size_t i = 0; i < parts.size() && parts.size() > 1; ++i) {
+      // Behind an OS there may be its version.
+      const absl::string_view word = i == 0 ? parts[0].substr(0, parts[0].find('(')) : parts[i];
+      good = good && !word.empty() && std::all_of(word.begin(), word.end(), in_word);
+    }
+    if (!good) return Wrong("--platform", platforms, "use OS/ARCH[/VARIANT], as in linux/arm64");
   }
   return absl::OkStatus();
 }
@@ -87,6 +93,11 @@ absl::Status CheckHost(const std::string& host) {
 
 absl::Status CheckUlimit(const std::string& ulimit) {
   const size_t equals = ulimit.find('=');
+  if (equals != std::string::npos && equals != 0 &&
+      !IsOneOf(ulimit.substr(0, equals),
+               {"core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile",
+                "nproc", "rss", "rtprio", "rttime", "sigpending", "stack"}))
+    return Wrong("--ulimit", ulimit, "there is no limit of that name; use nofile, nproc, core, …");
   const std::vector<std::string> limits =
       absl::StrSplit(equals == std::string::npos ? "" : ulimit.substr(equals + 1), ':');
   bool good = equals != 0 && limits.size() <= 2;
@@ -114,6 +125,14 @@ absl::Status CheckAttestation(const char* flag, const std::string& value) {
     if (provenance && key == "mode" && !IsOneOf(text, {"min", "max"}))
       return Wrong(flag, value, remedy);
   return absl::OkStatus();
+}
+
+// Of some type, whichever.
+absl::Status CheckAttestType(const std::string& value) {
+  KILN_ASSIGN_OR_RETURN(const auto fields, Annotate(SplitCsvFields(value), "--attest"));
+  for (const auto& [key, text] : fields)
+    if (key == "type" && !text.empty()) return absl::OkStatus();
+  return Wrong("--attest", value, "use type=provenance or type=sbom");
 }
 
 absl::Status CheckAttest(const std::string& value) {
@@ -157,13 +176,47 @@ absl::Status CheckCache(const char* flag, const std::string& value) {
 
 }  // namespace
 
-absl::Status CheckFlagValues(const BuildFlags& flags) {
+absl::StatusOr<std::map<std::string, std::string>> ParseAnnotation(const std::string& text) {
+  const size_t equals = text.find('=');
+  const std::string name = text.substr(0, equals);
+  const size_t colon = name.find(':');
+  const std::string key = colon == std::string::npos ? name : name.substr(colon + 1);
+  if (equals == std::string::npos || key.empty())
+    return absl::InvalidArgumentError(
+        absl::StrCat("--annotation ", text, " must be [TYPE:]NAME=VALUE"));
+  const std::string types = colon == std::string::npos ? "manifest" : name.substr(0, colon);
+  std::map<std::string, std::string> attrs;
+  for (const absl::string_view type : absl::StrSplit(types, ',')) {
+    const size_t bracket = type.find('[');
+    if (!IsOneOf(type.substr(0, bracket),
+                 {"manifest", "index", "manifest-descriptor", "index-descriptor"}) ||
+        (bracket != absl::string_view::npos && type.back() != ']'))
+      return Wrong("--annotation", text,
+                   "TYPE is manifest, index, manifest-descriptor or index-descriptor, with or "
+                   "without a [PLATFORM]");
+    attrs[absl::StrCat("annotation-", type, ".", key)] = text.substr(equals + 1);
+  }
+  return attrs;
+}
+
+absl::Status CheckPlannedValues(const BuildFlags& flags) {
   const DockerfileFlags& docker = flags.docker;
-  for (const std::string& tag : flags.tags) KILN_RETURN_IF_ERROR(CheckTag(tag));
   for (const std::string& platform : docker.platforms)
     KILN_RETURN_IF_ERROR(CheckPlatform(platform));
-  for (const std::string& host : docker.add_hosts) KILN_RETURN_IF_ERROR(CheckHost(host));
   for (const std::string& ulimit : docker.ulimits) KILN_RETURN_IF_ERROR(CheckUlimit(ulimit));
+  if (!docker.shm_size.empty())
+    KILN_RETURN_IF_ERROR(Annotate(ParseByteSize(docker.shm_size).status(), "--shm-size"));
+  for (const std::string& attest : docker.attests) KILN_RETURN_IF_ERROR(CheckAttestType(attest));
+  for (const std::string& annotation : flags.annotations)
+    KILN_RETURN_IF_ERROR(ParseAnnotation(annotation).status());
+  return absl::OkStatus();
+}
+
+absl::Status CheckFlagValues(const BuildFlags& flags) {
+  const DockerfileFlags& docker = flags.docker;
+  KILN_RETURN_IF_ERROR(CheckPlannedValues(flags));
+  for (const std::string& tag : flags.tags) KILN_RETURN_IF_ERROR(CheckTag(tag));
+  for (const std::string& host : docker.add_hosts) KILN_RETURN_IF_ERROR(CheckHost(host));
   for (const std::string& arg : docker.build_args)
     if (arg.empty()) return Wrong("--build-arg", arg, "use NAME=VALUE, or NAME");
   if (!IsOneOf(docker.network, {"", "default", "none", "host", "sandbox"}))
@@ -176,10 +229,6 @@ absl::Status CheckFlagValues(const BuildFlags& flags) {
     KILN_RETURN_IF_ERROR(CheckCache("--cache-from", cache));
   for (const std::string& cache : flags.cache_to)
     KILN_RETURN_IF_ERROR(CheckCache("--cache-to", cache));
-  for (const std::string& annotation : flags.annotations)
-    if (!absl::StrContains(annotation, '=') || annotation.front() == '=')
-      return absl::InvalidArgumentError(
-          absl::StrCat("--annotation ", annotation, " must be [TYPE:]NAME=VALUE"));
   return absl::OkStatus();
 }
 

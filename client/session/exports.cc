@@ -36,6 +36,23 @@ absl::Status TargetForFile(absl::string_view text, bool stdout_is_terminal, Expo
   return absl::OkStatus();
 }
 
+absl::Status TargetForDirectory(absl::string_view text, ExportRequest* out) {
+  const std::string& dest = out->target.path;
+  if (dest.empty())
+    return absl::InvalidArgumentError(absl::StrCat("--output ", text, " needs dest=DIRECTORY"));
+  if (dest == "-")
+    return absl::InvalidArgumentError(
+        absl::StrCat("--output ", text, ": a directory can't be written to standard output"));
+  struct stat info = {};
+  if (stat(dest.c_str(), &info) == 0 && !S_ISDIR(info.st_mode))
+    return absl::InvalidArgumentError(
+        absl::StrCat("--output ", text, ": ", dest, " is no directory"));
+  const auto mode = out->attrs.find("mode");
+  out->target.kind = ExportTarget::Kind::kDirectory;
+  out->target.delete_others = mode != out->attrs.end() && mode->second == "delete";
+  return absl::OkStatus();
+}
+
 absl::Status MakeRoom(const ExportTarget& target) {
   std::error_code error;
   if (target.kind == ExportTarget::Kind::kFile && target.path != "-") {
@@ -53,9 +70,6 @@ absl::Status MakeRoom(const ExportTarget& target) {
       return absl::FailedPreconditionError(
           absl::StrCat("make directory ", target.path, ": ", error.message()));
   }
-  if (target.kind == ExportTarget::Kind::kDirectory && fs::exists(target.path, error) &&
-      !fs::is_directory(target.path, error))
-    return absl::FailedPreconditionError(absl::StrCat(target.path, " is no directory"));
   return absl::OkStatus();
 }
 
@@ -74,7 +88,8 @@ absl::StatusOr<ExportRequest> ParseOutput(absl::string_view text, bool stdout_is
   }
   if (!absl::StrContains(text, '=') && !absl::StrContains(text, ',') && !text.empty()) {
     out.type = "local";
-    out.target = {ExportTarget::Kind::kDirectory, std::string(text), false};
+    out.target.path = std::string(text);
+    KILN_RETURN_IF_ERROR(TargetForDirectory(text, &out));
     return out;
   }
   KILN_ASSIGN_OR_RETURN(const auto fields, SplitCsvFields(text));
@@ -99,16 +114,7 @@ absl::StatusOr<ExportRequest> ParseOutput(absl::string_view text, bool stdout_is
     out.attrs["push"] = "true";
   }
   if (out.type == "local") {
-    if (out.target.path.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("--output ", text, " needs dest=DIRECTORY"));
-    }
-    if (out.target.path == "-") {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--output ", text, ": a directory can't be written to standard output"));
-    }
-    out.target.kind = ExportTarget::Kind::kDirectory;
-    const auto mode = out.attrs.find("mode");
-    out.target.delete_others = mode != out.attrs.end() && mode->second == "delete";
+    KILN_RETURN_IF_ERROR(TargetForDirectory(text, &out));
   } else if (out.type == "tar" || out.type == "oci" || out.type == "docker") {
     const auto tar = out.attrs.find("tar");
     if (out.type != "tar" && tar != out.attrs.end() && tar->second == "false") {

@@ -9,6 +9,22 @@
 #include "store/base/status_macros.h"
 
 namespace kiln::client {
+namespace {
+
+absl::Status CheckSize(absl::string_view id, size_t bytes) {
+  if (bytes <= SecretStore::kMaxBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("secret ", id, " is larger than ", SecretStore::kMaxBytes >> 10, " KiB"));
+}
+
+absl::StatusOr<std::string> ReadSecretFile(absl::string_view id, const std::string& path) {
+  absl::StatusOr<std::string> content = ReadFileToString(path, SecretStore::kMaxBytes);
+  if (absl::IsResourceExhausted(content.status())) return CheckSize(id, SecretStore::kMaxBytes + 1);
+  if (!content.ok()) return Annotate(content.status(), absl::StrCat("secret ", id));
+  return content;
+}
+
+}  // namespace
 
 absl::Status SecretStore::Add(absl::string_view text) {
   KILN_ASSIGN_OR_RETURN(const auto fields, SplitCsvFields(text));
@@ -29,13 +45,12 @@ absl::Status SecretStore::Add(absl::string_view text) {
     }
   }
   if (type == "env" && source.env.empty()) source.env = std::exchange(source.file, "");
-  if (id.empty()) id = !source.env.empty() ? source.env : source.file;
   if (id.empty()) return absl::InvalidArgumentError("it has no id=");
   if (source.file.empty() && source.env.empty()) {
     const bool in_environment = std::getenv(id.c_str()) != nullptr;
     (in_environment && type != "file" ? source.env : source.file) = id;
   }
-  KILN_RETURN_IF_ERROR(Read(id, source).status());
+  if (!source.file.empty()) KILN_RETURN_IF_ERROR(ReadSecretFile(id, source.file).status());
   sources_[id] = std::move(source);
   return absl::OkStatus();
 }
@@ -45,29 +60,11 @@ absl::StatusOr<std::string> SecretStore::Get(absl::string_view id) const {
   if (found == sources_.end()) {
     return absl::NotFoundError(absl::StrCat("secret ", id, " is not offered by the client"));
   }
-  return Read(id, found->second);
-}
-
-absl::StatusOr<std::string> SecretStore::Read(absl::string_view id, const Source& source) {
-  std::string value;
-  if (!source.env.empty()) {
-    const char* text = std::getenv(source.env.c_str());
-    if (text == nullptr) {
-      return absl::NotFoundError(
-          absl::StrCat("secret ", id, ": environment variable ", source.env, " is not set"));
-    }
-    value = text;
-  } else {
-    absl::StatusOr<std::string> content = ReadFileToString(source.file, kMaxBytes + 1);
-    if (!content.ok() && !absl::IsResourceExhausted(content.status())) {
-      return Annotate(content.status(), absl::StrCat("secret ", id));
-    }
-    value = content.ok() ? *std::move(content) : std::string(kMaxBytes + 1, '\0');
-  }
-  if (value.size() > kMaxBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("secret ", id, " is larger than ", kMaxBytes >> 10, " KiB"));
-  }
+  const Source& source = found->second;
+  if (source.env.empty()) return ReadSecretFile(id, source.file);
+  const char* text = std::getenv(source.env.c_str());
+  std::string value = text == nullptr ? "" : text;
+  KILN_RETURN_IF_ERROR(CheckSize(id, value.size()));
   return value;
 }
 

@@ -16,7 +16,9 @@ class SecretStore {
   static constexpr size_t kMaxBytes = 500 << 10;
 
   // "id=ID[,src=FILE][,env=VARIABLE][,type=file|env]". Without src and env: the variable ID if it
-  // is set, else the file ID. kNotFound or kInvalidArgument (too large) at once, not in mid-build.
+  // is set, else the file ID. A file is looked at at once, not in mid-build: kNotFound, or
+  // kInvalidArgument when it is too large. A variable goes before a file, and that it is not set is
+  // no mistake: its secret is empty.
   absl::Status Add(absl::string_view text);
   bool empty() const { return sources_.empty(); }
 
@@ -28,8 +30,6 @@ class SecretStore {
     std::string file;
     std::string env;
   };
-  static absl::StatusOr<std::string> Read(absl::string_view id, const Source& source);
-
   absl::flat_hash_map<std::string, Source> sources_;
 };
 

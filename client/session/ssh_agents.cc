@@ -33,8 +33,6 @@ absl::Status SshAgents::Add(absl::string_view text) {
     }
     path = socket;
   }
-  if (sockets_.contains(id))
-    return absl::InvalidArgumentError(absl::StrCat("--ssh ", id, " is given twice"));
   const std::vector<std::string> files = absl::StrSplit(path, ',');
   for (const std::string& file : files) {
     struct stat info = {};
@@ -44,12 +42,12 @@ absl::Status SshAgents::Add(absl::string_view text) {
     if (files.size() > 1)
       return absl::InvalidArgumentError(
           absl::StrCat("--ssh ", text, ": ", file, " is an agent, which goes alone"));
-    sockets_.emplace(id, path);
+    sockets_[id] = path;
     return absl::OkStatus();
   }
   KILN_ASSIGN_OR_RETURN(std::shared_ptr<KeyAgent> keys,
                         Annotate(KeyAgent::Start(files), absl::StrCat("--ssh ", text)));
-  sockets_.emplace(id, keys->socket());
+  sockets_[id] = keys->socket();
   key_agents_.push_back(std::move(keys));
   return absl::OkStatus();
 }

@@ -18,7 +18,8 @@ class KeyAgent;
 class SshAgents {
  public:
   // "ID" (the agent of $SSH_AUTH_SOCK), "ID=SOCKET", or "ID=KEYFILE[,KEYFILE…]", whose keys get an
-  // agent of their own (KeyAgent). kInvalidArgument when there is no such agent or key. Blocks.
+  // agent of their own (KeyAgent). The last of an ID holds. kInvalidArgument when there is no such
+  // agent or key. Blocks.
   absl::Status Add(absl::string_view text);
   bool empty() const { return sockets_.empty(); }
 

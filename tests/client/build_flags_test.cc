@@ -152,6 +152,10 @@ INSTANTIATE_TEST_SUITE_P(
         {"Ulimit", "--ulimit nofile=1:2 --ulimit core=0", "ulimit=nofile=1:2,core=0\n"},
         {"ShmSize", "--shm-size 64m", "shm-size=67108864\n"},
         {"ShmSizeBytes", "--shm-size 1024", "shm-size=1024\n"},
+        {"ShmSizeFraction", "--shm-size 1.5GiB", "shm-size=1610612736\n"},
+        {"ShmSizeUnit", "--shm-size 2KB", "shm-size=2048\n"},
+        {"ShmSizeNegative", "--shm-size=-1", "!--shm-size: \"-1\" is no size"},
+        {"ShmSizeBadUnit", "--shm-size 1mx", "!--shm-size: \"1mx\" is no size"},
         {"ShmSizeBad", "--shm-size lots", "!--shm-size: \"lots\" is no size"},
         {"ShmSizeHuge", "--shm-size 99999999t", "!is no size"},
         {"CgroupParent", "--cgroup-parent /a", "cgroup-parent=/a\n"},
@@ -173,6 +177,11 @@ INSTANTIATE_TEST_SUITE_P(
          "manifest[linux/amd64]:k=v",
          "output image annotation-index.org.a:b=c annotation-manifest.x=y "
          "annotation-manifest[linux/amd64].k=v name=a\n"},
+        {"AnnotationOfSeveralTypes", "-t a --annotation index,manifest[linux/amd64]:k=v",
+         "output image annotation-index.k=v annotation-manifest[linux/amd64].k=v name=a\n"},
+        {"AnnotationBadType", "-t a --annotation manifests:k=v",
+         "!--annotation manifests:k=v: TYPE is manifest, index"},
+        {"AnnotationWithoutName", "-t a --annotation index:=v", "!must be [TYPE:]NAME=VALUE"},
         {"AnnotationBad", "-t a --annotation x", "!--annotation x must be [TYPE:]NAME=VALUE"},
         {"TagBad", "-t Bad/Name:1", "!--tag Bad/Name:1: use [HOST/]NAME[:TAG]"},
         {"TagBadPath", "-t r.org:5000/Name", "!in lower case"},
@@ -184,6 +193,7 @@ INSTANTIATE_TEST_SUITE_P(
         {"AddHostGateway", "--add-host gw:host-gateway", "!host-gateway: the daemon's machine"},
         {"AddHostV6", "--add-host db:[::1]", "add-hosts=db=[::1]\n"},
         {"UlimitBad", "--ulimit nofile=9:2", "!--ulimit nofile=9:2: use NAME=SOFT[:HARD]"},
+        {"UlimitUnknown", "--ulimit files=9", "!--ulimit files=9: there is no limit of that name"},
         {"UlimitEndless", "--ulimit nofile=5:-1", "ulimit=nofile=5:-1\n"},
         {"NetworkBad", "--network foo", "!--network foo: use default, none or host"},
         {"ProvenanceBad", "--provenance foo", "!--provenance foo: use true, false or mode"},
@@ -307,6 +317,47 @@ TEST(BakeTargetFlags, EntitlementsAreAskedFor) {
   plan.targets["a"].lists["entitlements"] = {"security.insecure"};
   EXPECT_THAT(std::string(PrepareTargets(plan, {}, false).status().message()),
               HasSubstr("target a: asks for security.insecure, which needs --allow"));
+}
+
+// What --print refuses: what docker looks at before it prints, and no more.
+TEST(BakePlan, IsCheckedAsDockerDoesBeforeItPrints) {
+  const store::TempDir dir;
+  const std::string file = dir.path() + "/s", none = dir.path() + "/none";
+  ASSERT_TRUE(WriteFileAtomic(file, "x", 0600).ok());
+  unsetenv("SSH_AUTH_SOCK");
+  const auto with_list = [](const char* list, const std::string& value) {
+    bake::Plan plan;
+    plan.targets["a"].lists[list] = {value};
+    return CheckPlan(plan, false);
+  };
+  const auto with_text = [](const char* text, const std::string& value) {
+    bake::Plan plan;
+    plan.targets["a"].texts[text] = value;
+    return CheckPlan(plan, false);
+  };
+  for (const absl::Status& refused :
+       {with_list("secret", "id=x,src=" + none), with_list("secret", "src=" + file),
+        with_list("ssh", "default"), with_list("ssh", "x=" + none),
+        with_list("platforms", "linux/"), with_list("platforms", "linux/a b"),
+        with_list("ulimits", "nofile"), with_list("output", "type=local"),
+        with_list("output", "type=local,dest=" + file),
+        with_list("output", "type=tar,dest=" + dir.path()), with_list("annotations", "x"),
+        with_list("attest", "mode=max"), with_list("cache-from", "src=x"),
+        with_text("shm-size", "lots"), with_text("context", "git@example.org:a/b.git"),
+        with_text("context", "ssh://git@example.org/a/b.git")}) {
+    EXPECT_FALSE(refused.ok());
+    EXPECT_THAT(std::string(refused.message()), HasSubstr("target a: "));
+  }
+  for (const absl::Status& taken :
+       {with_list("secret", "id=x,src=" + file), with_list("secret", "id=x,env=KILN_TEST_UNSET"),
+        with_list("platforms", "windows(10.0+f)/amd64"),
+        with_list("output", "type=tar,dest=" + none + "/x.tar"),
+        with_list("cache-to", "type=local,dest=" + none), with_list("tags", "NO NAME"),
+        with_list("entitlements", "network.host"), with_text("context", none),
+        with_text("context", "https://example.org/a.git"), with_text("dockerfile", none),
+        with_text("network", "what")})
+    EXPECT_EQ(taken, absl::OkStatus());
+  EXPECT_NE(access(none.c_str(), F_OK), 0) << "printing made a directory";
 }
 
 }  // namespace
