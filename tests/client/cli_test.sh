@@ -122,6 +122,72 @@ grep -q '"copy-b"' "$work/bake.json" || fail "no metadata of the targets"
 expect_code 1 "${bake[@]}" --set 'copy-a.contexts.shared=target:nothing'
 expect_code 1 "${bake[@]}" --set 'shared.dockerfile-inline=NONSENSE'
 grep -q 'target shared' "$work/out.log" || fail "the failing target is not named"
+expect_code 1 "${bake[@]}" --print --set "shared.secrets=id=s,src=$work/nothing"
+grep -q 'target shared: .*nothing' "$work/out.log" || fail "--print takes a missing secret"
+
+# Targets that share stages of one Dockerfile, by a group, a matrix and a link: every RUN runs once.
+mkdir "$work/stages"
+cat >"$work/stages/Dockerfile" <<'DOCKERFILE'
+FROM base AS low
+RUN --mount=type=cache,target=/runs echo low >>/runs/log; date +%s%N >/low; sleep .2
+FROM low AS high
+RUN --mount=type=cache,target=/runs echo high >>/runs/log; date +%s%N >/high
+FROM high AS first
+RUN --mount=type=cache,target=/runs echo first >>/runs/log; date +%s%N >/first
+FROM high AS many
+ARG N
+COPY --from=first /first /of-first
+RUN --mount=type=cache,target=/runs echo many-$N >>/runs/log
+FROM base AS report
+ARG TIME
+RUN --mount=type=cache,target=/runs : $TIME; sort /runs/log >/log
+DOCKERFILE
+cat >"$work/stages/bake.hcl" <<'HCL'
+variable "DEST" {}
+group "default" { targets = ["first", "many", "linked"] }
+target "stages" {
+  context = "${DEST}/stages"
+  contexts = { base = "oci-layout://${DEST}/layout:1" }
+}
+target "first" {
+  inherits = ["stages"]
+  target = "first"
+  output = ["type=local,dest=${DEST}/stages/first"]
+}
+target "many" {
+  matrix = { n = ["1", "2", "3"] }
+  name = "many-${n}"
+  inherits = ["stages"]
+  target = "many"
+  args = { N = n }
+  output = ["type=local,dest=${DEST}/stages/many-${n}"]
+}
+target "linked" {
+  contexts = { first = "target:first", many = "target:many-2" }
+  dockerfile-inline = <<-EOT
+    FROM many
+    COPY --from=first /first /linked
+  EOT
+  output = ["type=local,dest=${DEST}/stages/linked"]
+}
+target "report" {
+  inherits = ["stages"]
+  target = "report"
+  args = { TIME = timestamp() }
+  output = ["type=local,dest=${DEST}/stages/report"]
+}
+HCL
+bake=("$kiln" bake -f "$work/stages/bake.hcl" --progress rawjson)
+expect_code 0 "${bake[@]}"
+expect_code 0 "${bake[@]}" report
+printf '%s\n' first high low many-1 many-2 many-3 | cmp - "$work/stages/report/log" ||
+  fail "steps that targets share did not run once"
+for copy in many-1/of-first many-2/of-first many-3/of-first linked/of-first linked/linked; do
+  cmp "$work/stages/first/first" "$work/stages/$copy" || fail "$copy is of another run"
+done
+for target in many-1 many-2 many-3 linked; do
+  cmp "$work/stages/first/low" "$work/stages/$target/low" || fail "$target has its own base"
+done
 
 expect_code 0 "$kiln" du -v
 expect_code 0 "$kiln" stats
