@@ -163,18 +163,48 @@ bool LayerDirectory::IsListed(const std::string& path) const {
   return it != directories_.end() && it->second.listed;
 }
 
-absl::Status LayerDirectory::AdoptAttributes(const TreeReader& lower) {
+absl::Status LayerDirectory::Renew(const std::string& path) {
+  if (IsListed(path)) return absl::OkStatus();
+  const std::string host = Host(path);
+  KILN_RETURN_IF_ERROR(RemoveXattrs(host));
+  if (::lchown(host.c_str(), ::geteuid(), ::getegid()) != 0)
+    return ErrnoStatus(errno, absl::StrCat("chown ", path));
+  if (::chmod(host.c_str(), 0755) != 0) return ErrnoStatus(errno, absl::StrCat("chmod ", path));
+  directories_[path] = Directory{{}, /*implied=*/true, /*listed=*/false};
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> LayerDirectory::IsDirectory(const std::string& path) const {
+  int error = 0;
+  const absl::Status status = OpenDirectory(path, &error).status();
+  if (error == ELOOP || error == ENOTDIR || error == ENOENT) return false;
+  KILN_RETURN_IF_ERROR(status);
+  return true;
+}
+
+bool LayerDirectory::IsHidden(absl::string_view path,
+                              absl::flat_hash_map<std::string, bool>* known) const {
+  if (path == "/") return false;
+  const std::string around = SplitPath(path).first;
+  const auto found = known->find(around);
+  if (found != known->end()) return found->second;
+  const bool hidden = IsOpaque(Host(around)) || IsHidden(around, known);
+  known->emplace(around, hidden);
+  return hidden;
+}
+
+absl::Status LayerDirectory::AdoptAttributes(const TreeReader& lower, bool root_opaque) {
+  if (lower.layers().empty()) return absl::OkStatus();
+  absl::flat_hash_map<std::string, bool> hidden = {{"/", root_opaque}};
   for (auto& [path, directory] : directories_) {
     if (!directory.implied) continue;
-    const std::string host = Host(path);
-    struct stat now;
-    if (::lstat(host.c_str(), &now) != 0 || !S_ISDIR(now.st_mode)) continue;  // replaced since
-    if (lower.layers().empty()) continue;
+    KILN_ASSIGN_OR_RETURN(const bool there, IsDirectory(path));
+    if (!there || IsHidden(path, &hidden)) continue;
     absl::StatusOr<Entry> entry = lower.Lstat(path);
     if (absl::IsNotFound(entry.status())) continue;
     KILN_RETURN_IF_ERROR(entry.status());
     if (!S_ISDIR(entry->st.st_mode)) continue;
-    KILN_RETURN_IF_ERROR(CopyMetadata(lower.HostPath(*entry, path), entry->st, host));
+    KILN_RETURN_IF_ERROR(CopyMetadata(lower.HostPath(*entry, path), entry->st, Host(path)));
     directory.times[0] = entry->st.st_atim;
     directory.times[1] = entry->st.st_mtim;
   }
@@ -183,10 +213,9 @@ absl::Status LayerDirectory::AdoptAttributes(const TreeReader& lower) {
 
 absl::Status LayerDirectory::SetTimes() {
   for (const auto& [path, directory] : directories_) {
-    const std::string host = Host(path);
-    struct stat now;
-    if (::lstat(host.c_str(), &now) != 0 || !S_ISDIR(now.st_mode)) continue;  // replaced since
-    if (::utimensat(AT_FDCWD, host.c_str(), directory.times, AT_SYMLINK_NOFOLLOW) != 0)
+    KILN_ASSIGN_OR_RETURN(const bool there, IsDirectory(path));
+    if (!there) continue;
+    if (::utimensat(AT_FDCWD, Host(path).c_str(), directory.times, AT_SYMLINK_NOFOLLOW) != 0)
       return ErrnoStatus(errno, absl::StrCat("set times of ", path));
   }
   return absl::OkStatus();

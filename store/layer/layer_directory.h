@@ -51,10 +51,17 @@ class LayerDirectory {
   // A directory of the archive: it is not implied (any more), and gets this time at the end.
   void Listed(const std::string& path, const struct timespec times[2]);
   bool IsListed(const std::string& path) const;
+  // Takes the attributes that a directory has from before this layer, unless it is listed: it
+  // becomes an implied one.
+  absl::Status Renew(const std::string& path);
 
-  // Gives implied directories the attributes that `lower` has for them; those that it does not know
-  // get the time 0.
-  absl::Status AdoptAttributes(const TreeReader& lower);
+  // Whether there is a directory, and no symlink leads to it. A path that was real once need not be
+  // for the rest of the archive: what uses it later asks first, or a link leads it outside.
+  absl::StatusOr<bool> IsDirectory(const std::string& path) const;
+
+  // Gives implied directories the attributes that `lower` has for them and this layer does not
+  // hide, all but the root itself when `root_opaque`; others get the time 0.
+  absl::Status AdoptAttributes(const TreeReader& lower, bool root_opaque);
   absl::Status SetTimes();
 
   const std::string& path() const { return path_; }
@@ -71,6 +78,8 @@ class LayerDirectory {
   absl::StatusOr<Fd> OpenDirectory(const std::string& path, int* error) const;
   absl::StatusOr<Fd> MakeDirectories(const std::string& path, GivesWay gives_way);
   absl::Status Note(const std::string& path, int fd, bool implied);
+  // Whether a directory around `path` hides what the layers below have there. `known`: answers.
+  bool IsHidden(absl::string_view path, absl::flat_hash_map<std::string, bool>* known) const;
   absl::StatusOr<Parent> Keep(std::string asked, std::string real, Fd fd, bool implied);
 
   std::string path_;

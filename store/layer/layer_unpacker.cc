@@ -201,6 +201,7 @@ absl::Status LayerUnpacker::RemoveOlder(const std::string& path) {
           old.push_back(name);
         } else if (item->d_type == DT_DIR) {
           todo.push_back(child);
+          KILN_RETURN_IF_ERROR(directory_.Renew(child));
         }
       }
     }
@@ -282,7 +283,11 @@ absl::Status LayerUnpacker::MakeDirectory(const TarEntry& entry, const Parent& p
     struct stat st;
     if (::fstatat(parent.fd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0)
       return ErrnoStatus(errno, "stat");
-    if (!S_ISDIR(st.st_mode)) {
+    if (S_ISDIR(st.st_mode)) {
+      // Those of a directory from before this layer do not show through an overlay.
+      if (!options_.overlay_form && !directory_.IsListed(path))
+        KILN_RETURN_IF_ERROR(RemoveXattrs(directory_.Host(path)));
+    } else {
       KILN_RETURN_IF_ERROR(Clear(parent, name).status());
       if (::mkdirat(parent.fd, name.c_str(), 0700) != 0) return ErrnoStatus(errno, "create");
       // What was here hid a directory below, which must stay hidden.
@@ -458,6 +463,8 @@ absl::Status LayerUnpacker::Settle(const Layers& lower) {
     }
     // overlayfs would list the name of a whiteout with nothing below it.
     for (const std::string& path : whiteouts_) {
+      KILN_ASSIGN_OR_RETURN(const bool there, directory_.IsDirectory(SplitPath(path).first));
+      if (!there) continue;
       const std::string host = directory_.Host(path);
       struct stat st;
       if (::lstat(host.c_str(), &st) != 0 || !IsWhiteout(st)) continue;  // replaced since
@@ -467,7 +474,7 @@ absl::Status LayerUnpacker::Settle(const Layers& lower) {
       KILN_RETURN_IF_ERROR(shows);
       KILN_RETURN_IF_ERROR(MakeWhiteout(host));
     }
-    KILN_RETURN_IF_ERROR(directory_.AdoptAttributes(below));
+    KILN_RETURN_IF_ERROR(directory_.AdoptAttributes(below, root_opaque_));
   }
   return directory_.SetTimes();
 }

@@ -90,6 +90,16 @@ absl::Status CopyMetadata(const std::string& from, const struct stat& st, const 
   return SetXattrs(to, xattrs);
 }
 
+absl::Status RemoveXattrs(const std::string& path) {
+  KILN_ASSIGN_OR_RETURN(const auto xattrs, HostXattrs(path));
+  for (const auto& [name, value] : xattrs) {
+    if (::lremovexattr(path.c_str(), name.c_str()) == 0 || errno == ENODATA) continue;
+    if (errno == ENOTSUP || errno == EPERM || errno == EACCES) continue;
+    return ErrnoStatus(errno, absl::StrCat("remove xattr ", name, " of ", path));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CopyTimes(const struct stat& st, const std::string& to) {
   const struct timespec times[2] = {st.st_atim, st.st_mtim};
   if (::utimensat(AT_FDCWD, to.c_str(), times, AT_SYMLINK_NOFOLLOW) == 0) return absl::OkStatus();

@@ -26,6 +26,8 @@ absl::Status CopyBody(const std::string& from, const struct stat& st, const std:
 // Owner, mode and xattrs, in that order (chown clears the suid bits), without overlayfs's own
 // marks. xattrs that the file system refuses are left out.
 absl::Status CopyMetadata(const std::string& from, const struct stat& st, const std::string& to);
+// All xattrs, with the same exceptions.
+absl::Status RemoveXattrs(const std::string& path);
 absl::Status CopyTimes(const struct stat& st, const std::string& to);
 
 // A second name for `from`. False when the file system wants a copy instead (EXDEV, EMLINK, or no

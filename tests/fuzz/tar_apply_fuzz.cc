@@ -1,5 +1,6 @@
 // Any bytes as the tar of a layer, unpacked in both forms: nothing outside is touched, and both
 // end.
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +18,8 @@
 
 namespace kiln::store {
 namespace {
+
+constexpr time_t kLongAgo = 1000;
 
 class Pieces final : public ByteStream {
  public:
@@ -43,12 +46,15 @@ void Unpack(absl::string_view bytes, const std::string& base, bool overlay) {
   if (!unpacker.ok()) std::abort();
   Pieces in(bytes, 100 + bytes.size() % 700);
   if ((*unpacker)->Unpack(in).ok()) (void)(*unpacker)->Settle({});
-  // The canary beside the root is still the only thing there.
+  // The canaries beside the root are still the only things there, as they were.
   struct stat st;
   if (::lstat((base + "/canary").c_str(), &st) != 0 || st.st_size != 0 || st.st_nlink != 1 ||
       (st.st_mode & 07777) != 0600)
     std::abort();
-  if (::lstat(base.c_str(), &st) != 0 || st.st_nlink != 3) std::abort();
+  if (::lstat((base + "/d").c_str(), &st) != 0 || st.st_nlink != 2 || st.st_mtime != kLongAgo ||
+      (st.st_mode & 07777) != 0700)
+    std::abort();
+  if (::lstat(base.c_str(), &st) != 0 || st.st_nlink != 4) std::abort();
   if (!RemoveTree(root).ok()) std::abort();
 }
 
@@ -63,6 +69,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string canary = std::string(name) + "/canary";
     auto file = kiln::OpenFile(canary, 02 | 0100, 0600);
     if (!file.ok()) std::abort();
+    const std::string directory = std::string(name) + "/d";
+    const struct timespec times[2] = {{kLongAgo, 0}, {kLongAgo, 0}};
+    if (::mkdir(directory.c_str(), 0700) != 0 ||
+        ::utimensat(AT_FDCWD, directory.c_str(), times, 0) != 0)
+      std::abort();
     static std::string made;
     made = name;
     std::atexit([] { std::filesystem::remove_all(made); });

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "store/layer/layer_unpacker.h"
 #include "store/snapshot/copy_entry.h"
@@ -19,6 +20,30 @@ namespace {
 
 using testing::HasSubstr;
 using testing::Not;
+
+// Mode, owner, times and extended attributes of each directory.
+std::string ShowDirectories(const Layers& layers) {
+  TreeReader reader(layers);
+  std::string out;
+  Must(reader.Walk("/", [&](const std::string& path, const Entry& entry) -> absl::StatusOr<bool> {
+    const struct stat& st = entry.st;
+    if (!S_ISDIR(st.st_mode)) return true;
+    absl::StrAppend(&out, path, " ", absl::StrFormat("%o", st.st_mode & 07777), " ", st.st_uid, ":",
+                    st.st_gid, " ", st.st_mtim.tv_sec);
+    for (const auto& [name, value] : Must(reader.Xattrs(entry, path)))
+      absl::StrAppend(&out, " ", name, "=", value);
+    out += "\n";
+    return true;
+  }));
+  return out;
+}
+
+TarEntry OwnedDirectory(const std::string& name, uint32_t uid) {
+  TarEntry entry = TarBuilder::Entry(TarType::kDirectory, name + "/", 0700 + uid);
+  entry.uid = uid;
+  entry.xattrs["user.owner"] = absl::StrCat(uid);
+  return entry;
+}
 
 // Unpacks archives one upon the other, as one tree and as a stack of layers.
 class UnpackTest : public testing::TestWithParam<bool> {
@@ -68,10 +93,13 @@ class UnpackTest : public testing::TestWithParam<bool> {
   }
   std::string Tree() const { return ShowListing(layers_); }
   std::string Host(const std::string& path) const { return layers_.back() + path; }
-  struct stat Stat(const std::string& path) const {
+  static struct stat FileStat(const std::string& path) {
     struct stat st = {};
-    EXPECT_EQ(::lstat(Host(path).c_str(), &st), 0) << path;
+    EXPECT_EQ(::lstat(path.c_str(), &st), 0) << path;
     return st;
+  }
+  struct stat Stat(const std::string& path) const {
+    return FileStat(Host(path));
   }
 
   std::string dir_;
@@ -109,6 +137,67 @@ TEST_P(UnpackTest, LoopingLinksAndFilesAsParentsAreErrors) {
   const absl::Status status = Unpack(TarBuilder().File("f", "1").File("f/x", "2"));
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("f is no directory"));
+}
+
+TEST_P(UnpackTest, L1_ADirectoryThatBecameALinkIsLeftAlone) {
+  const std::string outside = dir_ + "/outside";
+  ASSERT_EQ(::chmod(outside.c_str(), 0700), 0);
+  const auto unchanged = [&, before = FileStat(outside)] {
+    const struct stat now = FileStat(outside);
+    return now.st_mode == before.st_mode && now.st_uid == before.st_uid &&
+           now.st_mtim.tv_sec == before.st_mtim.tv_sec;
+  };
+  TarEntry open = TarBuilder::Entry(TarType::kDirectory, "a/outside/", 0777);
+  open.uid = 7;
+  Must(Unpack(TarBuilder().Add(open)));
+  Must(Unpack(TarBuilder().File("a/outside/f", "1").Symlink("a", dir_)));
+  EXPECT_TRUE(unchanged()) << "implied";
+  Must(Unpack(TarBuilder().Add(open).File("a/outside/f", "1").Symlink("a", dir_)));
+  EXPECT_TRUE(unchanged()) << "listed";
+  Must(Unpack(TarBuilder().Add(open).File("a/.wh.b", "").File(".wh.a", "").Symlink("a", "..")));
+  EXPECT_TRUE(unchanged()) << "removed by a whiteout";
+}
+
+TEST_P(UnpackTest, L1_AWhiteoutBelowWhatBecameALinkIsLeftAlone) {
+  const std::string other = dir_ + "/other";
+  ASSERT_EQ(::mkdir(other.c_str(), 0755), 0);
+  Must(MakeWhiteout(other + "/w"));
+  Must(Unpack(TarBuilder().File("a/.wh.w", "").Symlink("a", other)));
+  EXPECT_TRUE(IsWhiteout(FileStat(other + "/w")));
+}
+
+// Not those of a directory that this layer hides, in whatever order that is told.
+TEST_P(UnpackTest, AttributesOfImpliedDirectoriesAreThoseThatShow) {
+  for (const std::string hides : {"a/.wh..wh..opq", ".wh.a", ".wh..wh..opq", ""}) {
+    for (const bool first : {true, false}) {
+      if (hides == ".wh.a" && !first) continue;  // removes the file, too
+      Must(Unpack(TarBuilder()
+                      .File(".wh.a", "")
+                      .Add(OwnedDirectory("a", 3))
+                      .Add(OwnedDirectory("a/b", 4))
+                      .Add(OwnedDirectory("a/b/c", 5))));
+      TarBuilder tar;
+      if (first && !hides.empty()) tar.File(hides, "");
+      tar.File("a/b/c/f", "1");
+      if (!first && !hides.empty()) tar.File(hides, "");
+      Must(Unpack(tar));
+      const std::string a = "/a 703 3:0 1600000000 user.owner=3\n", none = " 755 0:0 0\n",
+                        rest =
+                            "/a/b 704 4:0 1600000000 user.owner=4\n"
+                            "/a/b/c 705 5:0 1600000000 user.owner=5\n";
+      EXPECT_EQ(ShowDirectories(layers_), hides.empty()
+                                              ? a + rest
+                                              : (absl::StartsWith(hides, "a/") ? a : "/a" + none) +
+                                                    "/a/b" + none + "/a/b/c" + none)
+          << hides << " " << first;
+    }
+  }
+}
+
+TEST_P(UnpackTest, AListedDirectoryHasItsOwnAttributesOnly) {
+  Must(Unpack(TarBuilder().Add(OwnedDirectory("a", 3))));
+  Must(Unpack(TarBuilder().Dir("a")));
+  EXPECT_EQ(ShowDirectories(layers_), "/a 755 0:0 1600000000\n");
 }
 
 TEST_P(UnpackTest, AFileBelowWhereADirectoryIsNeededIsHidden) {
@@ -445,17 +534,20 @@ TEST(Unpack, LayersAndWholeTreesAgreeOnRandomArchives) {
     for (int layer = 0; layer < 4; ++layer) {
       TarBuilder tar;
       for (int i = 0; i < 12; ++i) {
+        const unsigned kind = dice() % 8;
         std::string path;
         for (int depth = static_cast<int>(dice() % 3); depth >= 0; --depth)
           path += std::string(path.empty() ? "" : "/") + "abc"[dice() % 3];
+        // Or most archives would want a file as a directory, which ends a round.
+        if (dice() % 8 != 0 && kind < 3) path.back() = "fgh"[dice() % 3];
         const size_t slash = path.rfind('/') == path.npos ? 0 : path.rfind('/') + 1;
-        const unsigned kind = dice() % 8;
         log += absl::StrCat(layer, ":", kind, ":", path, " ");
         if (kind < 3) tar.File(path, absl::StrCat(layer, i));
-        if (kind == 3 || kind == 4) tar.Dir(path);
+        if (kind == 3) tar.Dir(path);
+        if (kind == 4) tar.Add(OwnedDirectory(path, 1 + dice() % 7));
         if (kind == 5) tar.File(path.substr(0, slash) + ".wh." + path.substr(slash), "");
         if (kind == 6) tar.File(path.substr(0, slash) + ".wh..wh..opq", "");
-        if (kind == 7) tar.Hardlink(path + "l", path);
+        if (kind == 7) tar.Hardlink(path + "l", path.substr(0, slash) + "fgh"[dice() % 3]);
       }
       stack.push_back(absl::StrCat(dir, "/stack", round, "-", layer));
       ASSERT_EQ(::mkdir(stack.back().c_str(), 0755), 0);
@@ -473,6 +565,7 @@ TEST(Unpack, LayersAndWholeTreesAgreeOnRandomArchives) {
       Must(one->Settle(lower));
       Must(two->Settle({}));
       ASSERT_EQ(ShowListing(stack), ShowListing(whole)) << log;
+      ASSERT_EQ(ShowDirectories(stack), ShowDirectories(whole)) << log;
     }
   }
   std::filesystem::remove_all(dir);
