@@ -14,6 +14,7 @@
 #endif
 
 #ifdef KILN_STD_MUTEX
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #else
@@ -76,11 +77,14 @@ class CondVar {
 #endif
   }
 
-  // False when `timeout` passed without a signal.
+  // False when `timeout`, which may be infinite, passed without a signal.
   bool WaitFor(Mutex* mu, absl::Duration timeout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
 #ifdef KILN_STD_MUTEX
     std::unique_lock<std::mutex> lock(mu->mu_, std::adopt_lock);
-    const std::cv_status status = cv_.wait_for(lock, absl::ToChronoNanoseconds(timeout));
+    // Counted from now, what std::chrono holds at most lies in the past.
+    const absl::Duration some_years = absl::Hours(100'000);
+    const std::cv_status status =
+        cv_.wait_for(lock, absl::ToChronoNanoseconds(std::min(timeout, some_years)));
     lock.release();
     return status == std::cv_status::no_timeout;
 #else
