@@ -79,7 +79,7 @@ for blob in "$work/layout/blobs/sha256"/*; do
   [ "$(sha256sum "$blob" | cut -d' ' -f1)" = "${blob##*/}" ] || fail "blob $blob is not its name"
 done
 [ -z "$(ls "$work/layout/ingest")" ] || fail "an ingest is left"
-printf 'FROM base\nRUN date +%%s%%N > /time\n' >"$work/context/Dockerfile"
+printf 'FROM base\nRUN cat /proc/sys/kernel/random/uuid > /time\n' >"$work/context/Dockerfile"
 layout=("$kiln" build "$work/context" --build-context "base=oci-layout://$work/layout:1"
   --progress plain)
 expect_code 0 "${layout[@]}" --cache-from "type=local,src=$work/cache" \
@@ -98,7 +98,7 @@ target "shared" {
   contexts = { base = "oci-layout://${DEST}/layout:1" }
   dockerfile-inline = <<-EOT
     FROM base
-    RUN date +%s%N > /shared
+    RUN cat /proc/sys/kernel/random/uuid > /shared
   EOT
 }
 target "copies" {
@@ -129,11 +129,11 @@ grep -q 'target shared: .*nothing' "$work/out.log" || fail "--print takes a miss
 mkdir "$work/stages"
 cat >"$work/stages/Dockerfile" <<'DOCKERFILE'
 FROM base AS low
-RUN --mount=type=cache,target=/runs echo low >>/runs/log; date +%s%N >/low; sleep .2
+RUN --mount=type=cache,target=/runs echo low >>/runs/log; cat /proc/sys/kernel/random/uuid >/low; sleep .2
 FROM low AS high
-RUN --mount=type=cache,target=/runs echo high >>/runs/log; date +%s%N >/high
+RUN --mount=type=cache,target=/runs echo high >>/runs/log; cat /proc/sys/kernel/random/uuid >/high
 FROM high AS first
-RUN --mount=type=cache,target=/runs echo first >>/runs/log; date +%s%N >/first
+RUN --mount=type=cache,target=/runs echo first >>/runs/log; cat /proc/sys/kernel/random/uuid >/first
 FROM high AS many
 ARG N
 COPY --from=first /first /of-first
