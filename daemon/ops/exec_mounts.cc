@@ -120,14 +120,14 @@ absl::Status ExecMounts::AddBind(const ExecPlan::Mount& mount, const store::RefP
     if (mount.has_output) outputs_.push_back({nullptr, children_.size() - 1});
   }
   if (mount.is_root) return SetRoot(mount, tree);
-  KILN_ASSIGN_OR_RETURN(std::string source, Select(tree, mount.selector, /*pinned=*/false));
+  KILN_ASSIGN_OR_RETURN(std::string source, Select(tree, mount, /*pinned=*/false));
   host_paths_.back() = source;
   mounts_.push_back({mount.dest, std::move(source), "bind", {mount.readonly ? "ro" : "rw"}});
   return absl::OkStatus();
 }
 
 absl::Status ExecMounts::SetRoot(const ExecPlan::Mount& mount, const std::string& tree) {
-  KILN_ASSIGN_OR_RETURN(rootfs_, Select(tree, mount.selector, /*pinned=*/false));
+  KILN_ASSIGN_OR_RETURN(rootfs_, Select(tree, mount, /*pinned=*/false));
   host_paths_.back() = rootfs_;
   rootfs_readonly_ = mount.readonly;
   return absl::OkStatus();
@@ -152,8 +152,7 @@ absl::Status ExecMounts::AddCache(const ExecPlan::Mount& mount, const store::Ref
     KILN_ASSIGN_OR_RETURN(directory, deps_.cache_mounts->Acquire(request));
     cache_by_key_.emplace(key, directory);
   }
-  const std::string selector = input == nullptr ? "/" : mount.selector;
-  KILN_ASSIGN_OR_RETURN(std::string source, Select(directory->path(), selector, /*pinned=*/true));
+  KILN_ASSIGN_OR_RETURN(std::string source, Select(directory->path(), mount, /*pinned=*/true));
   host_paths_.back() = source;
   mounts_.push_back({mount.dest, std::move(source), "bind", {mount.readonly ? "ro" : "rw"}});
   if (mount.has_output && input != nullptr) outputs_.push_back({input, std::nullopt});
@@ -243,13 +242,15 @@ absl::StatusOr<std::string> ExecMounts::StepFolder() {
   return folder_path_;
 }
 
-absl::StatusOr<std::string> ExecMounts::Select(const std::string& tree, const std::string& selector,
-                                               bool pinned) {
+absl::StatusOr<std::string> ExecMounts::Select(const std::string& tree,
+                                               const ExecPlan::Mount& mount, bool pinned) {
+  const std::string& selector = mount.selector;
   if (selector == "/") return tree;
   KILN_ASSIGN_OR_RETURN(const Rootfs root, Rootfs::Open(tree));
   KILN_ASSIGN_OR_RETURN(const Rootfs::Location where, root.Locate(selector));
   if (where.missing > 0)
-    return absl::NotFoundError(absl::StrCat(selector, ": no such file or directory"));
+    return absl::NotFoundError(
+        absl::StrCat("mount ", mount.dest, ": ", selector, ": no such file or directory"));
   if (!pinned) return absl::StrCat(tree, where.path);
   // Other users of the directory could put a link in the way before the runtime mounts it: what
   // was found is bound to a place of our own.

@@ -92,8 +92,9 @@ class ExecMounts {
   absl::StatusOr<std::string> MakeChild(const ExecPlan::Mount& mount, const store::RefPtr& input);
   absl::StatusOr<std::string> MountInput(const store::RefPtr& input);
   absl::StatusOr<std::string> StepFolder();
-  // `selector` below `tree`, links confined. `pinned`: others may change the tree meanwhile.
-  absl::StatusOr<std::string> Select(const std::string& tree, const std::string& selector,
+  // What `mount` selects below `tree`, links confined. `pinned`: others may change the tree
+  // meanwhile.
+  absl::StatusOr<std::string> Select(const std::string& tree, const ExecPlan::Mount& mount,
                                      bool pinned);
   absl::Status Release();
 

@@ -1,6 +1,8 @@
 // What commands and inline files become when they run: here-documents, shells, variables
 // (dockerfile.md 9, by number).
 
+#include <sys/stat.h>
+
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -317,6 +319,11 @@ TEST_F(DockerfileTextTest, S128And129TimesOfImages) {
   Input input;
   input.attrs["build-arg:SOURCE_DATE_EPOCH"] = "1600000000";
   times_are(build(file, input, "given"), "2020-09-13T12:26:40Z");
+  const auto files =
+      Make("FROM busybox AS a\nRUN echo x > /x\nFROM scratch\nCOPY --from=a /x /\n", input);
+  struct stat made;
+  ASSERT_EQ(::stat((files->out.path() + "/x").c_str(), &made), 0);
+  EXPECT_EQ(made.st_mtime, 1600000000) << "E18";
   const char with_default[] = "ARG SOURCE_DATE_EPOCH=1500000000\nFROM busybox\nRUN true\nENV a=b\n";
   times_are(build(with_default, {}, "default"), "2017-07-14T02:40:00Z");
   times_are(build(with_default, input, "overridden"), "2020-09-13T12:26:40Z");

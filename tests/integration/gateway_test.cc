@@ -167,6 +167,42 @@ TEST_F(GatewayTest, Llb6_29_FailedFileActionCanBeLookedInto) {
   EXPECT_TRUE(built.ok()) << built;
 }
 
+// The files of a Dockerfile's build are looked for when its result is evaluated, not before.
+TEST_F(GatewayTest, S146WhatADockerfileMissesIsNamedWhenEvaluated) {
+  const absl::Status built = InBuild([&](GatewayClient& client) {
+    gateway::SolveRequest request;
+    request.set_frontend("dockerfile.v0");
+    (*request.mutable_frontendopt())["build-arg:FILE"] = "badfile";
+    const auto offer = [&](const char* name, const llb::State& state) {
+      const auto definition = state.Marshal();
+      ASSERT_TRUE(definition.ok()) << definition.status();
+      (*request.mutable_frontendinputs())[name].ParseFromString(definition->Serialize());
+    };
+    const std::string text = "FROM scratch\nARG FILE\nCOPY $FILE /\n";
+    offer("dockerfile", llb::State().File(llb::FileAction().Mkfile("/Dockerfile", 0644, text)));
+    offer("context", llb::State().File(llb::FileAction().Mkfile("/goodfile", 0644, "good")));
+    const auto solve = [&](bool evaluate, gateway::SolveResponse* response) {
+      request.set_evaluate(evaluate);
+      request.set_allowresultreturn(true);
+      request.set_allowresultarrayref(true);
+      return client.Call(&gateway::LLBBridge::Stub::Solve, request, response);
+    };
+    gateway::SolveResponse lazy, eager;
+    EXPECT_EQ(solve(false, &lazy), absl::OkStatus());
+    const absl::Status failed = solve(true, &eager);
+    EXPECT_THAT(std::string(failed.message()), HasSubstr("\"/badfile\": not found"));
+    EXPECT_TRUE(failed.GetPayload(kVertexDetail).has_value());
+    gateway::EvaluateRequest evaluate;
+    evaluate.set_ref(lazy.result().ref().id());
+    gateway::EvaluateResponse done;
+    const absl::Status later = client.Call(&gateway::LLBBridge::Stub::Evaluate, evaluate, &done);
+    EXPECT_THAT(std::string(later.message()), HasSubstr("\"/badfile\": not found"));
+    (*request.mutable_frontendopt())["build-arg:FILE"] = "goodfile";
+    EXPECT_EQ(solve(true, &eager), absl::OkStatus());
+  });
+  EXPECT_TRUE(built.ok()) << built;
+}
+
 // A source has no trees, but its op is told.
 TEST_F(GatewayTest, EveryFailedOpIsDescribed) {
   const absl::Status built = InBuild([&](GatewayClient& client) {

@@ -280,7 +280,7 @@ TEST_F(HistoryTest, EndedBuildsAreKnownToTheNextDaemon) {
 }
 
 // What may go is looked for when a record can have become too old, or is no longer pinned.
-TEST_F(HistoryTest, OldRecordsGoWhenTheirTimeHasCome) {
+TEST_F(HistoryTest, D7_OldRecordsGoWhenTheirTimeHasCome) {
   BuildHistory history(database_.get(), blobs_.get(), HistoryLimits{2, absl::Hours(1)});
   const auto keep = [&](const std::string& ref, absl::Duration age) {
     auto build = std::make_shared<daemon::Build>();

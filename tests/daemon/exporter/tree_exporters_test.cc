@@ -351,6 +351,31 @@ TEST_F(TreeExportersTest, EpochFromAttributeOrFrontend) {
   EXPECT_EQ(out_.Lstat("f").st_mtim.tv_sec, 1000);
 }
 
+TEST_F(TreeExportersTest, E18EpochIsTheTimeOfEveryEntryOfATar) {
+  client_.export_dir.clear();
+  const auto times = [&](const std::map<std::string, std::string>& attrs,
+                         const ExportSource& source) {
+    client_.received_file.clear();
+    EXPECT_EQ(Export(NewTarExporter(attrs), source), absl::OkStatus());
+    TestTree back;
+    Unpack(client_.received_file, back);
+    std::vector<int64_t> seconds;
+    for (const char* name : {"d", "d/f", "d/link"})
+      seconds.push_back(back.Lstat(name).st_mtim.tv_sec);
+    return seconds;
+  };
+  TestTree tree;
+  tree.Dir("d");
+  tree.File("d/f", "x", 0644, 5000);
+  tree.Link("d/link", "f");
+  ExportSource source = One(tree);
+  EXPECT_THAT(times({{"source-date-epoch", "77"}}, source), testing::Each(77));
+  EXPECT_THAT(times({}, source), testing::Contains(5000));
+  source.metadata["source.date.epoch"] = "88";
+  EXPECT_THAT(times({}, source), testing::Each(88));
+  EXPECT_THAT(times({{"source-date-epoch", ""}}, source), testing::Contains(5000));
+}
+
 TEST_F(TreeExportersTest, BadInputIsNamed) {
   EXPECT_THAT(NewLocalExporter({{"mode", "sync"}}).status().message(), HasSubstr("\"sync\""));
   EXPECT_THAT(NewLocalExporter({{"platform-split", "maybe"}}).status().message(),

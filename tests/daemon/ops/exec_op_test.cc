@@ -369,6 +369,29 @@ TEST_F(ExecOpTest, CacheStartsFromItsInput) {
   EXPECT_EQ(context_.out, "onetwoone+\n");
 }
 
+TEST_F(ExecOpTest, PartOfACacheThatStartsEmpty) {
+  OpBuilder fill("mkdir /c/sub; echo part >/c/sub/f; ln -s sub /c/in; ln -s /etc /c/out");
+  fill.Mount("/", 0, -1);
+  fill.Cache("/c", "id");
+  ASSERT_TRUE(Run(fill, {base_}, context_).ok());
+  for (const char* selector : {"/sub", "/in"}) {
+    OpBuilder op("cat /c/f");
+    op.Mount("/", 0, -1);
+    op.Cache("/c", "id").set_selector(selector);
+    Context context;
+    ASSERT_TRUE(Run(op, {base_}, context).ok()) << selector;
+    EXPECT_EQ(context.out, "part\n") << selector;
+  }
+  for (const char* selector : {"/missing", "/out"}) {
+    OpBuilder op("true");
+    op.Mount("/", 0, -1);
+    op.Cache("/c", "id").set_selector(selector);
+    const auto out = Run(op, {base_}, context_);
+    EXPECT_TRUE(absl::IsNotFound(out.status())) << selector << ": " << out.status();
+    EXPECT_THAT(std::string(out.status().message()), HasSubstr(selector));
+  }
+}
+
 TEST_F(ExecOpTest, Llb6_82_SameCacheTwiceInOneStep) {
   for (pb::CacheSharingOpt sharing : {pb::LOCKED, pb::SHARED, pb::PRIVATE}) {
     OpBuilder op("echo x >/a/x; cat /b/x");

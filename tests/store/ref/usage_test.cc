@@ -179,6 +179,40 @@ TEST_P(RefStoreUsage, G2_Llb6_105_MaxUsedKeepsTheLatestAndMostUsed) {
   EXPECT_THAT(Prune({.max_used_bytes = 3'100'000}), IsEmpty());
 }
 
+// Either rank alone would take others first.
+TEST_P(RefStoreUsage, G2_LastUseAndCountWeighTogether) {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 5; ++i) {
+    ids.push_back(Make(nullptr, "/f", Bytes(1'000'000))->id());
+    store_->Drain();
+  }
+  for (int i : {0, 0, 0, 2, 3, 1}) {
+    Must(store_->Get(ids[i])).reset();
+    store_->Drain();
+  }
+  // Last used in the order 4, 0, 2, 3, 1, and 1, 4, 2, 2, 2 times. The lowest sums of positions:
+  // 4 with 2/6 + 2/4, then 2 with 3/5 + 2/3 (0 has 2/5 + 3/3), then 3 with 3/4 + 2/3 (0: 2/4 +
+  // 3/3).
+  EXPECT_THAT(Prune({.max_used_bytes = 2'100'000}), ElementsAre(ids[4], ids[2], ids[3]));
+}
+
+// A parent is held by its children, however old it is.
+TEST_P(RefStoreUsage, G2_ParentsGoAfterTheirChildren) {
+  const std::string parent = Make(nullptr, "/f", Bytes(200'000))->id();
+  const std::string child = Make(Must(store_->Get(parent)), "/g", Bytes(1'000'000))->id();
+  std::vector<std::string> others;
+  for (int i = 0; i < 3; ++i) {
+    others.push_back(Make(nullptr, "/f", Bytes(1'000'000))->id());
+    store_->Drain();
+  }
+  for (const std::string& id : {child, child, child, others[2], others[2], others[2], others[2]}) {
+    Must(store_->Get(id)).reset();
+    store_->Drain();
+  }
+  EXPECT_THAT(Prune({.max_used_bytes = 2'800'000}), ElementsAre(others[0], others[1]));
+  EXPECT_THAT(Prune({.max_used_bytes = 1'100'000}), ElementsAre(child, parent));
+}
+
 TEST_P(RefStoreUsage, Llb6_105_ReservedIsNotUndercut) {
   for (int i = 0; i < 4; ++i) Make(nullptr, "/f", Bytes(1'000'000));
   store_->Drain();

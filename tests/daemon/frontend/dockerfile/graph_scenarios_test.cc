@@ -586,7 +586,26 @@ TEST_F(GraphTest, PlatformOfABaseImageThatIsOnlyThere) {
   client_.platforms = {"linux/arm64"};
   const auto result = Build("FROM busybox\nRUN x\n");
   ASSERT_TRUE(result.ok());
-  EXPECT_THAT(Warnings(), ElementsAre(HasSubstr("InvalidBaseImagePlatform")));
+  EXPECT_THAT(Warnings(),
+              ElementsAre(HasSubstr("InvalidBaseImagePlatform: Base image busybox was pulled with "
+                                    "platform \"linux/amd64\", expected \"linux/arm64\"")));
+}
+
+// The platform of a stage counts, not the build's; variants may differ; "scratch" and other stages
+// are of every platform.
+TEST_F(GraphTest, PlatformsOfBaseImagesThatAreRight) {
+  for (const char* file :
+       {"FROM busybox\nRUN x\n", "FROM --platform=linux/amd64/v3 busybox\nRUN x\n",
+        "FROM --platform=linux/arm64 scratch\nCOPY a /\n",
+        "FROM busybox AS a\nFROM --platform=linux/arm64 a\nRUN x\n"}) {
+    const auto result = Build(file);
+    ASSERT_TRUE(result.ok()) << file << result.status();
+    EXPECT_THAT(Warnings(), Not(Contains(HasSubstr("InvalidBaseImagePlatform")))) << file;
+  }
+  client_.platforms = {"linux/arm64"};
+  const auto result = Build("FROM --platform=linux/amd64 busybox\nRUN x\n");
+  ASSERT_TRUE(result.ok());
+  EXPECT_THAT(Warnings(), Not(Contains(HasSubstr("InvalidBaseImagePlatform"))));
 }
 
 }  // namespace
