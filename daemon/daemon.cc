@@ -74,8 +74,9 @@ namespace kiln::daemon {
 
 namespace {
 
-constexpr size_t kMaxBuilds = 1024;  // threads that wait for a running build each
-constexpr size_t kMaxCalls = 512;    // calls that block at the same time
+constexpr size_t kMaxBuilds = 1024;                    // threads that wait for a running build each
+constexpr size_t kMaxCalls = 512;                      // calls that block at the same time
+constexpr size_t kMaxBufferedBytes = size_t{1} << 30;  // of requests that have not come whole
 constexpr absl::Duration kBarrierInterval = absl::Seconds(5);
 constexpr absl::Duration kCallGrace = absl::Seconds(5);
 constexpr absl::Duration kCancelGrace = absl::Seconds(10);
@@ -131,6 +132,7 @@ absl::StatusOr<RpcServerOptions> ServerOptions(const Config& config) {
     KILN_ASSIGN_OR_RETURN(ListenAddress address, ParseListenAddress(text));
     options.addresses.push_back(std::move(address));
   }
+  options.max_buffered_bytes = kMaxBufferedBytes;
   options.socket.mode = config.socket_mode;
   KILN_ASSIGN_OR_RETURN(options.socket.gid, GroupId(config));
   if (!config.tls_cert.empty())

@@ -18,6 +18,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "daemon/rpc/fd_loop.h"
+#include "daemon/rpc/limited_socket.h"
+#include "daemon/rpc/message_limit.h"
 #include "store/base/mutex.h"
 #include "store/base/status_macros.h"
 
@@ -25,7 +27,7 @@ namespace kiln::daemon {
 
 namespace {
 
-constexpr int kMaxMessageBytes = 16 << 20;
+constexpr int kMaxMessageBytes = MessageLimit::kMaxBytes;
 constexpr int kMaxMetadataBytes = 4 << 20;
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kKeepaliveTimeMs = 60'000;
@@ -68,7 +70,6 @@ std::unique_ptr<grpc::Server> Build(const std::vector<grpc::Service*>& services,
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
-  // gRPC looks at a message's size when it has all of it.
   if (max_buffered_bytes > 0)
     builder.SetResourceQuota(grpc::ResourceQuota().Resize(max_buffered_bytes));
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
@@ -131,6 +132,7 @@ class RpcServer::Impl {
     if (stopping_) return;
     const int flags = fcntl(connection.get(), F_GETFL);
     if (flags < 0 || fcntl(connection.get(), F_SETFL, flags | O_NONBLOCK) != 0) return;
+    LimitMessages(connection.get());
     grpc::AddInsecureChannelFromFd(server_.get(), connection.Release());
   }
 
