@@ -2,28 +2,11 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "proto/utf8.h"
 
 namespace kiln {
 
 namespace {
-
-// Length of the UTF-8 sequence at `p` (at most `left` bytes), 0 when it is not valid. Surrogates,
-// overlong forms and values past U+10FFFF are invalid, as in Go's utf8.DecodeRune.
-size_t SequenceLength(const unsigned char* p, size_t left) {
-  if (p[0] < 0x80) return 1;
-  if (p[0] < 0xC2 || p[0] > 0xF4) return 0;
-  const size_t length = p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
-  if (left < length) return 0;
-  unsigned char low = 0x80, high = 0xBF;
-  if (p[0] == 0xE0) low = 0xA0;
-  if (p[0] == 0xED) high = 0x9F;
-  if (p[0] == 0xF0) low = 0x90;
-  if (p[0] == 0xF4) high = 0x8F;
-  if (p[1] < low || p[1] > high) return 0;
-  for (size_t i = 2; i < length; ++i)
-    if (p[i] < 0x80 || p[i] > 0xBF) return 0;
-  return length;
-}
 
 void AppendAscii(char c, std::string* out) {
   static constexpr char kHex[] = "0123456789abcdef";
@@ -67,7 +50,7 @@ void AppendGoJsonString(absl::string_view value, std::string* out) {
   const auto* p = reinterpret_cast<const unsigned char*>(value.data());
   size_t left = value.size();
   while (left > 0) {
-    const size_t length = SequenceLength(p, left);
+    const size_t length = Utf8SequenceLength({reinterpret_cast<const char*>(p), left});
     if (length == 0) {
       out->append("\\ufffd");
       ++p;

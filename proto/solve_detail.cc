@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/buildkit/errdefs.pb.h"
+#include "proto/utf8.h"
 
 namespace kiln {
 
@@ -47,30 +48,6 @@ protobuf::util::TypeResolver* GoSchema() {
   return resolver;
 }
 
-// Well-formed UTF-8 without surrogates and overlong forms (RFC 3629).
-bool IsUtf8(absl::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const auto byte = [&](size_t at) {
-      return at < text.size() ? static_cast<unsigned char>(text[at]) : 0u;
-    };
-    const unsigned first = byte(i), second = byte(i + 1);
-    const size_t length = first < 0x80   ? 1
-                          : first < 0xc2 ? 0
-                          : first < 0xe0 ? 2
-                          : first < 0xf0 ? 3
-                          : first < 0xf5 ? 4
-                                         : 0;
-    if (length == 0) return false;
-    for (size_t k = 1; k < length; ++k)
-      if ((byte(i + k) & 0xc0) != 0x80) return false;
-    if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||
-        (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f))
-      return false;
-    i += length;
-  }
-  return true;
-}
-
 // What protobuf would leave out of the JSON without a word.
 bool TextsAreUtf8(const protobuf::Message& message) {
   std::vector<const protobuf::FieldDescriptor*> fields;
@@ -87,8 +64,8 @@ bool TextsAreUtf8(const protobuf::Message& message) {
                             ? TextsAreUtf8(reflection.GetRepeatedMessage(message, field, i))
                         : is_message ? TextsAreUtf8(reflection.GetMessage(message, field))
                         : field->is_repeated()
-                            ? IsUtf8(reflection.GetRepeatedString(message, field, i))
-                            : IsUtf8(reflection.GetString(message, field));
+                            ? IsValidUtf8(reflection.GetRepeatedString(message, field, i))
+                            : IsValidUtf8(reflection.GetString(message, field));
       if (!good) return false;
     }
   }

@@ -11,6 +11,7 @@
 #include "proto/buildkit/ops.pb.h"
 #include "proto/go_json.h"
 #include "proto/google/status.pb.h"
+#include "proto/utf8.h"
 
 namespace kiln {
 
@@ -134,7 +135,7 @@ std::vector<StatusDetail> Details(const absl::Status& status) {
 std::string SerializeStatus(const absl::Status& status) {
   google::rpc::Status proto;
   proto.set_code(static_cast<int>(status.code()));
-  proto.set_message(std::string(status.message()));
+  proto.set_message(ToValidUtf8(status.message()));
   for (StatusDetail& detail : Details(status)) {
     auto* any = proto.add_details();
     any->set_type_url(std::move(detail.type_url));

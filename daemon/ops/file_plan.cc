@@ -17,7 +17,8 @@ absl::Status CheckUser(const pb::UserOpt& user, int inputs) {
   const int64_t input = user.byname().input();
   if (input >= 0 && input < inputs) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat("invalid input index ", input, " in file op with ", inputs, " inputs"));
+      absl::StrCat("invalid input index ", input, " in file op with ", inputs, " inputs",
+                   input == -1 ? ": an empty tree knows no users by name; use numbers" : ""));
 }
 
 absl::Status CheckOwner(const pb::ChownOpt& owner, int inputs) {

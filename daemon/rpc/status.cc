@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/status_details.h"
+#include "proto/utf8.h"
 
 namespace kiln::daemon {
 
@@ -17,11 +18,8 @@ constexpr size_t kMaxDetailsBytes = 2 << 20;
 constexpr size_t kMaxMessageBytes = 256 << 10;
 
 absl::Status Shortened(const absl::Status& status) {
-  std::string message(status.message());
-  if (message.size() > kMaxMessageBytes) {
-    message.resize(kMaxMessageBytes);
-    absl::StrAppend(&message, "… [cut]");
-  }
+  std::string message = ToValidUtf8(status.message().substr(0, kMaxMessageBytes));
+  if (status.message().size() > kMaxMessageBytes) absl::StrAppend(&message, "… [cut]");
   std::vector<StatusDetail> details = Details(status);
   size_t total = message.size();
   for (const StatusDetail& detail : details) total += detail.type_url.size() + detail.value.size();

@@ -11,6 +11,7 @@
 #include "daemon/frontend/dockerfile/syntax/expand.h"
 #include "daemon/frontend/dockerfile/syntax/heredoc.h"
 #include "daemon/frontend/dockerfile/syntax/unicode.h"
+#include "proto/utf8.h"
 
 namespace {
 
@@ -66,7 +67,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto words = ExpandWords(text, options, LookUp);
   Require(word.status() == words.status());
   if (word.ok()) {
-    Require(IsValidUtf8(*word));
+    Require(kiln::IsValidUtf8(*word));
     Require(IsLeftOf(WithoutSpace(absl::StrJoin(*words, "")), WithoutSpace(*word)));
   }
   FindHeredocs(text).status().IgnoreError();

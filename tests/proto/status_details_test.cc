@@ -82,5 +82,12 @@ TEST(StatusDetails, BrokenDetailsLeaveCodeAndMessage) {
   EXPECT_EQ(ParseStatus("\xff").code(), absl::StatusCode::kInternal);
 }
 
+// Go refuses a message whose text is not UTF-8, with all its details.
+TEST(StatusDetails, BrokenTextIsRepaired) {
+  google::rpc::Status out;
+  ASSERT_TRUE(out.ParseFromString(SerializeStatus(absl::NotFoundError("no \xff\xfe here"))));
+  EXPECT_EQ(out.message(), "no \uFFFD\uFFFD here");
+}
+
 }  // namespace
 }  // namespace kiln

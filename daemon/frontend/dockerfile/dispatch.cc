@@ -15,6 +15,7 @@
 #include "daemon/frontend/dockerfile/syntax/suggest.h"
 #include "daemon/frontend/dockerfile/text_checks.h"
 #include "daemon/frontend/dockerfile/variables.h"
+#include "proto/utf8.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon::dockerfile {
@@ -25,6 +26,12 @@ namespace llb = client::llb;
 // Arguments for the builder alone: no step sees them.
 constexpr absl::string_view kScanContext = "BUILDKIT_SBOM_SCAN_CONTEXT";
 constexpr absl::string_view kScanStage = "BUILDKIT_SBOM_SCAN_STAGE";
+
+// The ones whose text names a step, which goes over the wire.
+bool MakesStep(const InstructionBody& body) {
+  return std::holds_alternative<Run>(body) || std::holds_alternative<Copy>(body) ||
+         std::holds_alternative<Add>(body) || std::holds_alternative<Workdir>(body);
+}
 
 bool IsBuilderArg(absl::string_view key) { return key == kScanContext || key == kScanStage; }
 
@@ -89,6 +96,8 @@ absl::Status StageDispatcher::Start() {
 
 absl::Status StageDispatcher::Apply(const StageCommand& command) {
   command_ = &command;
+  if (MakesStep(command.instruction->body) && !IsValidUtf8(command.instruction->text.code))
+    return absl::InvalidArgumentError("the instruction is not valid UTF-8");
   const std::vector<std::string>& comments = command.instruction->text.comments;
   if (!comments.empty() || lint_has_comments_) lint_ = scope_.lint->WithComments(comments);
   lint_has_comments_ = !comments.empty();

@@ -13,6 +13,7 @@
 #include "daemon/frontend/dockerfile/syntax/go_text.h"
 #include "daemon/frontend/dockerfile/syntax/heredoc.h"
 #include "daemon/frontend/dockerfile/variables.h"
+#include "proto/utf8.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon::dockerfile {
@@ -244,6 +245,8 @@ absl::Status StageDispatcher::Do(const dockerfile::Run& run) {
   RunStep step;
   const std::string& code = command_->instruction->text.code;
   KILN_ASSIGN_OR_RETURN(step.info.args, RunArgs(run, &step));
+  for (const std::string& arg : step.info.args)
+    if (!IsValidUtf8(arg)) return absl::InvalidArgumentError("the command is not valid UTF-8");
   KILN_RETURN_IF_ERROR(AddMounts(run, &step));
   for (const RunDevice& device : run.devices) {
     step.info.cdi_devices.push_back({device.name, !device.required});

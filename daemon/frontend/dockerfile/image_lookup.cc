@@ -1,6 +1,9 @@
 #include "daemon/frontend/dockerfile/image_lookup.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
+#include "store/base/status_macros.h"
 
 namespace kiln::daemon::dockerfile {
 
@@ -19,7 +22,13 @@ absl::StatusOr<FrontendClient::Image> ImageLookup::Resolve(
     if (ask) known = promise.get_future().share();
     answer = known;
   }
-  if (ask) promise.set_value(client_->ResolveImage(request));
+  if (ask) {
+    Answer image = client_->ResolveImage(request);
+    if (!image.ok())
+      image = Annotate(image.status(),
+                       absl::StrCat("failed to resolve source metadata for ", request.reference));
+    promise.set_value(std::move(image));
+  }
   return answer.get();
 }
 

@@ -54,6 +54,15 @@ TEST(FilePlan, Llb6_86_EachFaultIsRefused) {
       ->mutable_byname()
       ->set_input(1);
   EXPECT_EQ(Refusal(owner, 1), "invalid input index 1 in file op with 1 inputs");
+  owner.mutable_actions(0)
+      ->mutable_mkdir()
+      ->mutable_owner()
+      ->mutable_user()
+      ->mutable_byname()
+      ->set_input(-1);
+  EXPECT_EQ(Refusal(owner, 1),
+            "invalid input index -1 in file op with 1 inputs: an empty tree knows no users by "
+            "name; use numbers");
 }
 
 TEST(FilePlan, OrdersAndCounts) {

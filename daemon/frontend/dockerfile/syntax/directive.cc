@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "daemon/frontend/dockerfile/syntax/unicode.h"
+#include "proto/utf8.h"
 
 namespace kiln::daemon::dockerfile {
 

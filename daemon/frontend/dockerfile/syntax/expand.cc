@@ -8,6 +8,7 @@
 #include "daemon/frontend/dockerfile/syntax/glob.h"
 #include "daemon/frontend/dockerfile/syntax/go_text.h"
 #include "daemon/frontend/dockerfile/syntax/unicode.h"
+#include "proto/utf8.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon::dockerfile {

@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/strip.h"
 #include "daemon/frontend/dockerfile/syntax/unicode.h"
+#include "proto/utf8.h"
 
 namespace kiln::daemon::dockerfile {
 

@@ -60,29 +60,6 @@ void AppendRune(char32_t rune, std::string* out) {
   }
 }
 
-bool IsValidUtf8(absl::string_view text) {
-  const auto* const ascii_end =
-      std::find_if(text.begin(), text.end(), [](char c) { return (c & 0x80) != 0; });
-  text.remove_prefix(ascii_end - text.begin());
-  while (!text.empty()) {
-    const Rune rune = DecodeRune(text);
-    if (rune.value == kReplacementChar && rune.width == 1) return false;
-    text.remove_prefix(rune.width);
-  }
-  return true;
-}
-
-std::string ToValidUtf8(absl::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  while (!text.empty()) {
-    const Rune rune = DecodeRune(text);
-    AppendRune(rune.value, &out);
-    text.remove_prefix(rune.width);
-  }
-  return out;
-}
-
 bool IsSpace(char32_t rune) {
   if (rune < 0x80) return absl::ascii_isspace(static_cast<unsigned char>(rune));
   return rune == 0x85 || rune == 0xA0 || rune == 0x1680 || (rune >= 0x2000 && rune <= 0x200A) ||

@@ -19,10 +19,6 @@ struct Rune {
 Rune DecodeRune(absl::string_view text);
 void AppendRune(char32_t rune, std::string* out);
 
-// `text` with every broken byte replaced by U+FFFD.
-std::string ToValidUtf8(absl::string_view text);
-bool IsValidUtf8(absl::string_view text);
-
 bool IsSpace(char32_t rune);
 bool IsLetter(char32_t rune);
 bool IsDigit(char32_t rune);

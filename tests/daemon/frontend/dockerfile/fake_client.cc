@@ -96,8 +96,7 @@ absl::StatusOr<FrontendClient::Image> FakeClient::ResolveImage(const ImageReques
   requests_.push_back(request);
   const auto image = images.find(request.reference);
   if (image == images.end()) {
-    return absl::NotFoundError(
-        absl::StrCat("failed to resolve source metadata for ", request.reference, ": not found"));
+    return absl::NotFoundError(absl::StrCat(request.reference, ": not found"));
   }
   return image->second;
 }
