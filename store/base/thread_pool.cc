@@ -2,12 +2,13 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace kiln {
 
-ThreadPool::ThreadPool(std::string name, size_t max_threads)
-    : name_(std::move(name)), max_threads_(max_threads) {}
+ThreadPool::ThreadPool(std::string name, size_t max_threads, absl::Duration idle_time)
+    : name_(std::move(name)), max_threads_(max_threads), idle_time_(idle_time) {}
 
 ThreadPool::~ThreadPool() {
   std::vector<std::thread> threads;
@@ -16,6 +17,7 @@ ThreadPool::~ThreadPool() {
     stopping_ = true;
     changed_.SignalAll();
     threads.swap(threads_);
+    if (left_.joinable()) threads.push_back(std::move(left_));
   }
   for (std::thread& thread : threads) thread.join();
 }
@@ -35,21 +37,49 @@ size_t ThreadPool::queued() const {
   return queue_.size();
 }
 
+size_t ThreadPool::threads() const {
+  MutexLock lock(&mu_);
+  return threads_.size();
+}
+
+bool ThreadPool::WaitForWork() {
+  ++idle_;
+  bool idle_for_long = false;
+  while (queue_.empty() && !stopping_ && !idle_for_long)
+    idle_for_long = !changed_.WaitFor(&mu_, idle_time_) && threads_.size() > kKeptThreads;
+  --idle_;
+  return !queue_.empty();
+}
+
+std::thread ThreadPool::Leave() {
+  const auto own = std::find_if(threads_.begin(), threads_.end(), [](const std::thread& thread) {
+    return thread.get_id() == std::this_thread::get_id();
+  });
+  std::thread before = std::exchange(left_, std::move(*own));
+  threads_.erase(own);
+  return before;
+}
+
+bool ThreadPool::Next(absl::AnyInvocable<void()>* work, std::thread* before) {
+  MutexLock lock(&mu_);
+  if (WaitForWork()) {
+    *work = std::move(queue_.front());
+    queue_.pop_front();
+    return true;
+  }
+  if (!stopping_) *before = Leave();
+  return false;
+}
+
 void ThreadPool::Run() {
   ::pthread_setname_np(::pthread_self(), name_.c_str());
+  std::thread before;
   for (;;) {
     absl::AnyInvocable<void()> work;
-    {
-      MutexLock lock(&mu_);
-      ++idle_;
-      while (queue_.empty() && !stopping_) changed_.Wait(&mu_);
-      --idle_;
-      if (queue_.empty()) return;
-      work = std::move(queue_.front());
-      queue_.pop_front();
-    }
+    if (!Next(&work, &before)) break;
     work();
   }
+  if (before.joinable()) before.join();  // it has ended, or is about to
 }
 
 }  // namespace kiln
