@@ -16,6 +16,7 @@
 #include "daemon/config/config.h"
 #include "daemon/control/worker.h"
 #include "daemon/daemon.h"
+#include "daemon/idle_memory.h"
 #include "daemon/service_notify.h"
 #include "daemon/start_pages.h"
 #include "store/base/deadline.h"
@@ -25,9 +26,11 @@ namespace {
 using kiln::daemon::Config;
 using kiln::daemon::Daemon;
 using kiln::daemon::DropStartPages;
+using kiln::daemon::IdleMemory;
 using kiln::daemon::ServiceNotifier;
 
 constexpr absl::Duration kDrainTime = absl::Seconds(45);
+constexpr absl::Duration kIdleLook = absl::Seconds(10);
 constexpr absl::Duration kSignalPoll = absl::Milliseconds(200);
 
 void SetUpLog(const Config& config) {
@@ -63,10 +66,10 @@ void Tell(const ServiceNotifier& service, const char* state) {
     spdlog::warn("{}", std::string(told.message()));
 }
 
-// True when one more of `signals` arrived.
-bool AnotherSignal(const sigset_t& signals) {
-  const timespec now = {0, 0};
-  return sigtimedwait(&signals, nullptr, &now) > 0;
+// True when one of `signals` has arrived, or does within `wait`.
+bool ASignal(const sigset_t& signals, absl::Duration wait) {
+  const timespec longest = absl::ToTimespec(wait);
+  return sigtimedwait(&signals, nullptr, &longest) > 0;
 }
 
 }  // namespace
@@ -91,7 +94,7 @@ int main(int argc, char** argv) {
   for (const std::string& warning : config->warnings) spdlog::warn("{}", warning);
   SetUpProcess();
   const ServiceNotifier service;
-  // Before any thread is started, so that all inherit it: signals are taken by sigwait here.
+  // Before any thread is started, so that all inherit it: signals are waited for here.
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
@@ -110,15 +113,17 @@ int main(int argc, char** argv) {
   if (const absl::Status dropped = DropStartPages(); !dropped.ok())
     spdlog::debug("{}", std::string(dropped.message()));
 
-  int signal_number = 0;
-  sigwait(&signals, &signal_number);
+  IdleMemory memory;
+  while (!ASignal(signals, kIdleLook)) {
+    if ((*daemon)->WaitIdle(absl::Now())) memory.Return();
+  }
   Tell(service, "STOPPING=1");
   spdlog::info("stopping: new builds are refused, running ones have {} s to finish",
                absl::ToInt64Seconds(kDrainTime));
   (*daemon)->Drain();
   const kiln::Deadline deadline(kDrainTime);
   while (!(*daemon)->WaitIdle(absl::Now() + kSignalPoll)) {
-    if (deadline.Passed() || AnotherSignal(signals)) break;
+    if (deadline.Passed() || ASignal(signals, absl::ZeroDuration())) break;
   }
   daemon->reset();
   spdlog::info("stopped");
