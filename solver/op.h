@@ -142,6 +142,11 @@ class Op {
   // session): jobs of other sessions have vertices of their own for it and for what is built on it.
   virtual bool PerSession() const { return false; }
 
+  // True when it may run before it is known whether its result is needed, as soon as a build that
+  // holds it is begun (Job::Begin): a client's directory, which others can bring while the client
+  // does something else.
+  virtual bool RunsEarly() const { return false; }
+
   // True for source, exec and file ops, which take one of --max-parallelism slots while executing.
   virtual bool TakesSlot() const = 0;
 

@@ -45,8 +45,16 @@ class JobImpl : public Job {
 
   void Build(std::string definition,
              absl::AnyInvocable<void(absl::StatusOr<ResultPtr>)> done) override {
-    driver_->Build(job_, options_.entitlements, options_.imports, std::move(definition),
-                   std::move(done));
+    Request(std::move(definition), std::move(done));
+  }
+
+  void Begin(std::string definition, bool run) override {
+    const Digest digest = Digest::Of(definition);
+    MutexLock lock(&mu_);
+    RequestId& begun = begun_[digest];
+    if (begun != 0) return;
+    begun =
+        driver_->Begin(job_, options_.entitlements, options_.imports, std::move(definition), run);
   }
 
   absl::StatusOr<ResultPtr> BuildAndWait(std::string definition,
@@ -59,13 +67,12 @@ class JobImpl : public Job {
     };
     auto answer = std::make_shared<Answer>();
     const RequestId request =
-        driver_->Build(job_, options_.entitlements, options_.imports, std::move(definition),
-                       [answer](absl::StatusOr<ResultPtr> result) {
-                         MutexLock lock(&answer->mu);
-                         answer->done = true;
-                         answer->result = std::move(result);
-                         answer->changed.SignalAll();
-                       });
+        Request(std::move(definition), [answer](absl::StatusOr<ResultPtr> result) {
+          MutexLock lock(&answer->mu);
+          answer->done = true;
+          answer->result = std::move(result);
+          answer->changed.SignalAll();
+        });
     const CancelRegistration on_cancel =
         cancel.OnCancel([&] { driver_->CancelRequest(job_, request, cancel.status()); });
     MutexLock lock(&answer->mu);
@@ -103,12 +110,32 @@ class JobImpl : public Job {
   JobValues& values() override { return *values_; }
 
  private:
+  // Goes on with what was begun, else builds.
+  RequestId Request(std::string definition, Driver::Done done) {
+    RequestId begun = 0;
+    {
+      MutexLock lock(&mu_);
+      if (!begun_.empty()) {
+        const auto it = begun_.find(Digest::Of(definition));
+        if (it != begun_.end()) {
+          begun = it->second;
+          begun_.erase(it);
+        }
+      }
+    }
+    if (begun != 0 && driver_->GoOn(job_, begun, done)) return begun;
+    return driver_->Build(job_, options_.entitlements, options_.imports, std::move(definition),
+                          std::move(done));
+  }
+
   const JobOptions options_;
   const std::shared_ptr<Driver> driver_;
   const std::shared_ptr<Registry> registry_;
   const std::shared_ptr<JobLog> log_;
   const std::shared_ptr<JobValuesMap> values_;
   const JobId job_;
+  Mutex mu_;
+  absl::flat_hash_map<Digest, RequestId> begun_ ABSL_GUARDED_BY(mu_);  // by definition
 };
 
 class SolverImpl : public Solver {

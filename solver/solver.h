@@ -50,6 +50,12 @@ class Job {
   virtual absl::StatusOr<ResultPtr> BuildAndWait(std::string definition,
                                                  const CancelToken& cancel) = 0;
 
+  // Begins what Build of the same definition will need, as far as that runs nothing: keys are
+  // computed and looked up; only ops that run early (Op::RunsEarly) are run. With `run` all of it
+  // is built. What it comes to, errors included, is for that Build to tell; the job holds it until
+  // then. Does not block.
+  virtual void Begin(std::string definition, bool run) = 0;
+
   // What is known of the keys of a definition that this job built: after a build, for exporting
   // them. Blocks. The cause when the job was cancelled.
   virtual absl::StatusOr<SolvedGraph> Solved(const std::string& definition) = 0;

@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "daemon/gateway/failed_solve.h"
-#include "daemon/gateway/local_sources.h"
 #include "daemon/ops/ref_result.h"
 #include "daemon/policy/judge_definition.h"
 #include "store/base/status_macros.h"
@@ -137,16 +136,14 @@ absl::StatusOr<solver::ResultPtr> Bridge::Evaluate(absl::string_view ref_id,
 }
 
 void Bridge::Begin(absl::string_view ref_id, Begun what) {
-  std::vector<std::string> graphs(1);
+  std::string definition;
   {
     MutexLock lock(&mu_);
     const absl::StatusOr<Ref*> ref = FindLocked(ref_id);
     if (!ref.ok() || (*ref)->evaluated || (*ref)->judge != nullptr) return;
-    graphs[0] = (*ref)->definition;
+    definition = (*ref)->definition;
   }
-  if (what == Begun::kLocalSources) graphs = LocalSources(graphs[0]);
-  for (std::string& graph : graphs)
-    options_.job->Build(std::move(graph), [](const absl::StatusOr<solver::ResultPtr>&) {});
+  options_.job->Begin(std::move(definition), what == Begun::kWhole);
 }
 
 absl::StatusOr<store::RefPtr> Bridge::Tree(absl::string_view ref_id, const CancelToken& cancel) {

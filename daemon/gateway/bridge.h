@@ -90,10 +90,10 @@ class Bridge {
   // Builds the ref; null for "". Errors carry their typed details. Blocks.
   absl::StatusOr<solver::ResultPtr> Evaluate(absl::string_view ref_id, const CancelToken& cancel);
 
-  // Begins to build the ref, or only the client's directories in it, which the job then holds for
-  // Evaluate; errors are told there. Not under a policy, which may have to be asked first. Does not
-  // block.
-  enum class Begun { kWhole, kLocalSources };
+  // Begins what Evaluate will need (solver::Job::Begin): all of it, or what runs nothing but the
+  // transfer of the client's directories. Errors are told by Evaluate. Not under a policy, which
+  // may have to be asked first. Does not block.
+  enum class Begun { kWhole, kKeys };
   void Begin(absl::string_view ref_id, Begun what);
 
   // The evaluated tree of a ref, for reading files. "empty ref: X" when there is none. Blocks.

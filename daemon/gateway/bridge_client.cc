@@ -106,9 +106,8 @@ absl::StatusOr<BridgeResult> BridgeClient::SolveGraph(const Solve& solve) {
         KILN_RETURN_IF_ERROR(bridge_->Evaluate(each.ref, cancel_).status());
   } else if (!solve.frontend.empty()) {
     // Whoever asked gets the answer first and wants the trees right after.
-    bridge_->Begin(result.ref, Bridge::Begun::kLocalSources);
-    for (const auto& [platform, ref] : result.refs)
-      bridge_->Begin(ref, Bridge::Begun::kLocalSources);
+    bridge_->Begin(result.ref, Bridge::Begun::kKeys);
+    for (const auto& [platform, ref] : result.refs) bridge_->Begin(ref, Bridge::Begun::kKeys);
   }
   return result;
 }

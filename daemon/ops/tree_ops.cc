@@ -192,6 +192,7 @@ class SourceOp final : public solver::Op {
   }
   bool TakesSlot() const override { return true; }
   bool PerSession() const override { return source_->PerSession(); }
+  bool RunsEarly() const override { return source_->RunsEarly(); }
 
  private:
   const std::shared_ptr<SourceInstance> source_;

@@ -81,6 +81,7 @@ class LocalInstance : public SourceInstance {
   absl::StatusOr<SourceKey> Key(solver::OpContext& context, int index) override;
   absl::StatusOr<store::RefPtr> Snapshot(solver::OpContext& context) override;
   bool PerSession() const override { return spec_.session.empty(); }
+  bool RunsEarly() const override { return true; }
 
  private:
   absl::StatusOr<store::RefPtr> FromAnySession(solver::OpContext& context);

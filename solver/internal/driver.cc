@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "absl/time/clock.h"
 #include "store/base/check.h"
@@ -14,7 +15,7 @@ namespace {
 
 constexpr size_t kMaxBatch = 256;
 constexpr size_t kMaxKept = 4096;  // actions; the first step of a large graph gives very many
-constexpr size_t kFewLookUps = 2;
+constexpr size_t kFewLookUps = 32;
 // A look-up that takes longer came from a slow disk; the loop leaves them to the pool for a while.
 constexpr auto kSlowLookUp = std::chrono::microseconds(500);
 constexpr auto kAfterSlowLookUp = std::chrono::seconds(1);
@@ -102,7 +103,8 @@ void Driver::Stop() {
     changed_.Signal();
   }
   for (auto& [id, request] : requests)
-    done_->Post([done = std::move(request.done)]() mutable { done(StoppedError()); });
+    if (request.done)
+      done_->Post([done = std::move(request.done)]() mutable { done(StoppedError()); });
   loop_.join();
   ops_.reset();
   io_.reset();
@@ -228,15 +230,17 @@ void Driver::Dispatch() {
   if (actions_.capacity() > kMaxKept) actions_.shrink_to_fit();
 }
 
-// Where one look-up decides about the next, as along a chain, it is made here: what the index has
-// in memory takes a tenth of the way to a thread and back.
+// Few look-ups are made here: what the index has in memory takes a tenth of the way to a thread and
+// back, and along a chain each decides about the next.
 bool Driver::LookUpHere() {
   if (look_ups_.empty() || look_ups_.size() > kFewLookUps ||
       !std::all_of(look_ups_.begin(), look_ups_.end(), OnlyReads))
     return false;
   const auto start = std::chrono::steady_clock::now();
   if (start < look_up_elsewhere_until_) return false;
-  for (const Action& action : look_ups_) {
+  auto next = look_ups_.begin();
+  for (auto from = start; next != look_ups_.end() && from - start <= kSlowLookUp; ++next) {
+    const Action& action = *next;
     if (const auto* query = std::get_if<action::Query>(&action)) {
       local_.push_back(runner_.Run(*query));
     } else if (const auto* find = std::get_if<action::FindRecords>(&action)) {
@@ -244,10 +248,11 @@ bool Driver::LookUpHere() {
     } else {
       local_.push_back(runner_.Run(std::get<action::Match>(action)));
     }
+    const auto now = std::chrono::steady_clock::now();
+    if (now - from > kSlowLookUp) look_up_elsewhere_until_ = now + kAfterSlowLookUp;
+    from = now;
   }
-  look_ups_.clear();
-  const auto end = std::chrono::steady_clock::now();
-  if (end - start > kSlowLookUp) look_up_elsewhere_until_ = end + kAfterSlowLookUp;
+  look_ups_.erase(look_ups_.begin(), next);
   Settle();
   return true;
 }
@@ -261,7 +266,7 @@ void Driver::FlushLookUps() {
     const size_t to = std::min(from + size, look_ups_.size());
     std::vector<Action> batch(std::make_move_iterator(look_ups_.begin() + from),
                               std::make_move_iterator(look_ups_.begin() + to));
-    io_->Post([this, batch = std::move(batch)] {
+    io_->Post([this, batch = std::move(batch)]() mutable {
       std::vector<Event> answers;
       answers.reserve(batch.size());
       for (const Action& action : batch) {
@@ -277,6 +282,7 @@ void Driver::FlushLookUps() {
           runner_.Run(std::get<action::Link>(action));
         }
       }
+      batch.clear();  // once it is answered nobody may hold the results in it
       Post(std::move(answers));
     });
   }
@@ -296,9 +302,12 @@ void Driver::Call(Action action, CallKey key, const void* owner, bool is_executi
     return;
   }
   calls_[key] = context;
-  pool.Post([this, action = std::move(action), context = std::move(context)] {
-    Post(Event(runner_.Run(action, *context)));
-  });
+  pool.Post(
+      [this, call = std::optional(std::move(action)), context = std::move(context)]() mutable {
+        Event answer(runner_.Run(*call, *context));
+        call.reset();  // as in FlushLookUps
+        Post(std::move(answer));
+      });
 }
 
 void Driver::Do(action::MakeCacheMap& action) {
@@ -366,10 +375,28 @@ void Driver::Finish(RequestId request, absl::StatusOr<ResultPtr> result) {
   MutexLock lock(&mu_);
   const auto it = requests_.find(request);
   if (it == requests_.end()) return;
+  if (!it->second.done) {
+    it->second.outcome = std::move(result);
+    return;
+  }
   done_->Post([done = std::move(it->second.done), result = std::move(result)]() mutable {
     done(std::move(result));
   });
   requests_.erase(it);
+}
+
+// What was only begun is nobody's to be told of.
+void Driver::Withdraw(RequestId request, const absl::Status& cause) {
+  {
+    MutexLock lock(&mu_);
+    const auto it = requests_.find(request);
+    if (it == requests_.end()) return;
+    if (!it->second.done) {
+      requests_.erase(it);
+      return;
+    }
+  }
+  Finish(request, cause);
 }
 
 void Driver::Do(action::Subscribe& action) {
@@ -407,21 +434,55 @@ void Driver::AddSession(JobId job, std::string session_id) {
 
 RequestId Driver::Build(JobId job, std::vector<std::string> entitlements,
                         std::shared_ptr<ImportedKeys> imports, std::string definition, Done done) {
+  return Post({job, std::move(done), true}, std::move(entitlements), std::move(imports),
+              std::move(definition));
+}
+
+RequestId Driver::Begin(JobId job, std::vector<std::string> entitlements,
+                        std::shared_ptr<ImportedKeys> imports, std::string definition, bool run) {
+  return Post({job, nullptr, run}, std::move(entitlements), std::move(imports),
+              std::move(definition));
+}
+
+RequestId Driver::Post(PendingRequest request, std::vector<std::string> entitlements,
+                       std::shared_ptr<ImportedKeys> imports, std::string definition) {
   const RequestId id = next_request_++;
-  auto load = [this, job, id, entitlements = std::move(entitlements), imports = std::move(imports),
-               definition = std::move(definition)] {
+  auto load = [this, job = request.job, id, entitlements = std::move(entitlements),
+               imports = std::move(imports), definition = std::move(definition)] {
     Load(job, id, entitlements, imports, definition);
   };
   {
     MutexLock lock(&mu_);
     if (!stopping_) {
-      requests_.emplace(id, PendingRequest{job, std::move(done)});
+      requests_.emplace(id, std::move(request));
       keys_->Post(std::move(load));
       return id;
     }
   }
-  done(StoppedError());
+  if (request.done) request.done(StoppedError());
   return id;
+}
+
+bool Driver::GoOn(JobId job, RequestId request, Done& done) {
+  bool running = false;
+  {
+    MutexLock lock(&mu_);
+    const auto it = requests_.find(request);
+    if (it == requests_.end()) return false;
+    PendingRequest& begun = it->second;
+    if (begun.outcome.has_value()) {
+      done_->Post([done = std::move(done), result = *std::move(begun.outcome)]() mutable {
+        done(std::move(result));
+      });
+      requests_.erase(it);
+      return true;
+    }
+    begun.done = std::move(done);
+    running = std::exchange(begun.run, true);
+  }
+  // Where the definition is still being loaded, it is built as a whole.
+  if (!running) Post(Event(event::GoOn{job, request}));
+  return true;
 }
 
 void Driver::Load(JobId job, RequestId request, const std::vector<std::string>& entitlements,
@@ -432,12 +493,21 @@ void Driver::Load(JobId job, RequestId request, const std::vector<std::string>& 
   ResolveOps(runner_.resolver(), &*graph);
   graph->imports = imports;
   auto shared = std::make_shared<LoadedGraph>(*std::move(graph));
-  PostTask([this, job, request, shared = std::move(shared)]() mutable {
+  std::vector<event::Build::Early> early;
+  for (uint32_t at = 0; at < shared->vertices.size(); ++at) {
+    const std::shared_ptr<Op>& op = shared->vertices[at].op;
+    if (op != nullptr && op->RunsEarly()) early.push_back({at, next_request_++});
+  }
+  PostTask([this, job, request, shared = std::move(shared), early = std::move(early)]() mutable {
+    bool run = false;
     {
       MutexLock lock(&mu_);
-      if (!requests_.contains(request)) return;  // cancelled meanwhile
+      const auto it = requests_.find(request);
+      if (it == requests_.end()) return;  // cancelled meanwhile
+      run = it->second.run;
     }
-    Feed(event::Build{job, request, std::move(shared)});
+    if (run) early.clear();
+    Feed(event::Build{job, request, std::move(shared), std::move(early), !run});
   });
 }
 
@@ -457,7 +527,7 @@ absl::StatusOr<SolvedGraph> Driver::Solved(JobId job, absl::Span<const std::stri
 }
 
 void Driver::CancelRequest(JobId job, RequestId request, absl::Status cause) {
-  Finish(request, cause);
+  Withdraw(request, cause);
   Post(Event(event::CancelRequest{job, request, std::move(cause)}));
 }
 
@@ -468,7 +538,7 @@ void Driver::CancelJob(JobId job, absl::Status cause) {
     for (const auto& [id, request] : requests_)
       if (request.job == job) requests.push_back(id);
   }
-  for (RequestId id : requests) Finish(id, cause);
+  for (RequestId id : requests) Withdraw(id, cause);
   Post(Event(event::CancelJob{job, std::move(cause)}));
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -43,6 +44,11 @@ class Driver {
   void AddSession(JobId job, std::string session_id);
   RequestId Build(JobId job, std::vector<std::string> entitlements,
                   std::shared_ptr<ImportedKeys> imports, std::string definition, Done done);
+  // The same, but that the outcome is kept for GoOn, and unless `run` only what runs early is run.
+  RequestId Begin(JobId job, std::vector<std::string> entitlements,
+                  std::shared_ptr<ImportedKeys> imports, std::string definition, bool run);
+  // Finishes what was begun, once. False when it is not there any more: `done` is not called.
+  bool GoOn(JobId job, RequestId request, Done& done);
   // What the job knows of the keys of a definition that it built. Blocks; not on a thread of the
   // driver.
   absl::StatusOr<SolvedGraph> Solved(JobId job, absl::Span<const std::string> entitlements,
@@ -77,7 +83,9 @@ class Driver {
   };
   struct PendingRequest {
     JobId job;
-    Done done;
+    Done done;                                              // null: it was only begun
+    bool run;                                               // in that case, too
+    std::optional<absl::StatusOr<ResultPtr>> outcome = {};  // of one that was only begun
   };
   using Task = absl::AnyInvocable<void()>;
   using Item = std::variant<Event, Task>;
@@ -102,7 +110,10 @@ class Driver {
   void Call(Action action, CallKey key, const void* owner, bool is_execution, bool cheap,
             ThreadPool& pool);
   void CancelCall(const CallKey& key);
+  RequestId Post(PendingRequest request, std::vector<std::string> entitlements,
+                 std::shared_ptr<ImportedKeys> imports, std::string definition);
   void Finish(RequestId request, absl::StatusOr<ResultPtr> result);
+  void Withdraw(RequestId request, const absl::Status& cause);
 
   void Do(action::MakeCacheMap& action);
   void Do(action::ComputeContent& action);

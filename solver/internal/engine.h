@@ -67,6 +67,7 @@ class Engine {
   void On(event::NewJob& event);
   void On(event::AddSession& event);
   void On(event::Build& event);
+  void On(event::GoOn& event);
   void On(event::CancelRequest& event);
   void On(event::CancelJob& event);
   void On(event::EndJob& event);
@@ -78,6 +79,8 @@ class Engine {
   bool AddJob(Vertex* vertex, JobState* job, Logs* logs);
   void Leave(JobState* job, const absl::Status& cause);
   void Reset(Vertex* vertex);
+  Request* AddRequest(JobState* job, RequestId id, Edge* edge, Level level,
+                      std::shared_ptr<const SourceMap> sources);
   void FinishRequest(Request* request);
   void EndRequest(Request* request, absl::StatusOr<ResultPtr> result);
   void Doom(Vertex* vertex);

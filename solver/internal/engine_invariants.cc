@@ -46,6 +46,7 @@ void CheckEdge(const Edge& edge) {
   for (const Consumer& consumer : edge.consumers) {
     Level want = Level::kComplete;
     if (consumer.edge() != nullptr) want = consumer.edge()->search->inputs[consumer.input()].want;
+    if (consumer.request() != nullptr) want = consumer.request()->level;
     ++wants[static_cast<int>(want)];
   }
   int level = 3;

@@ -34,15 +34,40 @@ void Engine::On(event::Build& event) {
   JobState* const jobs[] = {job};
   const std::vector<Vertex*> vertices = Register(graph, jobs, 0);
 
+  // The last that is wanted is evaluated first: what runs early runs while keys are looked up.
+  Request* whole = AddRequest(job, event.request, EdgeOf(vertices[graph.root], graph.root_output),
+                              event.only_begin ? Level::kFast : Level::kComplete, graph.sources);
+  for (const event::Build::Early& early : event.early) {
+    AddRequest(job, early.request, EdgeOf(vertices[early.vertex], 0), Level::kComplete,
+               graph.sources);
+    whole->early.push_back(early.request);
+  }
+}
+
+Request* Engine::AddRequest(JobState* job, RequestId id, Edge* edge, Level level,
+                            std::shared_ptr<const SourceMap> sources) {
   auto request = std::make_unique<Request>();
-  request->id = event.request;
+  request->id = id;
   request->job = job;
-  request->sources = graph.sources;
-  Edge* edge = request->edge = EdgeOf(vertices[graph.root], graph.root_output);
-  request->slot = Attach(edge, Consumer(request.get()), Level::kComplete);
+  request->edge = edge;
+  request->level = level;
+  request->sources = std::move(sources);
+  request->slot = Attach(edge, Consumer(request.get()), level);
   if (edge->state == EdgeState::kComplete || edge->state == EdgeState::kFailed)
     finished_.push_back(request.get());
-  job->requests.emplace(event.request, std::move(request));
+  return job->requests.emplace(id, std::move(request)).first->second.get();
+}
+
+void Engine::On(event::GoOn& event) {
+  const auto it = jobs_.find(event.job);
+  if (it == jobs_.end()) return;
+  const auto found = it->second->requests.find(event.request);
+  if (found == it->second->requests.end()) return;
+  Request* request = found->second.get();
+  --request->edge->wants[static_cast<int>(request->level)];
+  request->level = Level::kComplete;
+  ++request->edge->wants[static_cast<int>(request->level)];
+  UpdateLevel(request->edge);
 }
 
 void Engine::On(event::CancelRequest& event) {
@@ -81,12 +106,18 @@ void Engine::FinishRequest(Request* request) {
 }
 
 void Engine::EndRequest(Request* request, absl::StatusOr<ResultPtr> result) {
-  Detach(request->edge, request->slot, Level::kComplete);
+  Detach(request->edge, request->slot, request->level);
   finished_.erase(std::remove(finished_.begin(), finished_.end(), request), finished_.end());
   JobState* job = request->job;
   const RequestId id = request->id;
+  const std::vector<RequestId> early = std::move(request->early);
   job->requests.erase(id);
   Emit(action::FinishRequest{job->id, id, std::move(result)});
+  for (const RequestId each : early) {
+    const auto it = job->requests.find(each);
+    if (it != job->requests.end())
+      EndRequest(it->second.get(), absl::CancelledError("what it was for is over"));
+  }
 }
 
 // Finds or makes the vertices of a graph and has the jobs hold them, whether they will be needed or

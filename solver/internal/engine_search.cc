@@ -302,7 +302,7 @@ void Engine::On(event::MatchDone& event) {
 }
 
 // Goes on from one kind of key to the next while the input has no candidate; with candidates only
-// once it is clear that they do not suffice. What takes no work is done at any level, so that a
+// once it is clear that they do not suffice. What runs nothing is done at any level, so that a
 // graph of which nothing is cached finds that out in one pass.
 void Engine::AdvanceStage(Edge* edge, uint32_t input) {
   Search& search = *edge->search;
@@ -336,10 +336,10 @@ void Engine::AdvanceStage(Edge* edge, uint32_t input) {
           in.stage = InputStage::kDone;
           continue;
         }
-        if (edge->level < Level::kSlow) return;
+        if (edge->level < Level::kSlow && !in.complete) return;
         settle(false);
         in.stage = InputStage::kContent;
-        RaiseWant(edge, input, Level::kComplete);
+        if (edge->level >= Level::kSlow) RaiseWant(edge, input, Level::kComplete);
         AdvanceContent(edge, input);
         LookUp(edge, input);
         continue;

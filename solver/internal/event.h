@@ -48,6 +48,18 @@ struct Build {
   JobId job;
   RequestId request;
   std::shared_ptr<LoadedGraph> graph;  // not empty
+  // Nothing is to run yet but the op of each of these vertices, for a request of its own.
+  struct Early {
+    uint32_t vertex;  // of the graph
+    RequestId request;
+  };
+  std::vector<Early> early = {};
+  bool only_begin = false;
+};
+// A request that was only begun is to be finished.
+struct GoOn {
+  JobId job;
+  RequestId request;
 };
 // Withdraws one request; it is finished with `cause`.
 struct CancelRequest {
@@ -120,10 +132,11 @@ struct SaveDone {
 
 }  // namespace event
 
-using Event = std::variant<event::NewJob, event::AddSession, event::Build, event::CancelRequest,
-                           event::CancelJob, event::EndJob, event::CacheMapDone, event::ContentDone,
-                           event::ExecuteDone, event::NestedLoaded, event::QueryDone,
-                           event::MatchDone, event::RecordsDone, event::LoadDone, event::SaveDone>;
+using Event =
+    std::variant<event::NewJob, event::AddSession, event::Build, event::GoOn, event::CancelRequest,
+                 event::CancelJob, event::EndJob, event::CacheMapDone, event::ContentDone,
+                 event::ExecuteDone, event::NestedLoaded, event::QueryDone, event::MatchDone,
+                 event::RecordsDone, event::LoadDone, event::SaveDone>;
 
 // What the engine wants done. Each of the first group is answered by exactly one event, also when
 // it was cancelled.

@@ -329,6 +329,8 @@ struct Request {
   JobState* job = nullptr;
   Edge* edge = nullptr;
   uint32_t slot = 0;  // its place in edge->consumers
+  Level level = Level::kComplete;
+  std::vector<RequestId> early;  // for what it runs early; they end with it
   std::shared_ptr<const SourceMap> sources;
 };
 

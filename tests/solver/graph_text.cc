@@ -25,7 +25,7 @@ std::vector<VertexText> ParseGraph(absl::string_view text) {
     for (size_t i = 1; i < words.size(); ++i) {
       const std::string& word = words[i];
       if (word.find('=') != std::string::npos || word == "ignore" || word == "noslot" ||
-          word == "cheap" || word == "mine") {
+          word == "cheap" || word == "mine" || word == "early") {
         vertex.options.push_back(word);
         continue;
       }

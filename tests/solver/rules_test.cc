@@ -77,6 +77,79 @@ TEST_F(SolverRules, Llb6_01_TwoJobsOneRun) {
   EXPECT_EQ((*driver_.ResultOf(one))->Id(), (*driver_.ResultOf(two))->Id());
 }
 
+TEST_F(SolverRules, BegunRunsOnlyWhatRunsEarly) {
+  const std::string graph =
+      "base:\n"
+      "files: early\n"
+      "copy: base files content=1\n"
+      "top: copy\n";
+  const JobId job = driver_.NewJob();
+  const RequestId request = driver_.Begin(job, graph);
+  driver_.DoAll();
+  EXPECT_EQ(world_.calls("files").runs, 1);
+  EXPECT_EQ(world_.total_runs(), 1);
+  EXPECT_FALSE(driver_.IsOver(request));
+  driver_.GoOn(job, request);
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(request), "top(copy(base(),files()))");
+  EXPECT_EQ(world_.total_runs(), 4);
+  driver_.GoOn(job, request);  // it is over
+}
+
+// All that the cache can tell is known before the build goes on: then the root alone is loaded.
+TEST_F(SolverRules, BegunFindsItsWayByContent) {
+  const auto graph = [](const std::string& files) {
+    return absl::StrCat("base:\n", files, ": early value=v\n", "copy1: base ", files,
+                        " content=1\n", "run: copy1\n", "copy2: run ", files, " content=1\n");
+  };
+  const JobId first = driver_.NewJob();
+  const RequestId built = driver_.Build(first, graph("files"));
+  driver_.DoAll();
+  ASSERT_TRUE(driver_.IsOver(built));
+  driver_.EndJob(first);
+  driver_.DoAll();
+  world_.ResetCounts();
+
+  const JobId job = driver_.NewJob();
+  const RequestId request = driver_.Begin(job, graph("same"));
+  driver_.DoAll();
+  EXPECT_EQ(world_.total_runs(), 1);
+  EXPECT_EQ(world_.calls("copy2").contents, 1);
+  EXPECT_EQ(world_.loads(), 0);
+  driver_.GoOn(job, request);
+  for (const StepDriver::Pending& pending : driver_.pending())
+    EXPECT_EQ(pending.kind, StepDriver::Kind::kRecords);
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(request), "copy2(run(copy1(base(),v)),v)");
+  EXPECT_EQ(world_.total_runs(), 1);
+  EXPECT_EQ(world_.loads(), 1);
+}
+
+TEST_F(SolverRules, BegunThatFailsIsToldWhenItGoesOn) {
+  world_.SetOnRun("files", [](OpContext&, ExecResult) -> absl::StatusOr<ExecResult> {
+    return absl::NotFoundError("no such directory");
+  });
+  const JobId job = driver_.NewJob();
+  const RequestId request = driver_.Begin(job, "files: early\ntop: files\n");
+  driver_.DoAll();
+  driver_.GoOn(job, request);
+  driver_.DoAll();
+  EXPECT_EQ(driver_.Outcome(request), "error: no such directory");
+  EXPECT_EQ(world_.total_runs(), 1);
+}
+
+TEST_F(SolverRules, BegunEndsWithItsJob) {
+  const JobId job = driver_.NewJob();
+  driver_.Begin(job, "files: early\ntop: files\n");
+  driver_.Do(StepDriver::Kind::kMap, "files");
+  driver_.DoAll("files");
+  ASSERT_TRUE(driver_.IsPending(StepDriver::Kind::kRun, "files"));
+  driver_.EndJob(job);
+  EXPECT_TRUE(driver_.pending()[0].cancelled);
+  driver_.DoAll();
+  EXPECT_TRUE(driver_.engine().Idle());
+}
+
 TEST_F(SolverRules, Llb6_02_HeldResultIsGivenAtOnce) {
   driver_.Build(driver_.NewJob(), "a:\nb: a\n");
   driver_.DoAll();

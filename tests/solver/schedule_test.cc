@@ -8,6 +8,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -55,12 +56,13 @@ struct Rules {
   bool losses = false;  // results vanish
   bool nested = false;
   bool jobs_end = false;  // while others run
+  bool begins = false;    // builds that are only begun, and gone on with later
 };
 
 class Schedule {
  public:
   explicit Schedule(uint64_t seed) : random_(seed), driver_(&world_, &index_, Slots(), Burst()) {
-    rules_ = {Chance(50), Chance(30), Chance(30), Chance(20), Chance(30), Chance(50)};
+    rules_ = {Chance(50), Chance(30), Chance(30), Chance(20), Chance(30), Chance(50), Chance(40)};
     MakeGraphs();
     if (rules_.failures) MakeFailures();
     index_.cuts = Chance(30);
@@ -82,6 +84,8 @@ class Schedule {
         world_.DropResults(/*silently=*/Chance(50));
       } else if (driver_.busy() && Chance(50)) {
         driver_.Continue();
+      } else if (rules_.begins && Chance(10)) {
+        GoOnWithSomething();
       } else {
         CompleteSomething();
       }
@@ -98,6 +102,7 @@ class Schedule {
     bool cancelled = false;
     bool late = false;  // while the engine was busy, maybe with its outcome
     bool checked = false;
+    bool begun = false;  // and not gone on with
   };
 
   // --- random choices
@@ -124,6 +129,7 @@ class Schedule {
         } else {
           absl::StrAppend(&line, " key=s", key, " value=v", key % 3);
         }
+        if (rules_.begins && Chance(50)) absl::StrAppend(&line, " early");
       } else {
         const int inputs = Number(1, std::min(i, 3));
         std::vector<std::string> content;
@@ -283,8 +289,18 @@ class Schedule {
     const std::string& graph =
         graphs_[static_cast<size_t>(Number(0, static_cast<int>(graphs_.size()) - 1))];
     LearnWork(graph);
-    const RequestId id = driver_.Build(job, graph);
-    requests_[id] = {job, graph, cancelled_jobs_.contains(job), false, false};
+    const bool begin = rules_.begins && Chance(50);
+    const RequestId id = begin ? driver_.Begin(job, graph) : driver_.Build(job, graph);
+    requests_[id] = {job, graph, cancelled_jobs_.contains(job), false, false, begin};
+  }
+
+  void GoOnWithSomething() {
+    for (auto& [id, request] : requests_) {
+      if (!request.begun || Chance(30)) continue;
+      request.begun = false;
+      driver_.GoOn(request.job, id);
+      return;
+    }
   }
 
   void CancelSomething() {
@@ -383,6 +399,9 @@ class Schedule {
   }
 
   void Settle() {
+    driver_.DoAll();
+    for (auto& [id, request] : requests_)
+      if (std::exchange(request.begun, false)) driver_.GoOn(request.job, id);
     driver_.DoAll();
     Check();
     for (const auto& [id, request] : requests_)

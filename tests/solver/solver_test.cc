@@ -61,6 +61,47 @@ TEST_F(SolverTest, Llb6_03_AfterAllJobsEndedTheResultIsLoaded) {
   EXPECT_EQ(world_.loads(), 1);
 }
 
+TEST_F(SolverTest, BuildGoesOnWithWhatWasBegun) {
+  auto solver = NewSolver();
+  const std::string graph = DefinitionOf("files: early\ntop: files\n");
+  for (const bool run : {false, true}) {
+    auto job = NewJob(*solver);
+    job->Begin(graph, run);
+    job->Begin(graph, run);
+    const auto result = job->BuildAndWait(graph, CancelToken());
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(ValueOf(*result), "top(files())");
+    EXPECT_EQ(world_.calls("top").runs, 1);
+    // What was begun is used up.
+    EXPECT_TRUE(job->BuildAndWait(graph, CancelToken()).ok());
+  }
+}
+
+TEST_F(SolverTest, WhatWasBegunWithRunIsBuilt) {
+  auto solver = NewSolver();
+  auto job = NewJob(*solver);
+  absl::Notification ran;
+  world_.SetOnRun("top", [&](OpContext&, ExecResult made) -> absl::StatusOr<ExecResult> {
+    ran.Notify();
+    return made;
+  });
+  job->Begin(DefinitionOf("top:\n"), true);
+  ran.WaitForNotification();
+}
+
+TEST_F(SolverTest, FaultOfWhatWasBegunIsToldByItsBuild) {
+  auto solver = NewSolver();
+  auto job = NewJob(*solver);
+  job->Begin("nonsense", false);
+  const auto result = job->BuildAndWait("nonsense", CancelToken());
+  EXPECT_TRUE(absl::IsInvalidArgument(result.status())) << result.status();
+  // A cancelled build takes with it what was begun.
+  job->Begin(DefinitionOf("files: early\n"), false);
+  job->Cancel(absl::CancelledError("enough"));
+  EXPECT_EQ(job->BuildAndWait(DefinitionOf("files: early\n"), CancelToken()).status(),
+            absl::CancelledError("enough"));
+}
+
 TEST_F(SolverTest, EmptyDefinitionIsTheEmptyTree) {
   auto solver = NewSolver();
   const auto result = NewJob(*solver)->BuildAndWait("", CancelToken());

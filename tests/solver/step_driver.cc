@@ -58,14 +58,32 @@ RequestId StepDriver::Build(JobId job, absl::string_view graph_text) {
   return BuildDefinition(job, DefinitionOf(graph_text));
 }
 
-RequestId StepDriver::BuildDefinition(JobId job, const std::string& definition) {
+std::shared_ptr<LoadedGraph> StepDriver::LoadGraph(const std::string& definition) {
   absl::StatusOr<LoadedGraph> graph = LoadDefinition(definition, {});
   KILN_CHECK(graph.ok());
   ResolveOps(world_, &*graph);
+  return std::make_shared<LoadedGraph>(*std::move(graph));
+}
+
+RequestId StepDriver::BuildDefinition(JobId job, const std::string& definition) {
   const RequestId request = next_request_++;
-  Feed(event::Build{job, request, std::make_shared<LoadedGraph>(*std::move(graph))});
+  Feed(event::Build{job, request, LoadGraph(definition)});
   return request;
 }
+
+RequestId StepDriver::Begin(JobId job, absl::string_view graph_text) {
+  const RequestId request = next_request_++;
+  event::Build begin{job, request, LoadGraph(DefinitionOf(graph_text))};
+  for (uint32_t at = 0; at < begin.graph->vertices.size(); ++at) {
+    const std::shared_ptr<Op>& op = begin.graph->vertices[at].op;
+    if (op != nullptr && op->RunsEarly()) begin.early.push_back({at, next_request_++});
+  }
+  begin.only_begin = true;
+  Feed(std::move(begin));
+  return request;
+}
+
+void StepDriver::GoOn(JobId job, RequestId request) { Feed(event::GoOn{job, request}); }
 
 void StepDriver::CancelRequest(JobId job, RequestId request) {
   Feed(event::CancelRequest{job, request, absl::CancelledError("cancelled by test")});

@@ -38,6 +38,9 @@ class StepDriver {
   JobId NewJob(std::vector<std::string> entitlements = {});
   RequestId Build(JobId job, absl::string_view graph_text);
   RequestId BuildDefinition(JobId job, const std::string& definition);
+  // Not over before GoOn, but for a reason.
+  RequestId Begin(JobId job, absl::string_view graph_text);
+  void GoOn(JobId job, RequestId request);
   void CancelRequest(JobId job, RequestId request);
   void CancelJob(JobId job);
   void EndJob(JobId job);
@@ -70,6 +73,7 @@ class StepDriver {
  private:
   class Context;
 
+  std::shared_ptr<LoadedGraph> LoadGraph(const std::string& definition);
   void Feed(Event event);
   void Take(Action& action);
   void Push(Kind kind, const std::string& name, Action& action);

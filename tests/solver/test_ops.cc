@@ -28,6 +28,7 @@ class TestOp : public Op {
       if (words[i] == "noslot") slot_ = false;
       if (words[i] == "cheap") cheap_ = true;
       if (words[i] == "mine") per_session_ = true;
+      if (words[i] == "early") early_ = true;
       const std::pair<std::string, std::string> option =
           absl::StrSplit(words[i], absl::MaxSplits('=', 1));
       const auto& [key, value] = option;
@@ -118,6 +119,7 @@ class TestOp : public Op {
   bool CheapCacheMap() const override { return cheap_; }
   bool CheapExecute() const override { return cheap_; }
   bool PerSession() const override { return per_session_; }
+  bool RunsEarly() const override { return early_; }
   std::vector<Resource> Resources() const override { return locks_; }
 
  private:
@@ -130,6 +132,7 @@ class TestOp : public Op {
   bool slot_ = true;
   bool cheap_ = false;
   bool per_session_ = false;
+  bool early_ = false;
   std::vector<Resource> locks_;
 };
 

@@ -90,6 +90,15 @@ class FakeJob : public solver::Job {
                                                  const CancelToken& cancel) override {
     return build_(definition, cancel);
   }
+  void Begin(std::string definition, bool run) override {
+    MutexLock lock(&mu_);
+    begun_.emplace_back(std::move(definition), run);
+  }
+  // What Begin was called with.
+  std::vector<std::pair<std::string, bool>> begun() {
+    MutexLock lock(&mu_);
+    return begun_;
+  }
   absl::StatusOr<solver::SolvedGraph> Solved(const std::string&) override {
     return absl::UnimplementedError("the graph of a fake job");
   }
@@ -123,6 +132,8 @@ class FakeJob : public solver::Job {
   };
   const solver::JobOptions options_;
   const FakeBuild build_;
+  Mutex mu_;
+  std::vector<std::pair<std::string, bool>> begun_ ABSL_GUARDED_BY(mu_);
   FakeProgress progress_;
   CancelSource cancel_;
   Values values_;
