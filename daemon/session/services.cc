@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -29,17 +31,40 @@ constexpr size_t kFileChunkBytes = 256 << 10;
 constexpr size_t kMaxMessageBytes = 3 << 20;
 constexpr size_t kSshChunkBytes = 32 << 10;
 
+// One packet call.
+class PacketExchange : public CallEndings::Call {
+ public:
+  PacketExchange(Session& session, const CancelToken& cancel, const char* method,
+                 const CallMetadata& metadata)
+      : call_(session, cancel) {
+    call_.AddHeaders(metadata);
+    packets_.emplace(session.channel(), method, call_.context());
+  }
+
+  PacketCall& packets() { return *packets_; }
+  absl::Status Finish() { return call_.ToStatus(packets_->Finish()); }
+  void AwaitEnd() override { (void)packets_->Finish(); }
+  void Cancel() override { call_.context()->TryCancel(); }
+
+ private:
+  SessionCall call_;
+  std::optional<PacketCall> packets_;
+};
+
 // Runs `transfer` over one packet call. Where only the stream's end told it that something is
-// wrong, the peer's status says what.
+// wrong, the peer's status says what. `endings`, if any, await the end of one that went well.
 absl::Status RunPackets(Session& session, const CancelToken& cancel, const char* method,
                         const CallMetadata& metadata,
-                        const std::function<absl::Status(fsutil::PacketStream&)>& transfer) {
-  SessionCall call(session, cancel);
-  call.AddHeaders(metadata);
-  PacketCall packets(session.channel(), method, call.context());
-  const absl::Status status = transfer(packets);
-  if (!status.ok()) packets.Abort();
-  const absl::Status finished = call.ToStatus(packets.Finish());
+                        const std::function<absl::Status(fsutil::PacketStream&)>& transfer,
+                        CallEndings* endings = nullptr) {
+  auto exchange = std::make_unique<PacketExchange>(session, cancel, method, metadata);
+  const absl::Status status = transfer(exchange->packets());
+  if (status.ok() && endings != nullptr) {
+    endings->Await(std::move(exchange));
+    return absl::OkStatus();
+  }
+  if (!status.ok()) exchange->packets().Abort();
+  const absl::Status finished = exchange->Finish();
   if (cancel.Cancelled()) return cancel.status();
   if (!status.ok()) return absl::IsUnavailable(status) && !finished.ok() ? finished : status;
   return finished;
@@ -129,7 +154,8 @@ absl::Status SendAllTo(int fd, absl::string_view data) {
 }  // namespace
 
 absl::Status DiffCopy(Session& session, const FileSyncRequest& request, const CancelToken& cancel,
-                      const std::function<absl::Status(fsutil::PacketStream&)>& receive) {
+                      const std::function<absl::Status(fsutil::PacketStream&)>& receive,
+                      CallEndings* endings) {
   if (!session.Supports(kFileSyncDiffCopy))
     return absl::UnimplementedError("no local sources enabled");
   CallMetadata metadata;
@@ -139,7 +165,7 @@ absl::Status DiffCopy(Session& session, const FileSyncRequest& request, const Ca
   KILN_RETURN_IF_ERROR(metadata.AddEncoded("followpaths", request.follow_paths));
   KILN_RETURN_IF_ERROR(metadata.CheckSize(
       absl::StrCat("include, exclude and follow patterns of local source ", request.dir_name)));
-  return RunPackets(session, cancel, kFileSyncDiffCopy, metadata, receive);
+  return RunPackets(session, cancel, kFileSyncDiffCopy, metadata, receive, endings);
 }
 
 absl::Status SendDirectory(Session& session, int exporter_index,

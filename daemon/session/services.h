@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "daemon/session/call_endings.h"
 #include "daemon/session/session.h"
 #include "store/base/cancel.h"
 #include "store/base/fd.h"
@@ -23,11 +24,13 @@ struct FileSyncRequest {
   std::string dir_name = {};
   std::vector<std::string> include_patterns = {}, exclude_patterns = {}, follow_paths = {};
 };
-// Opens FileSync.DiffCopy and runs `receive` on its packet stream (the client is the sender).
+// Opens FileSync.DiffCopy and runs `receive` on its packet stream (the client is the sender). When
+// that succeeds everything has come; the end of the call is left to `endings`.
 // kUnimplemented "no local sources enabled" when the client offers none, kNotFound when it has no
 // such directory, kInvalidArgument when the patterns are more than fits into request headers.
 absl::Status DiffCopy(Session& session, const FileSyncRequest& request, const CancelToken& cancel,
-                      const std::function<absl::Status(fsutil::PacketStream&)>& receive);
+                      const std::function<absl::Status(fsutil::PacketStream&)>& receive,
+                      CallEndings* endings);
 
 // FileSend.DiffCopy in directory mode: the daemon sends packets (wire.md 3.3). `metadata` holds
 // further request headers as they are.

@@ -6,10 +6,10 @@
 namespace kiln::daemon {
 
 SessionCall::SessionCall(Session& session, const CancelToken& cancel)
-    : session_(session), cancel_(cancel) {
+    : session_id_(session.id()), cancel_(cancel), closed_(session.closed()) {
   // TryCancel neither blocks nor needs the call to have begun.
   on_cancel_ = cancel.OnCancel([this] { context_.TryCancel(); });
-  on_close_ = session.closed().OnCancel([this] { context_.TryCancel(); });
+  on_close_ = closed_.OnCancel([this] { context_.TryCancel(); });
 }
 
 void SessionCall::AddHeaders(const CallMetadata& metadata) {
@@ -19,8 +19,8 @@ void SessionCall::AddHeaders(const CallMetadata& metadata) {
 absl::Status SessionCall::ToStatus(const grpc::Status& status) const {
   if (status.ok()) return absl::OkStatus();
   if (cancel_.Cancelled()) return cancel_.status();
-  if (session_.closed().Cancelled())
-    return absl::UnavailableError(absl::StrCat("session ", session_.id(), " was closed"));
+  if (closed_.Cancelled())
+    return absl::UnavailableError(absl::StrCat("session ", session_id_, " was closed"));
   return MakeStatus(status.error_code(), status.error_message(), status.error_details());
 }
 

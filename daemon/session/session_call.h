@@ -4,6 +4,7 @@
 #include <grpcpp/support/status.h>
 
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -14,6 +15,7 @@
 namespace kiln::daemon {
 
 // One call through a session: its context, cancelled when the caller gives up or the client leaves.
+// May outlive the session.
 class SessionCall {
  public:
   SessionCall(Session& session, const CancelToken& cancel);
@@ -26,8 +28,8 @@ class SessionCall {
   absl::Status ToStatus(const grpc::Status& status) const;
 
  private:
-  Session& session_;
-  const CancelToken cancel_;
+  const std::string session_id_;
+  const CancelToken cancel_, closed_;
   grpc::ClientContext context_;
   CancelRegistration on_cancel_, on_close_;  // last: gone before the context
 };

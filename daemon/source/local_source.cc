@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "daemon/session/call_endings.h"
 #include "daemon/session/services.h"
 #include "daemon/source/go_values.h"
 #include "daemon/source/local_copies.h"
@@ -72,10 +73,12 @@ bool TryAnotherSession(const absl::Status& status, const Session& session) {
 class LocalInstance : public SourceInstance {
  public:
   LocalInstance(LocalSpec spec, std::optional<PatternMatcher> exceptions,
-                std::shared_ptr<LocalCopies> copies, SessionFinder* sessions)
+                std::shared_ptr<LocalCopies> copies, std::shared_ptr<CallEndings> endings,
+                SessionFinder* sessions)
       : spec_(std::move(spec)),
         exceptions_(std::move(exceptions)),
         copies_(std::move(copies)),
+        endings_(std::move(endings)),
         sessions_(sessions) {}
 
   absl::StatusOr<SourceKey> Key(solver::OpContext& context, int index) override;
@@ -86,11 +89,13 @@ class LocalInstance : public SourceInstance {
  private:
   absl::StatusOr<store::RefPtr> FromAnySession(solver::OpContext& context);
   absl::StatusOr<store::RefPtr> FromSession(Session& session, solver::OpContext& context);
-  absl::Status Sync(Session& session, solver::OpContext& context, store::MutableRef& copy);
+  absl::Status Receive(fsutil::PacketStream& stream, solver::OpContext& context,
+                       store::MutableRef& copy);
 
   const LocalSpec spec_;
   const std::optional<PatternMatcher> exceptions_;
   const std::shared_ptr<LocalCopies> copies_;
+  const std::shared_ptr<CallEndings> endings_;
   SessionFinder* const sessions_;
 };
 
@@ -147,20 +152,25 @@ absl::StatusOr<store::RefPtr> LocalInstance::FromSession(Session& session,
   options.retain = true;
   options.index_key = absl::StrCat("local.sharedKey:", spec_.name, ":", spec_.shared_key_hint, ":",
                                    session.shared_key(), spec_.metadata_only ? ":metadata" : "");
-  KILN_ASSIGN_OR_RETURN(const std::unique_ptr<LocalCopies::Copy> copy,
-                        copies_->Open(options, !spec_.resend_everything, context.cancel()));
-  KILN_RETURN_IF_ERROR(Sync(session, context, copy->ref()));
-  return copy->Commit();
-}
 
-absl::Status LocalInstance::Sync(Session& session, solver::OpContext& context,
-                                 store::MutableRef& copy) {
   FileSyncRequest request;
   request.dir_name = spec_.name;
   request.include_patterns = spec_.include_patterns.value_or(std::vector<std::string>());
   request.exclude_patterns = spec_.exclude_patterns.value_or(std::vector<std::string>());
   request.follow_paths = spec_.follow_paths.value_or(std::vector<std::string>());
 
+  // The client walks its directory while the copy is found.
+  std::unique_ptr<LocalCopies::Copy> copy;
+  const auto receive = [&](fsutil::PacketStream& stream) -> absl::Status {
+    KILN_ASSIGN_OR_RETURN(copy, copies_->Open(options, !spec_.resend_everything, context.cancel()));
+    return Receive(stream, context, copy->ref());
+  };
+  KILN_RETURN_IF_ERROR(DiffCopy(session, request, context.cancel(), receive, endings_.get()));
+  return copy->Commit();
+}
+
+absl::Status LocalInstance::Receive(fsutil::PacketStream& stream, solver::OpContext& context,
+                                    store::MutableRef& copy) {
   TransferProgress progress(context.progress(), absl::StrCat("transferring ", spec_.name, ":"),
                             "transferring");
   fsutil::ReceiveOptions options;
@@ -169,20 +179,21 @@ absl::Status LocalInstance::Sync(Session& session, solver::OpContext& context,
   options.metadata_only = spec_.metadata_only;
   if (exceptions_.has_value())
     options.exception = [this](const std::string& path) { return exceptions_->Matches(path); };
+  options.leave_fin = true;
   options.cancel = context.cancel();
   options.progress = [&](int64_t bytes) { progress.Update(bytes); };
 
   copy.UseSynchronizedRoot();
   LocalTarget target(copy.writer());
-  return DiffCopy(session, request, context.cancel(), [&](fsutil::PacketStream& stream) {
-    return fsutil::Receive(stream, target, options);
-  });
+  return fsutil::Receive(stream, target, options);
 }
 
 }  // namespace
 
 LocalSource::LocalSource(store::RefStore* refs, SessionFinder* sessions)
-    : copies_(std::make_shared<LocalCopies>(refs)), sessions_(sessions) {}
+    : copies_(std::make_shared<LocalCopies>(refs)),
+      endings_(std::make_shared<CallEndings>()),
+      sessions_(sessions) {}
 
 absl::StatusOr<std::shared_ptr<SourceInstance>> LocalSource::Resolve(const SourceSpec& spec) {
   LocalSpec local;
@@ -196,7 +207,7 @@ absl::StatusOr<std::shared_ptr<SourceInstance>> LocalSource::Resolve(const Sourc
                                    "invalid value for local.metadatatransferexclude"));
     exceptions = std::move(matcher);
   }
-  return std::make_shared<LocalInstance>(std::move(local), std::move(exceptions), copies_,
+  return std::make_shared<LocalInstance>(std::move(local), std::move(exceptions), copies_, endings_,
                                          sessions_);
 }
 

@@ -9,6 +9,7 @@
 
 namespace kiln::daemon {
 
+class CallEndings;
 class LocalCopies;
 
 // "local://NAME": a directory of a client, synced over its session.
@@ -28,6 +29,7 @@ class LocalSource : public Source {
 
  private:
   const std::shared_ptr<LocalCopies> copies_;
+  const std::shared_ptr<CallEndings> endings_;
   SessionFinder* const sessions_;
 };
 

@@ -30,13 +30,23 @@ std::string Quoted(absl::string_view path) {
   return absl::StrCat("\"", absl::Utf8SafeCHexEscape(path), "\"");
 }
 
-// Sends requests on a thread of its own, which most transfers of what is there already never need.
+// Requests that any stream takes without waiting for the peer: less than 100 bytes.
+constexpr int kRequestsAtOnce = 8;
+
+// Sends the first requests at once, the others on a thread of its own, which most transfers of what
+// is there already never need.
 class Requester {
  public:
   explicit Requester(PacketStream& stream) : stream_(stream) {}
   ~Requester() { Stop(); }
 
+  // Where the stream is broken, the reader finds out what the peer said before.
   void Request(uint32_t id) {
+    if (sent_at_once_ < kRequestsAtOnce) {
+      ++sent_at_once_;
+      if (first_sent_.ok()) first_sent_ = Send({id});
+      return;
+    }
     Start();
     MutexLock lock(&mu_);
     queue_.push_back(id);
@@ -45,6 +55,7 @@ class Requester {
 
   // Sends what is queued, then `last`; the thread ends. Returns the first error of the stream.
   absl::Status Finish(const Packet& last) {
+    KILN_RETURN_IF_ERROR(first_sent_);
     if (!thread_.joinable()) return stream_.WriteLast(last);
     {
       MutexLock lock(&mu_);
@@ -119,6 +130,8 @@ class Requester {
   }
 
   PacketStream& stream_;
+  int sent_at_once_ = 0;
+  absl::Status first_sent_;
   Mutex mu_;
   SteadyCondVar changed_;
   std::deque<uint32_t> queue_ ABSL_GUARDED_BY(mu_);
@@ -146,7 +159,7 @@ class Receiver {
     last.type = Packet::Type::kFin;
     if (status.ok()) {
       status = requester.Finish(last);
-      if (status.ok()) status = ReadFin();
+      if (status.ok() && !options_.leave_fin) status = ReadFin();
     } else if (!absl::IsUnavailable(status)) {  // the stream itself works
       last.type = Packet::Type::kErr;
       last.data = std::string(status.message());

@@ -32,6 +32,10 @@ struct ReceiveOptions {
   bool metadata_only = false;
   std::function<bool(const std::string& path)> exception = {};
 
+  // Returns once the tree is complete and FIN is sent; the sender's FIN is left in the stream. All
+  // that it could still tell is that it heard.
+  bool leave_fin = false;
+
   CancelToken cancel = {};
   // Bytes of packets received so far, for every packet.
   std::function<void(int64_t bytes)> progress = {};
@@ -39,8 +43,8 @@ struct ReceiveOptions {
 
 // The receiver's side of the protocol (wire.md 3.2). Returns when everything is written and FIN is
 // exchanged; the caller then awaits the end of the stream in its own way. Blocking; the calling
-// thread reads and writes files, one more thread sends the requests, so that a full stream in one
-// direction never stops the other.
+// thread reads and writes files. Beyond the first few requests one more thread sends them, so that
+// a full stream in one direction never stops the other.
 //
 // A stream that breaks the rules ends with kInvalidArgument naming the path and the rule, "error
 // from sender: …" for its ERR packet, kUnavailable when it ends early, kDataLoss when a file's

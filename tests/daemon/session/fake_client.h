@@ -111,6 +111,7 @@ class FakeClient : private moby::filesync::v1::FileSync::Service,
   absl::Status file_send_status;                // what FileSend answers
   fsutil::FileSource* custom_source = nullptr;  // sent in place of any directory
   std::function<void(Headers&)> on_file_sync;   // called before the walk
+  std::function<void()> on_file_sync_end;       // called before the answer
 
  private:
   void Note(grpc::ServerContext* context) {
@@ -149,8 +150,10 @@ class FakeClient : private moby::filesync::v1::FileSync::Service,
     auto source = fsutil::DirectorySource::Create(dir->second, filter);
     if (!source.ok()) return ToGrpcStatus(source.status());
     MessagePacketStream<::fsutil::types::Packet> packets(context, stream);
-    return ToGrpcStatus(
-        fsutil::Send(packets, custom_source != nullptr ? *custom_source : **source));
+    const absl::Status sent =
+        fsutil::Send(packets, custom_source != nullptr ? *custom_source : **source);
+    if (on_file_sync_end) on_file_sync_end();
+    return ToGrpcStatus(sent);
   }
 
   grpc::Status DiffCopy(

@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "absl/synchronization/notification.h"
 #include "daemon/session/auth.h"
 #include "daemon/session/call_metadata.h"
 #include "gmock/gmock.h"
@@ -24,16 +25,19 @@ class ServicesTest : public testing::Test {
  protected:
   // Syncs `request` into `to`.
   absl::Status Sync(const FileSyncRequest& request, const TestTree& to) {
-    return DiffCopy(session_, request, {}, [&](fsutil::PacketStream& stream) {
+    const auto receive = [&](fsutil::PacketStream& stream) {
       auto target = fsutil::DirectoryTarget::Open(to.path(), true);
       fsutil::ReceiveOptions options;
       options.existing_root = to.path();
+      options.leave_fin = true;
       return fsutil::Receive(stream, **target, options);
-    });
+    };
+    return DiffCopy(session_, request, {}, receive, &endings_);
   }
 
   FakeClient client_;
   FakeSession session_{"s1", client_.Channel()};
+  CallEndings endings_;
 };
 
 TEST_F(ServicesTest, DiffCopyBringsADirectory) {
@@ -102,16 +106,29 @@ TEST_F(ServicesTest, DiffCopyTellsWhatTheClientSaid) {
   EXPECT_EQ(Sync({.dir_name = "other"}, to).message(), "no local sources enabled");
 }
 
+TEST_F(ServicesTest, DiffCopyLeavesTheEndOfTheCall) {
+  TestTree from, to;
+  from.File("a", "x");
+  client_.dirs["context"] = from.path();
+  absl::Notification returned;
+  client_.on_file_sync_end = [&] { returned.WaitForNotification(); };
+  EXPECT_EQ(Sync({.dir_name = "context"}, to), absl::OkStatus());
+  EXPECT_EQ(to.Read("a"), "x");
+  returned.Notify();
+}
+
 TEST_F(ServicesTest, DiffCopyReturnsTheReceiversOwnError) {
   TestTree from;
   from.File("a", "x");
   client_.dirs["context"] = from.path();
-  const absl::Status status =
-      DiffCopy(session_, {.dir_name = "context"}, {}, [](fsutil::PacketStream& stream) {
+  const absl::Status status = DiffCopy(
+      session_, {.dir_name = "context"}, {},
+      [](fsutil::PacketStream& stream) {
         fsutil::Packet packet;
         EXPECT_TRUE(*stream.Read(&packet));
         return absl::ResourceExhaustedError("disk full");
-      });
+      },
+      &endings_);
   EXPECT_EQ(status, absl::ResourceExhaustedError("disk full"));
 }
 
@@ -120,13 +137,15 @@ TEST_F(ServicesTest, DiffCopyEndsWithTheSessionAndTheCaller) {
   client_.dirs["context"] = from.path();
   CancelSource cancel;
   client_.on_file_sync = [&](Headers&) { cancel.Cancel(absl::CancelledError("enough")); };
-  absl::Status status =
-      DiffCopy(session_, {.dir_name = "context"}, cancel.token(), [](fsutil::PacketStream& stream) {
+  absl::Status status = DiffCopy(
+      session_, {.dir_name = "context"}, cancel.token(),
+      [](fsutil::PacketStream& stream) {
         fsutil::Packet packet;
         while (*stream.Read(&packet)) {
         }
         return absl::UnavailableError("ended");
-      });
+      },
+      &endings_);
   EXPECT_EQ(status, absl::CancelledError("enough"));
   client_.on_file_sync = [&](Headers&) { session_.Close(); };
   status = Sync({.dir_name = "context"}, to);

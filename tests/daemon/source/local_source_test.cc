@@ -209,6 +209,7 @@ class TwoClientsTest : public LocalSourceTest {
     };
     first_ = std::thread([this] { first_ref_ = Sync(); });
     first_sends_.WaitForNotification();
+    while (refs_.live() == 0) std::this_thread::yield();  // it has its copy
   }
 
   void StartSecond() {

@@ -396,6 +396,30 @@ TEST(Transfer, CancelEndsAReceiverWithoutSender) {
   EXPECT_EQ(received.code(), absl::StatusCode::kCancelled);
 }
 
+TEST(Transfer, TheSendersFinMayBeLeft) {
+  TestTree to;
+  auto target = DirectoryTarget::Open(to.path(), true);
+  auto [a, b] = SocketStream::Pair();
+  Packet packet;
+  packet.has_stat = true;
+  packet.stat.path = "f";
+  packet.stat.mode = 0644;
+  packet.stat.size = 1;
+  ASSERT_TRUE(a->Write(packet).ok() && a->Write(Packet()).ok());
+  packet = Packet();
+  packet.type = Packet::Type::kData;
+  packet.data = "x";
+  ASSERT_TRUE(a->Write(packet).ok());
+  packet.data = "";
+  ASSERT_TRUE(a->Write(packet).ok() && a->Flush().ok());
+  EXPECT_EQ(Receive(*b, **target, {.leave_fin = true}), absl::OkStatus());
+  EXPECT_EQ(to.Read("f"), "x");
+  for (const Packet::Type type : {Packet::Type::kReq, Packet::Type::kFin}) {
+    ASSERT_TRUE(a->Read(&packet).ok());
+    EXPECT_EQ(packet.type, type);
+  }
+}
+
 TEST(Sender, RefusesRequestsItCannotAnswer) {
   for (const uint32_t id : {1u, 7u}) {  // a directory; nothing
     TestTree from;
