@@ -33,6 +33,7 @@ using moby::buildkit::v1::BytesMessage;
 constexpr int kMaxMessageBytes = 16 << 20;
 constexpr int kMaxMetadataBytes = 4 << 20;
 constexpr size_t kChunkBytes = 128 << 10;
+constexpr size_t kFewBytes = 8 << 10;  // most of what travels is less
 constexpr char kIdHeader[] = "x-docker-expose-session-uuid";
 constexpr char kSharedKeyHeader[] = "x-docker-expose-session-sharedkey";
 constexpr char kMethodHeader[] = "x-docker-expose-session-grpc-method";
@@ -206,10 +207,11 @@ class Tunnel : public grpc::ServerBidiReactor<BytesMessage, BytesMessage> {
   void ReceiveLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (finished_) return;
     std::string& data = *outgoing_.mutable_data();
-    data.resize(kChunkBytes);
-    const ssize_t got = recv(fd_.get(), data.data(), data.size(), MSG_DONTWAIT);
+    char few[kFewBytes];
+    const ssize_t got = recv(fd_.get(), few, sizeof(few), MSG_DONTWAIT);
     if (got > 0) {
-      data.resize(got);
+      data.assign(few, got);
+      if (data.size() == sizeof(few)) ReceiveMore(&data);
       StartWrite(&outgoing_);
     } else if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
       // An idle session keeps no buffer.
@@ -219,6 +221,13 @@ class Tunnel : public grpc::ServerBidiReactor<BytesMessage, BytesMessage> {
     } else {
       FinishLocked(absl::OkStatus());
     }
+  }
+
+  void ReceiveMore(std::string* data) {
+    const size_t have = data->size();
+    data->resize(kChunkBytes);
+    const ssize_t got = recv(fd_.get(), data->data() + have, data->size() - have, MSG_DONTWAIT);
+    data->resize(have + std::max<ssize_t>(got, 0));
   }
 
   void ArmLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
