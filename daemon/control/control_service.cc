@@ -125,11 +125,9 @@ class ControlService : public pbc::Control::CallbackService {
  private:
   grpc::ServerUnaryReactor* Solve(Context*, const pbc::SolveRequest* request,
                                   pbc::SolveResponse* response) override {
-    return RunUnaryAndAfter(
-        deps_.builds, [this, request, response](const CancelToken& cancel,
-                                                absl::AnyInvocable<void()>* afterwards) {
-          return daemon::Solve(deps_.solve, *request, cancel, response, afterwards);
-        });
+    return RunUnary(deps_.builds, [this, request, response](const CancelToken& cancel) {
+      return daemon::Solve(deps_.solve, *request, cancel, response);
+    });
   }
 
   grpc::ServerWriteReactor<pbc::StatusResponse>* Status(

@@ -1,11 +1,13 @@
 #include "daemon/control/history.h"
 
+#include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -30,6 +32,7 @@ constexpr char kRowVersion = 1;
 constexpr char kLogsType[] = "application/vnd.buildkit.status.v0";
 constexpr char kErrorType[] = "application/vnd.googeapis.google.rpc.status+proto";  // (sic)
 constexpr uint32_t kMaxMessageBytes = 64 << 20;
+constexpr absl::Duration kLater = absl::Milliseconds(50);
 
 std::string LeaseOf(absl::string_view ref) { return absl::StrCat("history/", ref); }
 
@@ -160,6 +163,35 @@ bool StatusReplay::Next(pbc::StatusResponse* out) {
   return false;
 }
 
+BuildHistory::BuildHistory(store::Database* database, store::BlobStore* blobs, HistoryLimits limits)
+    : database_(database), blobs_(blobs), limits_(limits), thread_([this] { Run(); }) {}
+
+BuildHistory::~BuildHistory() {
+  {
+    MutexLock lock(&mu_);
+    stopping_ = true;
+    hurry_.SignalAll();
+  }
+  thread_.join();
+}
+
+void BuildHistory::Run() {
+  ::pthread_setname_np(::pthread_self(), "kiln-history");
+  for (;;) {
+    std::optional<Ending> next;
+    {
+      MutexLock lock(&mu_);
+      while (endings_.empty() && !stopping_) hurry_.Wait(&mu_);
+      if (endings_.empty()) return;
+      while (!stopping_ && waiting_ == 0 && !endings_.front().due.Passed())
+        hurry_.WaitUntil(&mu_, endings_.front().due);
+      next = std::move(endings_.front());
+      endings_.pop_front();
+    }
+    KeepNow(next->build, std::move(next->end));
+  }
+}
+
 void BuildHistory::Started(const BuildPtr& build) {
   if (build->internal) return;
   const Event event = {EventType::kStarted, build->ref,
@@ -186,6 +218,12 @@ void BuildHistory::Ended(const BuildPtr& build, const BuildEnd& end) {
 
 void BuildHistory::Keep(const BuildPtr& build, BuildEnd end) {
   if (build->internal) return;
+  MutexLock lock(&mu_);
+  endings_.push_back({build, std::move(end), Deadline(kLater)});
+  hurry_.SignalAll();
+}
+
+void BuildHistory::KeepNow(const BuildPtr& build, BuildEnd end) {
   pbc::BuildHistoryRecord record = Begun(*build);
   FillOutcome(end, &record);
   {
@@ -205,7 +243,10 @@ void BuildHistory::Keep(const BuildPtr& build, BuildEnd end) {
 
 void BuildHistory::WaitFor(absl::string_view ref) const {
   MutexLock lock(&mu_);
+  ++waiting_;
+  hurry_.SignalAll();
   while (keeping_.find(std::string(ref)) != keeping_.end()) kept_.Wait(&mu_);
+  --waiting_;
 }
 
 void BuildHistory::WaitUntilKept() const {

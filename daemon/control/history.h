@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -14,8 +16,10 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "daemon/control/build.h"
+#include "store/base/deadline.h"
 #include "store/base/fd.h"
 #include "store/base/mutex.h"
+#include "store/base/steady_cond_var.h"
 #include "store/blob_store.h"
 #include "store/database.h"
 
@@ -63,8 +67,9 @@ class BuildHistory {
   };
 
   // `database` and `blobs` outlive it.
-  BuildHistory(store::Database* database, store::BlobStore* blobs, HistoryLimits limits)
-      : database_(database), blobs_(blobs), limits_(limits) {}
+  BuildHistory(store::Database* database, store::BlobStore* blobs, HistoryLimits limits);
+  // Keeps what it was given.
+  ~BuildHistory();
 
   // Waits for the record of an earlier build of that ref; else quick.
   void Started(const BuildPtr& build);
@@ -73,8 +78,10 @@ class BuildHistory {
   // before. Writes the row that is left, without anything that hangs on it, when the daemon dies
   // before Keep has replaced it: one write without fsync.
   void Ended(const BuildPtr& build, const BuildEnd& end);
-  // Keeps the whole record, then lets go of what `end` holds. What cannot be kept is logged: the
-  // build's own outcome counts more.
+  // Keeps the whole record, then lets go of what `end` holds, on a thread of its own: 50 ms later,
+  // when the client that was just answered is not in need of the processor any more, or as soon as
+  // somebody waits for it. What cannot be kept is logged: the build's own outcome counts more.
+  // Quick.
   void Keep(const BuildPtr& build, BuildEnd end);
 
   // Returns when every build that has ended by now is kept: whatever it held of the store is let go
@@ -100,6 +107,13 @@ class BuildHistory {
   void StopListening(uint64_t id);
 
  private:
+  struct Ending {
+    BuildPtr build;
+    BuildEnd end;
+    Deadline due;
+  };
+  void Run();
+  void KeepNow(const BuildPtr& build, BuildEnd end);
   absl::Status Write(const BuildPtr& build, const BuildEnd& end,
                      moby::buildkit::v1::BuildHistoryRecord* record);
   absl::Status KeepLogs(const BuildPtr& build, const std::string& lease,
@@ -131,8 +145,13 @@ class BuildHistory {
   absl::Time collect_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
   std::set<std::string, std::less<>> keeping_ ABSL_GUARDED_BY(mu_);  // refs: ended, not yet kept
   mutable CondVar kept_;
+  std::deque<Ending> endings_ ABSL_GUARDED_BY(mu_);
+  mutable int waiting_ ABSL_GUARDED_BY(mu_) = 0;  // for kept_
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  mutable SteadyCondVar hurry_;  // of endings_, waiting_ and stopping_
   uint64_t next_listener_ ABSL_GUARDED_BY(mu_) = 1;
   std::map<uint64_t, Listener> listeners_ ABSL_GUARDED_BY(mu_);
+  std::thread thread_;  // last: it uses the rest
 };
 
 }  // namespace kiln::daemon

@@ -373,7 +373,7 @@ class SolveRun {
 }  // namespace
 
 absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const CancelToken& cancel,
-                   SolveResponse* response, absl::AnyInvocable<void()>* afterwards) {
+                   SolveResponse* response) {
   SolveRun run(deps, request);
   BuildPtr build;
   absl::Status begun = run.Prepare();
@@ -411,11 +411,7 @@ absl::Status Solve(const SolveDeps& deps, const SolveRequest& request, const Can
   for (const auto& [key, value] : end.exporter_response)
     (*response->mutable_exporterresponse())[key] = value;
   const absl::Status outcome = end.status;
-  if (!build->internal) {
-    *afterwards = [history = deps.history, build, end = std::move(end)]() mutable {
-      history->Keep(build, std::move(end));
-    };
-  }
+  deps.history->Keep(build, std::move(end));
   return outcome;
 }
 

@@ -46,11 +46,8 @@ struct SolveDeps {
 };
 
 // Control.Solve (wire.md 1.2): waits for the client's answer, runs the frontend or solves the
-// definition; builds every ref of the result; exports. Blocks for the whole build. `afterwards` is
-// what is to be done when the client has its answer (nothing, if the build did not begin): the
-// history waits for it. It outlives the request, and blocks on disk.
+// definition; builds every ref of the result; exports. Blocks for the whole build.
 absl::Status Solve(const SolveDeps& deps, const moby::buildkit::v1::SolveRequest& request,
-                   const CancelToken& cancel, moby::buildkit::v1::SolveResponse* response,
-                   absl::AnyInvocable<void()>* afterwards);
+                   const CancelToken& cancel, moby::buildkit::v1::SolveResponse* response);
 
 }  // namespace kiln::daemon

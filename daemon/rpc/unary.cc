@@ -12,17 +12,13 @@ namespace {
 
 class PooledCall : public grpc::ServerUnaryReactor {
  public:
-  using Work =
-      absl::AnyInvocable<absl::Status(const CancelToken&, absl::AnyInvocable<void()>* afterwards)>;
+  using Work = absl::AnyInvocable<absl::Status(const CancelToken&)>;
 
   PooledCall(ThreadPool* pool, Work work) : work_(std::move(work)) {
     pool->Post([this] {
-      absl::AnyInvocable<void()> afterwards;
-      const absl::Status status = work_(cancel_.token(), &afterwards);
+      const absl::Status status = work_(cancel_.token());
       work_ = nullptr;  // what it captured must not outlive the answer
       Finish(ToGrpc(status));
-      // *this may be gone.
-      if (afterwards) afterwards();
     });
   }
 
@@ -38,15 +34,6 @@ class PooledCall : public grpc::ServerUnaryReactor {
 
 grpc::ServerUnaryReactor* RunUnary(ThreadPool* pool,
                                    absl::AnyInvocable<absl::Status(const CancelToken&)> work) {
-  return new PooledCall(
-      pool, [work = std::move(work)](const CancelToken& cancel,
-                                     absl::AnyInvocable<void()>*) mutable { return work(cancel); });
-}
-
-grpc::ServerUnaryReactor* RunUnaryAndAfter(
-    ThreadPool* pool,
-    absl::AnyInvocable<absl::Status(const CancelToken&, absl::AnyInvocable<void()>* afterwards)>
-        work) {
   return new PooledCall(pool, std::move(work));
 }
 

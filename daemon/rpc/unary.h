@@ -14,13 +14,6 @@ namespace kiln::daemon {
 grpc::ServerUnaryReactor* RunUnary(ThreadPool* pool,
                                    absl::AnyInvocable<absl::Status(const CancelToken&)> work);
 
-// The same, for work with something left to do that the client need not wait for: the thread does
-// `*afterwards`, if it was set, when the call is finished.
-grpc::ServerUnaryReactor* RunUnaryAndAfter(
-    ThreadPool* pool,
-    absl::AnyInvocable<absl::Status(const CancelToken&, absl::AnyInvocable<void()>* afterwards)>
-        work);
-
 // Finishes a call at once.
 grpc::ServerUnaryReactor* AnswerNow(grpc::CallbackServerContext* context,
                                     const absl::Status& status);

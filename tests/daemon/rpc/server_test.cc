@@ -41,7 +41,6 @@ class FailingSecrets : public Secrets::CallbackService {
  public:
   explicit FailingSecrets(ThreadPool* pool) : pool_(pool) {}
   absl::Status answer;
-  absl::Notification answered, after;
 
  private:
   grpc::ServerUnaryReactor* GetSecret(grpc::CallbackServerContext*, const GetSecretRequest* request,
@@ -49,16 +48,6 @@ class FailingSecrets : public Secrets::CallbackService {
     if (request->id() == "wait") {
       return RunUnary(pool_,
                       [](const CancelToken& cancel) { return cancel.SleepFor(absl::Minutes(5)); });
-    }
-    if (request->id() == "answer first") {
-      return RunUnaryAndAfter(pool_,
-                              [this](const CancelToken&, absl::AnyInvocable<void()>* afterwards) {
-                                *afterwards = [this] {
-                                  answered.WaitForNotification();
-                                  after.Notify();
-                                };
-                                return answer;
-                              });
     }
     return RunUnary(pool_, [this](const CancelToken&) { return answer; });
   }
@@ -144,18 +133,6 @@ TEST_F(RpcServerTest, TooLargeDetailsLeaveTheRest) {
   const absl::Status got = FromGrpc(ToGrpc(status));
   ASSERT_EQ(Details(got).size(), 1u);
   EXPECT_EQ(Details(got)[0].type_url, kVertexDetail);
-}
-
-TEST_F(RpcServerTest, WhatIsLeftToDoWaitsForNoAnswer) {
-  Start("unix://" + dir_.File("k.sock"));
-  grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(20)));
-  GetSecretRequest request;
-  request.set_id("answer first");
-  GetSecretResponse response;
-  EXPECT_TRUE(Secrets::NewStub(UnixChannel())->GetSecret(&context, request, &response).ok());
-  secrets_.answered.Notify();
-  EXPECT_TRUE(secrets_.after.WaitForNotificationWithTimeout(absl::Seconds(20)));
 }
 
 TEST_F(RpcServerTest, ClientThatGivesUpCancelsTheWork) {
