@@ -18,8 +18,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "daemon/rpc/fd_loop.h"
-#include "daemon/rpc/limited_socket.h"
-#include "daemon/rpc/message_limit.h"
 #include "store/base/mutex.h"
 #include "store/base/status_macros.h"
 
@@ -27,7 +25,7 @@ namespace kiln::daemon {
 
 namespace {
 
-constexpr int kMaxMessageBytes = MessageLimit::kMaxBytes;
+constexpr int kMaxMessageBytes = 16 << 20;
 constexpr int kMaxMetadataBytes = 4 << 20;
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kKeepaliveTimeMs = 60'000;
@@ -70,6 +68,7 @@ std::unique_ptr<grpc::Server> Build(const std::vector<grpc::Service*>& services,
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
+  // gRPC looks at a message's size when it has all of it.
   if (max_buffered_bytes > 0)
     builder.SetResourceQuota(grpc::ResourceQuota().Resize(max_buffered_bytes));
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
@@ -132,7 +131,6 @@ class RpcServer::Impl {
     if (stopping_) return;
     const int flags = fcntl(connection.get(), F_GETFL);
     if (flags < 0 || fcntl(connection.get(), F_SETFL, flags | O_NONBLOCK) != 0) return;
-    LimitMessages(connection.get());
     grpc::AddInsecureChannelFromFd(server_.get(), connection.Release());
   }
 

@@ -21,8 +21,8 @@ struct RpcServerOptions {
   std::vector<ListenAddress> addresses;
   SocketOptions socket;           // of unix sockets
   std::optional<TlsOptions> tls;  // for TCP; unix sockets are always plain
-  // What all connections together may have in memory of messages that are on their way, 16 MiB at
-  // most each; beyond it streams are cut off, whosever they are.
+  // What all connections together may have in memory of messages that are on their way; beyond it
+  // streams are cut off, whosever they are.
   size_t max_buffered_bytes = 0;  // 0: no limit
 };
 
