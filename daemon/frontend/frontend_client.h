@@ -82,6 +82,11 @@ class FrontendClient {
     std::shared_ptr<const AttestationChain> attestations = nullptr;  // when asked for
   };
   virtual absl::StatusOr<Image> ResolveImage(const ImageRequest& request) = 0;
+  // Begins to find out what a registry has by that name, which ResolveImage may ask for later: it
+  // waits for the answer then. Without credentials, once. `done` is told on another thread, before
+  // this client ends, unless that ends it. Does not block. A hint, which may be without effect.
+  virtual void ResolveAhead(const std::string& /*reference*/,
+                            std::function<void(const absl::Status&)> /*done*/) {}
 
   // What a git or http source is now. `source` is a serialized pb.SourceOp.
   struct SourceFacts {

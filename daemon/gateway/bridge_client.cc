@@ -58,6 +58,12 @@ BridgeClient::BridgeClient(const BridgeParts* parts, std::shared_ptr<Bridge> bri
       by_bridge_(bridge_->closed().OnCancel(
           [this, closed = bridge_->closed()] { ended_.Cancel(closed.status()); })) {}
 
+BridgeClient::~BridgeClient() {
+  ahead_ended_.Cancel();
+  MutexLock lock(&mu_);
+  for (std::thread& thread : ahead_) thread.join();
+}
+
 const std::map<std::string, std::string>& BridgeClient::opts() const {
   return bridge_->options().opts;
 }
@@ -177,6 +183,18 @@ absl::StatusOr<FrontendClient::Image> BridgeClient::ResolveImage(const ImageRequ
   judged.store_id = Option(source.attrs, "oci.store");
   judged.store_session_id = Option(source.attrs, "oci.session");
   return FetchImage(judged);
+}
+
+void BridgeClient::ResolveAhead(const std::string& reference,
+                                std::function<void(const absl::Status&)> done) {
+  if (parts_->images == nullptr || bridge_->options().judge != nullptr) return;
+  MutexLock lock(&mu_);
+  if (ahead_.empty()) by_end_ = cancel_.OnCancel([this] { ahead_ended_.Cancel(); });
+  ahead_.emplace_back([this, reference, done = std::move(done), over = ahead_ended_.token()] {
+    const absl::Status status =
+        parts_->images->ResolveAhead(reference, bridge_->options().job->values(), over);
+    if (!over.Cancelled()) done(status);
+  });
 }
 
 absl::StatusOr<FrontendClient::Image> BridgeClient::FetchImage(const ImageRequest& request) {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -36,6 +37,7 @@ class BridgeClient final : public FrontendClient {
  public:
   // `cancel` and the end of the bridge both end what is under way. `parts` outlive it.
   BridgeClient(const BridgeParts* parts, std::shared_ptr<Bridge> bridge, const CancelToken& cancel);
+  ~BridgeClient() override;
 
   const std::map<std::string, std::string>& opts() const override;
   const std::map<std::string, std::string>& inputs() const override;
@@ -51,6 +53,9 @@ class BridgeClient final : public FrontendClient {
                                                     const std::string& include_pattern) override;
   absl::StatusOr<fsutil::Stat> StatFile(absl::string_view ref, absl::string_view path) override;
   absl::StatusOr<Image> ResolveImage(const ImageRequest& request) override;
+  // Not under a policy, which may have to be asked first.
+  void ResolveAhead(const std::string& reference,
+                    std::function<void(const absl::Status&)> done) override;
   absl::StatusOr<SourceFacts> ResolveSource(absl::string_view source,
                                             const std::string& log_name) override;
   absl::Status Warn(const Digest& vertex, const solver::Warning& warning) override;
@@ -77,6 +82,10 @@ class BridgeClient final : public FrontendClient {
   const std::string session_id_;
   CancelSource ended_;
   const CancelToken cancel_;
+  CancelSource ahead_ended_;
+  Mutex mu_;
+  std::vector<std::thread> ahead_ ABSL_GUARDED_BY(mu_);  // of ResolveAhead
+  CancelRegistration by_end_ ABSL_GUARDED_BY(mu_);
   CancelRegistration by_caller_, by_bridge_;  // last: gone before what they fire
 };
 

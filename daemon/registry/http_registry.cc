@@ -111,7 +111,7 @@ absl::Status HttpRegistry::WithRetries(const RegistryCall& call,
     const int64_t now = progress ? progress() : last;
     if (now > last) wait = kFirstWait;
     last = now;
-    if (!MayMend(status, now > start) || wait >= kWaitLimit) return status;
+    if (call.once || !MayMend(status, now > start) || wait >= kWaitLimit) return status;
     if (call.log) {
       call.log(absl::StrCat("error: ", status.message()));
       call.log(absl::StrCat("retrying in ", absl::FormatDuration(wait)));

@@ -162,12 +162,17 @@ absl::StatusOr<store::Descriptor> ImageReader::Root(const ImageLocation& locatio
                                                     const RegistryCall& call,
                                                     solver::JobValues* job) {
   origins_->Note(location.Origin(), location.Sessions(call.session_ids), call.cancel);
-  if (job == nullptr) return FindRoot(location, call);
+  return job == nullptr ? FindRoot(location, call) : RootOfJob(location, call, *job);
+}
+
+absl::StatusOr<store::Descriptor> ImageReader::RootOfJob(const ImageLocation& location,
+                                                         const RegistryCall& call,
+                                                         solver::JobValues& job) {
   const std::string key =
       absl::StrCat("image root\n", location.Origin(), "\n", location.store_session_id, "\n",
                    location.reference.ToString());
   KILN_ASSIGN_OR_RETURN(
-      const std::string packed, job->GetOrMake(key, [&]() -> absl::StatusOr<std::string> {
+      const std::string packed, job.GetOrMake(key, [&]() -> absl::StatusOr<std::string> {
         KILN_ASSIGN_OR_RETURN(const store::Descriptor root, FindRoot(location, call));
         return Pack(root);
       }));
@@ -247,6 +252,16 @@ absl::StatusOr<ChosenImagePtr> ImageReader::Choose(const ImageLocation& location
   return absl::FailedPreconditionError(
       absl::StrCat("no match for platform in manifest: ", NameOf(location, root.digest),
                    " has none for ", FormatPlatform(platform)));
+}
+
+absl::Status ImageReader::ResolveAhead(const std::string& reference, solver::JobValues& job,
+                                       const CancelToken& cancel) {
+  ImageLocation location;
+  KILN_ASSIGN_OR_RETURN(location.reference, Reference::ParseFamiliar(reference));
+  RegistryCall call;
+  call.once = true;
+  call.cancel = cancel;
+  return RootOfJob(location, call, job).status();
 }
 
 absl::StatusOr<ResolvedImage> ImageReader::Resolve(const ImageQuery& query, solver::JobValues* job,

@@ -67,6 +67,8 @@ class ImageReader final : public ImageResolver {
 
   absl::StatusOr<ResolvedImage> Resolve(const ImageQuery& query, solver::JobValues* job,
                                         const CancelToken& cancel) override;
+  absl::Status ResolveAhead(const std::string& reference, solver::JobValues& job,
+                            const CancelToken& cancel) override;
 
  private:
   struct Kept {
@@ -76,6 +78,9 @@ class ImageReader final : public ImageResolver {
 
   absl::StatusOr<store::Descriptor> FindRoot(const ImageLocation& location,
                                              const RegistryCall& call);
+  // Once for the job.
+  absl::StatusOr<store::Descriptor> RootOfJob(const ImageLocation& location,
+                                              const RegistryCall& call, solver::JobValues& job);
   // An object whole, verified.
   absl::StatusOr<std::string> Read(const ImageLocation& location,
                                    const store::Descriptor& descriptor, const RegistryCall& call);

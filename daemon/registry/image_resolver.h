@@ -48,6 +48,10 @@ class ImageResolver {
   // for the platform. Blocks.
   virtual absl::StatusOr<ResolvedImage> Resolve(const ImageQuery& query, solver::JobValues* job,
                                                 const CancelToken& cancel) = 0;
+  // Finds out what the name stands for, for a Resolve of the same job that may follow. Asks no
+  // session for credentials, and does not repeat what fails. Blocks.
+  virtual absl::Status ResolveAhead(const std::string& reference, solver::JobValues& job,
+                                    const CancelToken& cancel) = 0;
 };
 
 }  // namespace kiln::daemon

@@ -19,6 +19,7 @@ namespace kiln::daemon {
 struct RegistryCall {
   std::vector<std::string> session_ids = {};  // asked for credentials, in turn; empty: anonymous
   bool insecure = false;  // exporter or cache attribute registry.insecure: plain http or any cert
+  bool once = false;      // what fails is not repeated
   CancelToken cancel = {};
   // Told "error: …" and "retrying in …" lines; may be null.
   std::function<void(absl::string_view line)> log = {};

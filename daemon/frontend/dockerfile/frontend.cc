@@ -24,6 +24,11 @@ absl::StatusOr<BridgeResult> DockerfileFrontend::Run(FrontendClient& client) {
       CheckCapabilities(wanted == client.opts().end() ? "" : wanted->second);
   if (!caps.forward) KILN_RETURN_IF_ERROR(caps.status);
 
+  for (const std::string& name : foresight_.Of(client.opts())) {
+    client.ResolveAhead(name, [this, name](const absl::Status& status) {
+      if (!status.ok()) foresight_.Failed(name);
+    });
+  }
   BuildSources sources(&client);
   KILN_RETURN_IF_ERROR(sources.Open());
   KILN_ASSIGN_OR_RETURN(const BuildSources::Dockerfile dockerfile, sources.ReadDockerfile());
@@ -42,7 +47,10 @@ absl::StatusOr<BridgeResult> DockerfileFrontend::Run(FrontendClient& client) {
   }
   absl::StatusOr<BridgeResult> result =
       BuildPlatforms(sources, images, options, dockerfile, WarningSink(client, dockerfile));
-  if (result.ok()) return result;
+  if (result.ok()) {
+    foresight_.Learn(client.opts(), images.names());
+    return result;
+  }
   return AttachSource(result.status(), text.filename, text.data);
 }
 

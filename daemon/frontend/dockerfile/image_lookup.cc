@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "store/base/status_macros.h"
 
@@ -29,7 +30,16 @@ absl::StatusOr<FrontendClient::Image> ImageLookup::Resolve(
                        absl::StrCat("failed to resolve source metadata for ", request.reference));
     promise.set_value(std::move(image));
   }
+  if (answer.get().ok() && !request.oci_layout && !absl::StrContains(request.reference, '@')) {
+    MutexLock lock(&mu_);
+    names_.insert(request.reference);
+  }
   return answer.get();
+}
+
+std::vector<std::string> ImageLookup::names() {
+  MutexLock lock(&mu_);
+  return {names_.begin(), names_.end()};
 }
 
 }  // namespace kiln::daemon::dockerfile

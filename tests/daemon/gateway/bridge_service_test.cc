@@ -215,6 +215,9 @@ TEST_F(BridgeServiceTest, AnswerOfAFrontendIsBegun) {
 // Knows every image but one.
 class FakeImages : public ImageResolver {
  public:
+  absl::Status ResolveAhead(const std::string&, solver::JobValues&, const CancelToken&) override {
+    return absl::UnimplementedError("not here");
+  }
   explicit FakeImages(const Digest& digest) : digest_(digest) {}
   absl::StatusOr<ResolvedImage> Resolve(const ImageQuery& query, solver::JobValues* job,
                                         const CancelToken&) override {

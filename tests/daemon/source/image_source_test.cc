@@ -313,6 +313,34 @@ TEST_F(ImageSourceTest, AttributesAndNamesAreChecked) {
   EXPECT_TRUE(Make(Name(":v"), {{"image.unknown", "x"}}).ok());
 }
 
+TEST_F(ImageSourceTest, WhatWasAskedAheadIsNotAskedAgain) {
+  AddImage("v", {"one"});
+  ImageQuery query;
+  query.reference = registry_.host() + "/app:v";
+  ASSERT_EQ(reader_.ResolveAhead(query.reference, job_.job_values(), {}), absl::OkStatus());
+  EXPECT_THAT(registry_.Seen(), ElementsAre("HEAD /v2/app/manifests/v"));
+  ASSERT_TRUE(reader_.Resolve(query, &job_.job_values(), {}).ok());
+  EXPECT_EQ(registry_.Count("HEAD"), 1u);
+}
+
+TEST_F(ImageSourceTest, AheadNothingIsRepeatedNorRemembered) {
+  AddImage("v", {"one"});
+  int asked = 0;
+  registry_.fault = [&](const TestHttpRequest&) -> std::optional<std::string> {
+    ++asked;
+    return "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+  };
+  ImageQuery query;
+  query.reference = registry_.host() + "/app:v";
+  EXPECT_FALSE(reader_.ResolveAhead(query.reference, job_.job_values(), {}).ok());
+  const int ahead = asked;
+  asked = 0;
+  EXPECT_FALSE(reader_.Resolve(query, &job_.job_values(), {}).ok());
+  EXPECT_GT(asked, ahead);
+  registry_.fault = nullptr;
+  EXPECT_TRUE(reader_.Resolve(query, &job_.job_values(), {}).ok());
+}
+
 TEST_F(ImageSourceTest, ConfigsForFrontends) {
   const auto amd64 = AddImage("", {"amd64"}, "amd64");
   const auto arm64 = AddImage("", {"arm64"}, "arm64");

@@ -21,6 +21,8 @@ class FakeClient : public FrontendClient {
   std::map<std::string, std::string> options, definitions;
   std::vector<std::string> platforms = {"linux/amd64"};
   SourceFacts source_facts;
+  std::vector<std::string> ahead;  // what ResolveAhead was asked for
+  absl::Status ahead_status;       // what it told
   // Given for solves with a frontend.
   absl::StatusOr<BridgeResult> nested = BridgeResult{};
 
@@ -43,6 +45,11 @@ class FakeClient : public FrontendClient {
                                                     const std::string&) override;
   absl::StatusOr<fsutil::Stat> StatFile(absl::string_view, absl::string_view) override;
   absl::StatusOr<Image> ResolveImage(const ImageRequest& request) override;
+  void ResolveAhead(const std::string& reference,
+                    std::function<void(const absl::Status&)> done) override {
+    ahead.push_back(reference);
+    done(ahead_status);
+  }
   absl::StatusOr<SourceFacts> ResolveSource(absl::string_view source,
                                             const std::string& log_name) override;
   absl::Status Warn(const Digest& vertex, const solver::Warning& warning) override;
