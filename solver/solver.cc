@@ -45,7 +45,7 @@ class JobImpl : public Job {
 
   void Build(std::string definition,
              absl::AnyInvocable<void(absl::StatusOr<ResultPtr>)> done) override {
-    Request(std::move(definition), std::move(done));
+    Request(std::move(definition), std::move(done), Driver::Calls::kOnPool);
   }
 
   void Begin(std::string definition, bool run) override {
@@ -66,13 +66,15 @@ class JobImpl : public Job {
       absl::StatusOr<ResultPtr> result ABSL_GUARDED_BY(mu) = absl::UnknownError("no answer");
     };
     auto answer = std::make_shared<Answer>();
-    const RequestId request =
-        Request(std::move(definition), [answer](absl::StatusOr<ResultPtr> result) {
+    const RequestId request = Request(
+        std::move(definition),
+        [answer](absl::StatusOr<ResultPtr> result) {
           MutexLock lock(&answer->mu);
           answer->done = true;
           answer->result = std::move(result);
           answer->changed.SignalAll();
-        });
+        },
+        Driver::Calls::kQuick);
     const CancelRegistration on_cancel =
         cancel.OnCancel([&] { driver_->CancelRequest(job_, request, cancel.status()); });
     MutexLock lock(&answer->mu);
@@ -111,7 +113,7 @@ class JobImpl : public Job {
 
  private:
   // Goes on with what was begun, else builds.
-  RequestId Request(std::string definition, Driver::Done done) {
+  RequestId Request(std::string definition, Driver::Done done, Driver::Calls calls) {
     RequestId begun = 0;
     {
       MutexLock lock(&mu_);
@@ -123,9 +125,9 @@ class JobImpl : public Job {
         }
       }
     }
-    if (begun != 0 && driver_->GoOn(job_, begun, done)) return begun;
+    if (begun != 0 && driver_->GoOn(job_, begun, done, calls)) return begun;
     return driver_->Build(job_, options_.entitlements, options_.imports, std::move(definition),
-                          std::move(done));
+                          std::move(done), calls);
   }
 
   const JobOptions options_;

@@ -191,6 +191,7 @@ class SourceOp final : public solver::Op {
     return result;
   }
   bool TakesSlot() const override { return true; }
+  bool CheapCacheMap() const override { return source_->CheapKey(); }
   bool PerSession() const override { return source_->PerSession(); }
   bool RunsEarly() const override { return source_->RunsEarly(); }
 

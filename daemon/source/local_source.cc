@@ -84,6 +84,7 @@ class LocalInstance : public SourceInstance {
   absl::StatusOr<SourceKey> Key(solver::OpContext& context, int index) override;
   absl::StatusOr<store::RefPtr> Snapshot(solver::OpContext& context) override;
   bool PerSession() const override { return spec_.session.empty(); }
+  bool CheapKey() const override { return true; }
   bool RunsEarly() const override { return true; }
 
  private:

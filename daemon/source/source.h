@@ -69,6 +69,8 @@ class SourceInstance {
   }
   // True when the session that is asked decides what it is (solver::Op::PerSession).
   virtual bool PerSession() const { return false; }
+  // True when Key neither blocks nor does I/O (solver::Op::CheapCacheMap).
+  virtual bool CheapKey() const { return false; }
   // True when Snapshot is worth beginning early (solver::Op::RunsEarly).
   virtual bool RunsEarly() const { return false; }
 };

@@ -1,6 +1,7 @@
 #include "solver/internal/driver.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,7 +17,9 @@ namespace {
 constexpr size_t kMaxBatch = 256;
 constexpr size_t kMaxKept = 4096;  // actions; the first step of a large graph gives very many
 constexpr size_t kFewLookUps = 32;
-// A look-up that takes longer came from a slow disk; the loop leaves them to the pool for a while.
+constexpr size_t kSmallDefinition = 4096;  // bytes; loaded at once, by who asks
+// A look-up that takes longer, and sleeps, came from a slow disk; the loop leaves them to the pool
+// for a while.
 constexpr auto kSlowLookUp = std::chrono::microseconds(500);
 constexpr auto kAfterSlowLookUp = std::chrono::seconds(1);
 constexpr int64_t kCacheMapPart = -1;
@@ -27,6 +30,13 @@ std::unique_ptr<ThreadPool> MakePool(const char* name, int threads) {
 }
 
 absl::Status StoppedError() { return absl::UnavailableError("the solver is shutting down"); }
+
+// How often this thread gave up the processor by itself; that somebody else took it does not count.
+long Sleeps() {
+  rusage usage = {};
+  ::getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nvcsw;
+}
 
 // Of our own index, and no write but for a carry-over.
 bool OnlyReads(const Action& action) {
@@ -238,6 +248,7 @@ bool Driver::LookUpHere() {
     return false;
   const auto start = std::chrono::steady_clock::now();
   if (start < look_up_elsewhere_until_) return false;
+  const long sleeps = Sleeps();
   auto next = look_ups_.begin();
   for (auto from = start; next != look_ups_.end() && from - start <= kSlowLookUp; ++next) {
     const Action& action = *next;
@@ -249,7 +260,8 @@ bool Driver::LookUpHere() {
       local_.push_back(runner_.Run(std::get<action::Match>(action)));
     }
     const auto now = std::chrono::steady_clock::now();
-    if (now - from > kSlowLookUp) look_up_elsewhere_until_ = now + kAfterSlowLookUp;
+    if (now - from > kSlowLookUp && Sleeps() != sleeps)
+      look_up_elsewhere_until_ = now + kAfterSlowLookUp;
     from = now;
   }
   look_ups_.erase(look_ups_.begin(), next);
@@ -372,17 +384,26 @@ void Driver::Do(action::CancelExecute& action) { CancelCall({action.execution, k
 void Driver::Do(action::FinishRequest& action) { Finish(action.request, std::move(action.result)); }
 
 void Driver::Finish(RequestId request, absl::StatusOr<ResultPtr> result) {
-  MutexLock lock(&mu_);
-  const auto it = requests_.find(request);
-  if (it == requests_.end()) return;
-  if (!it->second.done) {
-    it->second.outcome = std::move(result);
-    return;
+  Done quick;
+  {
+    MutexLock lock(&mu_);
+    const auto it = requests_.find(request);
+    if (it == requests_.end()) return;
+    PendingRequest& finished = it->second;
+    if (!finished.done) {
+      finished.outcome = std::move(result);
+      return;
+    }
+    if (finished.calls == Calls::kQuick) {
+      quick = std::move(finished.done);
+    } else {
+      done_->Post([done = std::move(finished.done), result = std::move(result)]() mutable {
+        done(std::move(result));
+      });
+    }
+    requests_.erase(it);
   }
-  done_->Post([done = std::move(it->second.done), result = std::move(result)]() mutable {
-    done(std::move(result));
-  });
-  requests_.erase(it);
+  if (quick) quick(std::move(result));
 }
 
 // What was only begun is nobody's to be told of.
@@ -433,8 +454,9 @@ void Driver::AddSession(JobId job, std::string session_id) {
 }
 
 RequestId Driver::Build(JobId job, std::vector<std::string> entitlements,
-                        std::shared_ptr<ImportedKeys> imports, std::string definition, Done done) {
-  return Post({job, std::move(done), true}, std::move(entitlements), std::move(imports),
+                        std::shared_ptr<ImportedKeys> imports, std::string definition, Done done,
+                        Calls calls) {
+  return Post({job, std::move(done), true, calls}, std::move(entitlements), std::move(imports),
               std::move(definition));
 }
 
@@ -447,41 +469,48 @@ RequestId Driver::Begin(JobId job, std::vector<std::string> entitlements,
 RequestId Driver::Post(PendingRequest request, std::vector<std::string> entitlements,
                        std::shared_ptr<ImportedKeys> imports, std::string definition) {
   const RequestId id = next_request_++;
-  auto load = [this, job = request.job, id, entitlements = std::move(entitlements),
-               imports = std::move(imports), definition = std::move(definition)] {
-    Load(job, id, entitlements, imports, definition);
-  };
+  const JobId job = request.job;
+  const bool small = definition.size() <= kSmallDefinition;
+  bool refused = false;
   {
     MutexLock lock(&mu_);
-    if (!stopping_) {
+    refused = stopping_;
+    if (!refused) {
       requests_.emplace(id, std::move(request));
-      keys_->Post(std::move(load));
-      return id;
+      if (!small) {
+        keys_->Post([this, job, id, entitlements = std::move(entitlements),
+                     imports = std::move(imports), definition = std::move(definition)] {
+          Load(job, id, entitlements, imports, definition);
+        });
+      }
     }
   }
-  if (request.done) request.done(StoppedError());
+  if (refused) {
+    if (request.done) request.done(StoppedError());
+  } else if (small) {
+    Load(job, id, entitlements, imports, definition);
+  }
   return id;
 }
 
-bool Driver::GoOn(JobId job, RequestId request, Done& done) {
+bool Driver::GoOn(JobId job, RequestId request, Done& done, Calls calls) {
   bool running = false;
+  std::optional<absl::StatusOr<ResultPtr>> outcome;
   {
     MutexLock lock(&mu_);
     const auto it = requests_.find(request);
     if (it == requests_.end()) return false;
     PendingRequest& begun = it->second;
-    if (begun.outcome.has_value()) {
-      done_->Post([done = std::move(done), result = *std::move(begun.outcome)]() mutable {
-        done(std::move(result));
-      });
-      requests_.erase(it);
-      return true;
-    }
     begun.done = std::move(done);
+    begun.calls = calls;
     running = std::exchange(begun.run, true);
+    outcome.swap(begun.outcome);
   }
-  // Where the definition is still being loaded, it is built as a whole.
-  if (!running) Post(Event(event::GoOn{job, request}));
+  if (outcome.has_value()) {
+    Finish(request, *std::move(outcome));
+  } else if (!running) {  // a definition that is still being loaded is built as a whole
+    Post(Event(event::GoOn{job, request}));
+  }
   return true;
 }
 

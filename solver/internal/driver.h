@@ -30,6 +30,9 @@ namespace kiln::solver {
 class Driver {
  public:
   using Done = absl::AnyInvocable<void(absl::StatusOr<ResultPtr>)>;
+  // Where `done` is called: on a pool thread, where it may block, or, when all it does is to wake
+  // somebody, by whoever finds the outcome.
+  enum class Calls { kOnPool, kQuick };
 
   Driver(const SolverOptions& options, store::CacheIndex* index, ResultLoader* loader,
          OpResolver* resolver);
@@ -43,12 +46,13 @@ class Driver {
                std::shared_ptr<JobValuesMap> values);
   void AddSession(JobId job, std::string session_id);
   RequestId Build(JobId job, std::vector<std::string> entitlements,
-                  std::shared_ptr<ImportedKeys> imports, std::string definition, Done done);
+                  std::shared_ptr<ImportedKeys> imports, std::string definition, Done done,
+                  Calls calls);
   // The same, but that the outcome is kept for GoOn, and unless `run` only what runs early is run.
   RequestId Begin(JobId job, std::vector<std::string> entitlements,
                   std::shared_ptr<ImportedKeys> imports, std::string definition, bool run);
   // Finishes what was begun, once. False when it is not there any more: `done` is not called.
-  bool GoOn(JobId job, RequestId request, Done& done);
+  bool GoOn(JobId job, RequestId request, Done& done, Calls calls);
   // What the job knows of the keys of a definition that it built. Blocks; not on a thread of the
   // driver.
   absl::StatusOr<SolvedGraph> Solved(JobId job, absl::Span<const std::string> entitlements,
@@ -83,8 +87,9 @@ class Driver {
   };
   struct PendingRequest {
     JobId job;
-    Done done;                                              // null: it was only begun
-    bool run;                                               // in that case, too
+    Done done;  // null: it was only begun
+    bool run;   // in that case, too
+    Calls calls = Calls::kOnPool;
     std::optional<absl::StatusOr<ResultPtr>> outcome = {};  // of one that was only begun
   };
   using Task = absl::AnyInvocable<void()>;
