@@ -252,6 +252,8 @@ class Writing {
       LayerFacts facts;
       if (layer.created_at != absl::InfinitePast()) facts.created_at = layer.created_at;
       facts.description = layer.description;
+      facts.steps_below = layer.steps_below;
+      facts.steps_above = layer.steps_above;
       input.layers.push_back(std::move(facts));
       ManifestEntry entry;
       entry.descriptor = PublicLayer(layer.descriptor);

@@ -1,5 +1,6 @@
 #include "daemon/image/history.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -103,13 +104,24 @@ std::vector<HistoryItem> NormalizeHistory(std::vector<HistoryItem> history,
                                           const std::vector<LayerFacts>& layers, bool* surplus) {
   size_t told = 0;
   *surplus = false;
+  size_t steps = layers.size();
+  for (const LayerFacts& layer : layers) steps += layer.steps_below + layer.steps_above;
+  const bool knows_steps = static_cast<size_t>(std::count_if(
+                               history.begin(), history.end(),
+                               [](const HistoryItem& item) { return !item.empty_layer; })) >= steps;
+  size_t skip = knows_steps && !layers.empty() ? layers[0].steps_below : 0;
   for (HistoryItem& item : history) {
     if (item.empty_layer) continue;
-    if (told == layers.size()) {
+    if (skip > 0) {
+      --skip;
+      item.empty_layer = true;
+    } else if (told == layers.size()) {
       item.empty_layer = true;
       *surplus = true;
     } else {
       ++told;
+      if (knows_steps)
+        skip = told < layers.size() ? layers[told].steps_below : layers.back().steps_above;
     }
   }
   for (size_t i = told; i < layers.size(); ++i) {

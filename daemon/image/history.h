@@ -27,6 +27,7 @@ struct HistoryItem {
 struct LayerFacts {
   std::optional<absl::Time> created_at = std::nullopt;
   std::string description = {};
+  size_t steps_below = 0, steps_above = 0;  // as in store::LayerBlob
 };
 
 // `config` is an image config; no history is an empty list. Unknown members are dropped.
@@ -34,6 +35,8 @@ absl::StatusOr<std::vector<HistoryItem>> ParseHistory(absl::string_view config);
 std::string HistoryToJson(const std::vector<HistoryItem>& history);
 
 // Makes the history tell of each layer exactly once and fills in times (images-and-cache.md 3.8).
+// Where it is long enough to tell of the steps without a layer, too, these are the ones that have
+// none; otherwise the last ones are.
 // Sets *surplus when the history named more layers than there are: a frontend's mistake.
 std::vector<HistoryItem> NormalizeHistory(std::vector<HistoryItem> history,
                                           const std::vector<LayerFacts>& layers, bool* surplus);

@@ -78,10 +78,17 @@ absl::StatusOr<std::vector<LayerBlob>> LocalLayerStore::Layers(const RefPtr& ref
   }
   KILN_RETURN_IF_ERROR(stop.token().status());
   std::vector<LayerBlob> layers;
+  size_t steps_below = 0;
   for (auto& layer : made) {
     KILN_RETURN_IF_ERROR(layer.status());
-    if (layer->has_value()) layers.push_back(**std::move(layer));
+    if (!layer->has_value()) {
+      ++steps_below;
+      continue;
+    }
+    layers.push_back(**std::move(layer));
+    layers.back().steps_below = std::exchange(steps_below, 0);
   }
+  if (!layers.empty()) layers.back().steps_above = steps_below;
   return layers;
 }
 

@@ -65,6 +65,32 @@ INSTANTIATE_TEST_SUITE_P(
     }),
     [](const auto& test) { return std::string(test.param.name); });
 
+// What changed nothing has no layer, and not what happens to be last.
+TEST(HistoryTest, L7_StepsWithoutLayerAreTheEmptyOnes) {
+  const auto layer = [](size_t steps_below) {
+    LayerFacts facts;
+    facts.steps_below = steps_below;
+    return facts;
+  };
+  bool surplus = true;
+  EXPECT_EQ(Texts(NormalizeHistory(Items({"1", "2e", "3", "4", "5", "6"}),
+                                   {layer(0), layer(2), layer(0)}, &surplus)),
+            (std::vector<std::string>{"1", "2e", "3e", "4e", "5", "6"}));
+  EXPECT_FALSE(surplus);
+  LayerFacts last = layer(1);
+  last.steps_above = 1;
+  EXPECT_EQ(Texts(NormalizeHistory(Items({"1", "2", "3"}), {last}, &surplus)),
+            (std::vector<std::string>{"1e", "2", "3e"}));
+  EXPECT_FALSE(surplus);
+  EXPECT_EQ(Texts(NormalizeHistory(Items({"1", "2", "3", "4"}), {last}, &surplus)),
+            (std::vector<std::string>{"1e", "2", "3e", "4e"}));
+  EXPECT_TRUE(surplus) << "more than there were steps";
+  // A history that does not know of the steps is taken as it is.
+  EXPECT_EQ(Texts(NormalizeHistory(Items({"1", "2"}), {layer(0), layer(1)}, &surplus)),
+            (std::vector<std::string>{"1", "2"}));
+  EXPECT_FALSE(surplus);
+}
+
 TEST(HistoryTest, AddedItemsTellTheirOrigin) {
   bool surplus = false;
   const auto history =

@@ -149,7 +149,12 @@ TEST_P(LayerStoreTest, L7_AStepWithoutChangesHasNoLayer) {
   auto tree = Must(store_->New(base, {}));
   const RefPtr same = Must(tree->Commit());
   EXPECT_THAT(LayersOf(same), SizeIs(1));
-  EXPECT_THAT(LayersOf(same), SizeIs(1));
+  EXPECT_EQ(LayersOf(same)[0].steps_above, 1u);
+  const std::vector<LayerBlob> layers = LayersOf(Make(same, "/b", "2"));
+  ASSERT_THAT(layers, SizeIs(2));
+  EXPECT_EQ(layers[0].steps_below, 0u);
+  EXPECT_EQ(layers[0].steps_above, 0u);
+  EXPECT_EQ(layers[1].steps_below, 1u);
   EXPECT_THAT(LayersOf(nullptr), IsEmpty());
 }
 
