@@ -26,7 +26,8 @@ struct LayerBlob {
   std::string origin = {};
   absl::Time created_at = absl::InfinitePast();  // InfinitePast: not known
   std::string description = {};
-  // Steps without changes, which have no layer, since the layer below; and of the last layer, above.
+  // Steps without changes, which have no layer, since the layer below; and of the last layer,
+  // above.
   size_t steps_below = 0, steps_above = 0;
 };
 
