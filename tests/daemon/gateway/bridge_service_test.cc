@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/synchronization/notification.h"
 #include "daemon/gateway/capabilities.h"
 #include "daemon/gateway/file_access.h"
 #include "store/base/status_macros.h"
@@ -215,10 +216,12 @@ TEST_F(BridgeServiceTest, AnswerOfAFrontendIsBegun) {
 // Knows every image but one.
 class FakeImages : public ImageResolver {
  public:
-  absl::Status ResolveAhead(const std::string&, solver::JobValues&, const CancelToken&) override {
-    return absl::UnimplementedError("not here");
-  }
   explicit FakeImages(const Digest& digest) : digest_(digest) {}
+  absl::Status ResolveAhead(const std::string& reference, solver::JobValues&,
+                            const CancelToken& cancel) override {
+    if (reference == "slow") return cancel.SleepFor(absl::Minutes(5));
+    return absl::NotFoundError(reference);
+  }
   absl::StatusOr<ResolvedImage> Resolve(const ImageQuery& query, solver::JobValues* job,
                                         const CancelToken&) override {
     if (query.reference == "docker.io/library/none:latest")
@@ -240,6 +243,31 @@ class FakeImages : public ImageResolver {
  private:
   const Digest digest_;
 };
+
+// A frontend that ends does not wait for what it had asked for ahead.
+TEST_F(BridgeServiceTest, ImagesAheadAreToldUnlessTheFrontendEnds) {
+  FakeImages images(Digest::Of("x"));
+  parts_.images = &images;
+  absl::Notification told;
+  absl::Status outcome;
+  std::atomic<bool> told_late = false;
+  AddFrontend("ahead", [&](FrontendClient& client) -> absl::StatusOr<BridgeResult> {
+    client.ResolveAhead("slow", [&](const absl::Status&) { told_late = true; });
+    client.ResolveAhead("gone", [&](const absl::Status& status) {
+      outcome = status;
+      told.Notify();
+    });
+    told.WaitForNotification();
+    return BridgeResult();
+  });
+  pbf::SolveRequest request;
+  request.set_frontend("ahead");
+  request.set_allowresultreturn(true);
+  pbf::SolveResponse response;
+  ASSERT_EQ(Ask(&pbf::LLBBridge::Stub::Solve, request, &response), absl::OkStatus());
+  EXPECT_EQ(outcome, absl::NotFoundError("gone"));
+  EXPECT_FALSE(told_late);
+}
 
 // Go's client reads the ref of each without asking whether it is there (wire.md 4.3).
 TEST_F(BridgeServiceTest, AttestationsAlwaysHaveARefAndAreEvaluated) {
