@@ -14,6 +14,10 @@ ThreadPool::~ThreadPool() {
   std::vector<std::thread> threads;
   {
     MutexLock lock(&mu_);
+    // One may wait for another: none is left to threads that would be woken later.
+    for (size_t runners = idle_; runners < queue_.size() && threads_.size() < max_threads_;
+         ++runners)
+      threads_.emplace_back([this] { Run(); });
     stopping_ = true;
     changed_.SignalAll();
     threads.swap(threads_);
@@ -25,11 +29,18 @@ ThreadPool::~ThreadPool() {
 void ThreadPool::Post(absl::AnyInvocable<void()> work) {
   MutexLock lock(&mu_);
   queue_.push_back(std::move(work));
-  if (queue_.size() > idle_ && threads_.size() < max_threads_ && !stopping_) {
+  WakeOne();
+}
+
+void ThreadPool::WakeOne() {
+  if (waking_) return;
+  if (idle_ > 0) {
+    waking_ = true;
+    changed_.Signal();
+  } else if (threads_.size() < max_threads_ && !stopping_) {
+    waking_ = true;
     threads_.emplace_back([this] { Run(); });
-    return;
   }
-  changed_.Signal();
 }
 
 size_t ThreadPool::queued() const {
@@ -45,8 +56,10 @@ size_t ThreadPool::threads() const {
 bool ThreadPool::WaitForWork() {
   ++idle_;
   bool idle_for_long = false;
-  while (queue_.empty() && !stopping_ && !idle_for_long)
+  while (queue_.empty() && !stopping_ && !idle_for_long) {
     idle_for_long = !changed_.WaitFor(&mu_, idle_time_) && threads_.size() > kKeptThreads;
+    waking_ = false;
+  }
   --idle_;
   return !queue_.empty();
 }
@@ -65,6 +78,7 @@ bool ThreadPool::Next(absl::AnyInvocable<void()>* work, std::thread* before) {
   if (WaitForWork()) {
     *work = std::move(queue_.front());
     queue_.pop_front();
+    if (!queue_.empty()) WakeOne();
     return true;
   }
   if (!stopping_) *before = Leave();
@@ -73,6 +87,10 @@ bool ThreadPool::Next(absl::AnyInvocable<void()>* work, std::thread* before) {
 
 void ThreadPool::Run() {
   ::pthread_setname_np(::pthread_self(), name_.c_str());
+  {
+    MutexLock lock(&mu_);
+    waking_ = false;
+  }
   std::thread before;
   for (;;) {
     absl::AnyInvocable<void()> work;
