@@ -19,9 +19,9 @@ constexpr size_t kMaxKept = 4096;  // actions; the first step of a large graph g
 constexpr size_t kFewLookUps = 32;
 constexpr size_t kSmallDefinition = 4096;  // bytes; loaded at once, by who asks
 // A look-up that takes longer, and sleeps, came from a slow disk; the loop leaves them to the pool
-// for a while.
+// for so many times as long.
 constexpr auto kSlowLookUp = std::chrono::microseconds(500);
-constexpr auto kAfterSlowLookUp = std::chrono::seconds(1);
+constexpr int kAfterSlowLookUp = 20;
 constexpr int64_t kCacheMapPart = -1;
 constexpr int64_t kExecutePart = -2;
 
@@ -261,7 +261,7 @@ bool Driver::LookUpHere() {
     }
     const auto now = std::chrono::steady_clock::now();
     if (now - from > kSlowLookUp && Sleeps() != sleeps)
-      look_up_elsewhere_until_ = now + kAfterSlowLookUp;
+      look_up_elsewhere_until_ = now + kAfterSlowLookUp * (now - from);
     from = now;
   }
   look_ups_.erase(look_ups_.begin(), next);

@@ -123,6 +123,7 @@ class Engine {
   void AdvanceStage(Edge* edge, uint32_t input);
   void AdvanceContent(Edge* edge, uint32_t input);
   void LookUp(Edge* edge, uint32_t input);
+  static bool MayFind(const InputSearch& in, const EdgeKey& key);
   bool MustLookUp(const Edge* edge, uint32_t input, const EdgeKey& key) const;
   bool StartMatch(Edge* edge);
   void Decide(Edge* edge);

@@ -32,9 +32,11 @@ KeySets Engine::KeysOf(const Vertex* vertex, bool probe_only, bool* left_out) co
   KeySets keys(vertex->inputs.size());
   for (size_t i = 0; i < vertex->inputs.size(); ++i) {
     const VertexInput& input = vertex->inputs[i];
+    const bool by_content =
+        !vertex->content.empty() && vertex->content[i].state == CallState::kDone;
     if (const Edge* edge = input.vertex->edges.Find(input.output)) {
       for (const EdgeKey& key : edge->keys) {
-        if (!edge->IsOfResult(key)) continue;
+        if (!edge->IsOfResult(key) || (key.random && by_content)) continue;
         if (key.probe || !probe_only) {
           keys.Add(i, key.id, /*selected=*/true);
         } else {
@@ -42,8 +44,7 @@ KeySets Engine::KeysOf(const Vertex* vertex, bool probe_only, bool* left_out) co
         }
       }
     }
-    if (!vertex->content.empty() && vertex->content[i].state == CallState::kDone)
-      keys.Add(i, vertex->content[i].key, /*selected=*/false);
+    if (by_content) keys.Add(i, vertex->content[i].key, /*selected=*/false);
   }
   return keys;
 }
@@ -357,7 +358,11 @@ void Engine::TakeOutput(Edge* edge, Execution* x) {
   }
   const bool sound = x->all_fresh && !x->shared;  // then all keys that led here find something
   const bool probe = !edge->vertex->ignore_cache && (sound || !StandsOnIgnored(*edge->vertex));
-  for (const EdgeKey& node : output.nodes) AddKey(edge, {node.id, node.fresh, probe});
+  for (const EdgeKey& node : output.nodes) {
+    EdgeKey key{node.id, node.fresh, probe};
+    key.random = edge->vertex->inputs.empty() && edge->vertex->maps[0]->random();
+    AddKey(edge, key);
+  }
   if (x->shared && !output.nodes.empty()) {
     // A follower teaches the index those of its keys that the leader did not have.
     bool left_out = false;

@@ -118,7 +118,9 @@ void Engine::EvaluateSource(Edge* edge) {
   const bool probe = !vertex->ignore_cache;
   for (; search.maps_keyed < vertex->maps.size(); ++search.maps_keyed) {
     const KnownMap& map = *vertex->maps[search.maps_keyed];
-    AddKey(edge, {store::CacheIndex::RootKey({map.op_digest(), edge->output}), 0, probe});
+    EdgeKey key{store::CacheIndex::RootKey({map.op_digest(), edge->output}), 0, probe};
+    key.random = map.random();
+    AddKey(edge, key);
   }
   if (!edge->fast_done) {
     edge->fast_done = true;
@@ -180,8 +182,13 @@ void Engine::AdvanceContent(Edge* edge, uint32_t input) {
   }
 }
 
+// Whether the key may lead somewhere in the index from that input.
+bool Engine::MayFind(const InputSearch& in, const EdgeKey& key) {
+  return key.probe && !(key.random && in.by_content);
+}
+
 bool Engine::MustLookUp(const Edge* edge, uint32_t input, const EdgeKey& key) const {
-  if (!key.probe) return false;
+  if (!MayFind(edge->search->inputs[input], key)) return false;
   if (key.fresh == 0) return true;
   return table_.KeySavedSince(*edge->vertex->maps[0], {key.id, input, true}, key.fresh);
 }
@@ -203,7 +210,7 @@ void Engine::LookUp(Edge* edge, uint32_t input) {
   action::Query query{edge,           edge->epoch, input, {}, {}, {map.op_digest(), edge->output},
                       vertex->imports};
   for (const EdgeKey& key : in.edge->keys) {
-    if (!key.probe) continue;
+    if (!MayFind(in, key)) continue;
     auto& keys = in.edge->IsOfResult(key) ? query.keys : query.alone;
     keys.push_back({key.id, map.input(input).selector});
   }
@@ -273,7 +280,8 @@ bool Engine::StartMatch(Edge* edge) {
     // As in LookUp; those that are asked alone must not be tied to others.
     std::vector<InputKey>& keys = match.keys.emplace_back();
     for (const EdgeKey& key : in.edge->keys)
-      if (key.probe && in.edge->IsOfResult(key)) keys.push_back({key.id, map.input(i).selector});
+      if (MayFind(in, key) && in.edge->IsOfResult(key))
+        keys.push_back({key.id, map.input(i).selector});
     if (in.content_queried) keys.push_back({vertex->content[i].key, ""});
     if (keys.empty()) return false;
   }

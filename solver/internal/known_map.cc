@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "solver/internal/digest_hash.h"
 
 namespace kiln::solver {
@@ -24,6 +25,8 @@ bool KnownMap::SameOp(const KnownMap& other) const {
   return digest_ == other.digest_ && (text_ == nullptr) == (other.text_ == nullptr) &&
          (text_ == nullptr || *text_ == *other.text_);
 }
+
+bool KnownMap::random() const { return text_ != nullptr && absl::StartsWith(*text_, "random:"); }
 
 uint64_t KnownMap::prefix() const { return DigestHash::Prefix(digest_); }
 

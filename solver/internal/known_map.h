@@ -18,6 +18,8 @@ class KnownMap {
   std::string op_digest() const { return text_ != nullptr ? *text_ : digest_.ToString(); }
   // Whether the op digests are equal.
   bool SameOp(const KnownMap& other) const;
+  // Whether it names what will not come again ("random:…").
+  bool random() const;
   // Tells op digests apart nearly always.
   uint64_t prefix() const;
 

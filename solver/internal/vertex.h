@@ -48,13 +48,17 @@ struct EdgeKey {
   store::KeyId id;
   // The look-up clock when the key was made new: nothing had been saved under it before. 0: not
   // known to be new, so consumers have to look it up.
-  uint64_t fresh : 61 = 0;
+  uint64_t fresh : 60 = 0;
   // False for keys of ignore_cache results: they are saved and linked but find nothing.
   uint64_t probe : 1 = true;
   // Of ImportedKeys: it finds more of these and what was saved under it, and is told of the result
   // only when the result is its own (`loaded`).
   uint64_t imported : 1 = false;
   uint64_t loaded : 1 = false;
+  // Met again in the same session at most ("random:…"). Where the content of the result is a key,
+  // too, nothing is looked for or saved under this one: it would stay in the index and find
+  // nothing.
+  uint64_t random : 1 = false;
 };
 
 // Who wants an edge: input `input` of another edge, a request, or an execution whose nested root it

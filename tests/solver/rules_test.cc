@@ -890,6 +890,36 @@ TEST_F(SolverRules, Issue4278_LateKeysOfOneInput) {
   EXPECT_EQ(driver_.Outcome(request), "c(a(),b())");
 }
 
+// A client's directory, whose key is another one in each session, is known by its content. Under
+// its own key nothing is left in the index that a later build would only find to be of no use.
+TEST_F(SolverRules, RandomKeysLeaveNothingWhereTheContentIsKnown) {
+  const auto graph = [](absl::string_view session) {
+    return absl::StrCat("dir", session, ": key=random:", session, " value=files\ncopy: dir",
+                        session, " content=0 key=copy\nrun: copy\n");
+  };
+  const std::string outcome = BuildAlone(graph("1"));
+  EXPECT_EQ(index_.link_count(), 2u);
+  world_.ResetCounts();
+  for (const char* session : {"2", "3", "4"}) EXPECT_EQ(BuildAlone(graph(session)), outcome);
+  EXPECT_EQ(world_.total_runs(), 3);  // the directories
+  EXPECT_EQ(index_.link_count(), 2u);
+  // The same session once more: nothing runs.
+  world_.ResetCounts();
+  EXPECT_EQ(BuildAlone(graph("4")), outcome);
+  EXPECT_EQ(world_.total_runs(), 0);
+}
+
+// Without a content key the session's own key is all there is.
+TEST_F(SolverRules, RandomKeysServeTheirSession) {
+  const std::string graph = "dir: key=random:1\nrun: dir\n";
+  BuildAlone(graph);
+  world_.ResetCounts();
+  BuildAlone(graph);
+  EXPECT_EQ(world_.total_runs(), 0);
+  BuildAlone("other: key=random:2\nrun: other\n");
+  EXPECT_EQ(world_.total_runs(), 2);
+}
+
 // Counts what look-ups give.
 class CountingIndex : public store::MemoryCacheIndex {
  public:

@@ -127,7 +127,8 @@ class Schedule {
           absl::StrAppend(&line, " keys=s", Number(10, 12), "-", key, ",t", key, " value=v",
                           key % 3);
         } else {
-          absl::StrAppend(&line, " key=s", key, " value=v", key % 3);
+          absl::StrAppend(&line, " key=", Chance(25) ? "random:" : "", "s", key, " value=v",
+                          key % 3);
         }
         if (rules_.begins && Chance(50)) absl::StrAppend(&line, " early");
       } else {

@@ -67,9 +67,9 @@ class TestOp : public Op {
       if (!status.ok()) return status;
     }
     CacheMap map;
-    map.op_digest =
-        Digest::Of(per_session_ ? context.SessionIds().front() : keys_[static_cast<size_t>(index)])
-            .ToString();
+    const std::string key = per_session_ ? absl::StrCat("random:", context.SessionIds().front())
+                                         : keys_[static_cast<size_t>(index)];
+    map.op_digest = absl::StartsWith(key, "random:") ? key : Digest::Of(key).ToString();
     map.inputs = inputs_;
     map.final = static_cast<size_t>(index) + 1 == keys_.size();
     return map;
