@@ -194,8 +194,11 @@ absl::StatusOr<std::string> BuildSources::LoadFiles(const std::string& local_nam
                                                     llb::LocalInfo info, bool evaluate) {
   info.session_id = SessionOf(local_name);
   info.differ = "none";
-  KILN_ASSIGN_OR_RETURN(const llb::Definition definition,
-                        llb::Local(local_name, std::move(info)).Marshal());
+  return RefOf(llb::Local(local_name, std::move(info)), evaluate);
+}
+
+absl::StatusOr<std::string> BuildSources::RefOf(const llb::State& source, bool evaluate) {
+  KILN_ASSIGN_OR_RETURN(const llb::Definition definition, source.Marshal());
   FrontendClient::Solve solve;
   solve.definition = definition.Serialize();
   solve.evaluate = evaluate;
@@ -243,6 +246,11 @@ absl::StatusOr<llb::State> BuildSources::MainContext(NeededPaths needed) {
     now.follow_paths = needed();
     return llb::Local(kContext, std::move(now));
   });
+}
+
+void BuildSources::BeginMainContext(const llb::State& context) {
+  if (context_) return;
+  if (const auto ref = RefOf(context, false); ref.ok()) client_->Prefetch(*ref);
 }
 
 }  // namespace kiln::daemon::dockerfile

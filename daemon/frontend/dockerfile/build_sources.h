@@ -43,6 +43,10 @@ class BuildSources {
   // The main context. `needed` is asked when the graph is written.
   absl::StatusOr<client::llb::State> MainContext(NeededPaths needed);
 
+  // Begins the transfer of the main context, whose needed paths are known by now, if it is a
+  // client's directory: whatever else is made of the build, it will need it. Does not block.
+  void BeginMainContext(const client::llb::State& context);
+
   // The one source op that the main context is; nullopt for a client's directory or an input.
   struct RemoteContext {
     client::llb::State state;
@@ -64,6 +68,7 @@ class BuildSources {
   absl::Status OpenHttp(const std::string& url);
   absl::Status OpenInputs();
   absl::StatusOr<client::llb::State> DockerfileSource() const;
+  absl::StatusOr<std::string> RefOf(const client::llb::State& source, bool evaluate);
   absl::StatusOr<std::string> IgnoreFileRef();
   absl::Status LoadIgnoreFile();
 

@@ -48,6 +48,7 @@ class Compilation {
   absl::StatusOr<client::llb::Definition> Marshal() const;
   const std::optional<int64_t>& epoch() const { return epoch_; }  // Unix seconds
   const client::llb::State& main_context() const { return main_context_; }
+  bool reads_main_context() const { return !context_paths_->empty(); }
   // The stages that the target is made of, itself included, in the order of the file.
   std::vector<const StageState*> NeededStages() const;
 

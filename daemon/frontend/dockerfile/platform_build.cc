@@ -89,6 +89,9 @@ absl::StatusOr<BridgeResult> BuildPlatforms(BuildSources& sources, ImageLookup& 
       if (i == 0) request.lint = lint;  // the others find the same
       builds[i].compilation = std::make_unique<Compilation>(std::move(request));
       KILN_RETURN_IF_ERROR(builds[i].compilation->Run());
+      if (builds[i].compilation->reads_main_context()) {
+        sources.BeginMainContext(builds[i].compilation->main_context());
+      }
       FrontendClient::Solve solve;
       KILN_ASSIGN_OR_RETURN(client::llb::Definition definition, builds[i].compilation->Marshal());
       solve.definition = std::move(definition).Serialize();

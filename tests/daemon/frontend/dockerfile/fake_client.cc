@@ -23,6 +23,11 @@ std::vector<FrontendClient::ImageRequest> FakeClient::Requests() const {
   return requests_;
 }
 
+std::vector<std::string> FakeClient::Prefetched() const {
+  MutexLock lock(&mu_);
+  return prefetched_;
+}
+
 void FakeClient::AddImage(const std::string& name, const std::string& config_members) {
   Image image;
   image.reference = absl::StrCat("docker.io/library/", name, ":latest");
@@ -48,6 +53,12 @@ absl::StatusOr<BridgeResult> FakeClient::SolveGraph(const Solve& solve) {
   BridgeResult result;
   if (definition.def_size() > 0) result.ref = absl::StrCat(solves_.size() - 1);
   return result;
+}
+
+void FakeClient::Prefetch(absl::string_view ref) {
+  std::string definition = DefinitionOf(ref).value_or("");
+  MutexLock lock(&mu_);
+  prefetched_.push_back(std::move(definition));
 }
 
 absl::StatusOr<std::string> FakeClient::DefinitionOf(absl::string_view ref) {

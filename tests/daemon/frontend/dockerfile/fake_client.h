@@ -30,6 +30,7 @@ class FakeClient : public FrontendClient {
   std::vector<Solve> Solves() const;
   std::vector<std::pair<Digest, solver::Warning>> Warnings() const;
   std::vector<ImageRequest> Requests() const;
+  std::vector<std::string> Prefetched() const;  // definitions
   // "docker.io/library/NAME:latest" with a config of linux/amd64.
   void AddImage(const std::string& name, const std::string& config_members = "");
 
@@ -38,6 +39,7 @@ class FakeClient : public FrontendClient {
   const std::string& session_id() const override { return session_; }
   std::vector<std::string> worker_platforms() const override { return platforms; }
   absl::StatusOr<BridgeResult> SolveGraph(const Solve& solve) override;
+  void Prefetch(absl::string_view ref) override;
   absl::StatusOr<std::string> DefinitionOf(absl::string_view ref) override;
   absl::StatusOr<std::string> ReadFile(absl::string_view ref, absl::string_view path,
                                        int64_t offset, int64_t length) override;
@@ -62,6 +64,7 @@ class FakeClient : public FrontendClient {
   std::vector<Solve> solves_ ABSL_GUARDED_BY(mu_);
   std::vector<std::pair<Digest, solver::Warning>> warnings_ ABSL_GUARDED_BY(mu_);
   std::vector<ImageRequest> requests_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::string> prefetched_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace kiln::daemon

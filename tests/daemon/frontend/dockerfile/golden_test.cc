@@ -89,7 +89,9 @@ std::map<std::string, std::string> Describe(const pb::Definition& definition) {
 // leaves out.
 std::vector<std::map<std::string, std::string>> Sent(const FakeClient& client) {
   std::vector<std::map<std::string, std::string>> sent;
+  const std::vector<std::string> begun = client.Prefetched();
   for (const FrontendClient::Solve& solve : client.Solves()) {
+    if (std::find(begun.begin(), begun.end(), solve.definition) != begun.end()) continue;
     pb::Definition definition;
     definition.ParseFromString(solve.definition);
     bool loading = false;

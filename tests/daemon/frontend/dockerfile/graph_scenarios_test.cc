@@ -582,6 +582,28 @@ TEST_F(GraphTest, S147NeededPathsAreExact) {
   EXPECT_EQ(Sources().back().source().attrs().at("local.followpaths"), R"(["a*","b"])");
 }
 
+// The client's directory travels as soon as it is known which paths are needed: by the very op that
+// the graph has, or it would travel twice.
+TEST_F(GraphTest, TheContextIsBegunByItsOpInTheGraph) {
+  const auto begun = [&]() -> std::string {
+    pb::Definition definition;
+    definition.ParseFromString(client_.Prefetched().back());
+    return definition.def(0);
+  };
+  ASSERT_TRUE(Build("FROM busybox\nCOPY a /\nFROM busybox AS unused\nCOPY b /\nFROM busybox\n"
+                    "COPY --from=0 a /\nCOPY d c /\n")
+                  .ok());
+  EXPECT_THAT(begun(), HasSubstr(R"(["a","c","d"])"));
+  EXPECT_THAT(Graph().def(), Contains(begun()));
+  client_.options["platform"] = "linux/amd64,linux/arm64";
+  ASSERT_TRUE(Build("FROM scratch\nCOPY . /\n").ok());
+  EXPECT_THAT(Graph().def(), Contains(begun()));
+  EXPECT_THAT(begun(), Not(HasSubstr("followpaths")));
+  const size_t before = client_.Prefetched().size();
+  ASSERT_TRUE(Build("FROM busybox\nRUN x\n").ok());
+  EXPECT_EQ(client_.Prefetched().size(), before + 2) << "the Dockerfile and .dockerignore";
+}
+
 TEST_F(GraphTest, PlatformOfABaseImageThatIsOnlyThere) {
   client_.platforms = {"linux/arm64"};
   const auto result = Build("FROM busybox\nRUN x\n");
