@@ -1,35 +1,224 @@
 #include "daemon/session/packet_call.h"
 
-#include <grpcpp/impl/rpc_method.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/client_callback.h>
 
+#include <deque>
 #include <utility>
 
+#include "store/base/mutex.h"
 #include "store/base/status_macros.h"
 #include "store/fsutil/packet_codec.h"
 
 namespace kiln::daemon {
 namespace {
 
+// Packets read ahead, or on their way out; and their bytes, the last packet not counted.
+constexpr size_t kMaxQueued = 256;
+constexpr size_t kMaxQueuedBytes = 1 << 20;
+
 absl::Status StreamEnded() { return absl::UnavailableError("the call has ended"); }
+
+class Queue {
+ public:
+  bool empty() const { return packets_.empty(); }
+  size_t size() const { return packets_.size(); }
+  bool full() const { return packets_.size() >= kMaxQueued || bytes_ >= kMaxQueuedBytes; }
+  void Push(grpc::ByteBuffer packet) {
+    bytes_ += packet.Length();
+    packets_.push_back(std::move(packet));
+  }
+  grpc::ByteBuffer Pop() {
+    grpc::ByteBuffer packet = std::move(packets_.front());
+    packets_.pop_front();
+    bytes_ -= packet.Length();
+    return packet;
+  }
+  void Clear() {
+    packets_.clear();
+    bytes_ = 0;
+  }
+
+ private:
+  std::deque<grpc::ByteBuffer> packets_;
+  size_t bytes_ = 0;
+};
 
 }  // namespace
 
+// Reactions only move packets and wake who waits. A hold keeps the call from being done while the
+// threads of its user may start something.
+class PacketCall::Reactor : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  void Start(const std::shared_ptr<grpc::Channel>& channel, const char* method,
+             grpc::ClientContext* context) {
+    grpc::GenericStub(channel).PrepareBidiStreamingCall(context, method, {}, this);
+    MutexLock lock(&mu_);
+    reading_ = true;
+    StartRead(&incoming_);
+    AddHold();
+    StartCall();
+  }
+
+  // False: the peer sends no more.
+  bool Read(grpc::ByteBuffer* packet) {
+    MutexLock lock(&mu_);
+    while (received_.empty() && !all_read_) readable_.Wait(&mu_);
+    if (received_.empty()) {
+      ended_ = true;
+      return false;
+    }
+    *packet = received_.Pop();
+    ReadOnLocked();
+    return true;
+  }
+
+  bool Write(grpc::ByteBuffer packet) {
+    MutexLock lock(&mu_);
+    while (to_send_.full() && !broken_) writable_.Wait(&mu_);
+    if (!broken_) to_send_.Push(std::move(packet));
+    WriteOnLocked();
+    ended_ = ended_ || broken_;
+    return !broken_;
+  }
+
+  bool Flush(bool last) {
+    MutexLock lock(&mu_);
+    half_close_ = half_close_ || last;
+    flushed_ = true;
+    WriteOnLocked();
+    ended_ = ended_ || broken_;
+    return !broken_;
+  }
+
+  bool ended() {
+    MutexLock lock(&mu_);
+    return ended_;
+  }
+
+  grpc::Status Finish() {
+    MutexLock lock(&mu_);
+    DrainLocked();
+    while (!done_) changed_.Wait(&mu_);
+    return status_;
+  }
+
+  void WhenEnded(std::function<void()> ended) {
+    {
+      MutexLock lock(&mu_);
+      DrainLocked();
+      if (!done_) {
+        when_ended_ = std::move(ended);
+        return;
+      }
+    }
+    ended();
+  }
+
+ private:
+  void OnReadDone(bool ok) override {
+    MutexLock lock(&mu_);
+    reading_ = false;
+    if (!ok) {
+      all_read_ = true;
+    } else {
+      if (!draining_) received_.Push(std::move(incoming_));
+      incoming_.Clear();
+      ReadOnLocked();
+    }
+    readable_.Signal();
+  }
+
+  void OnWriteDone(bool ok) override {
+    MutexLock lock(&mu_);
+    writing_ = false;
+    if (!ok) {
+      broken_ = true;
+      to_send_.Clear();
+    }
+    WriteOnLocked();
+    if (!to_send_.full()) writable_.Signal();
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    std::function<void()> ended;
+    {
+      MutexLock lock(&mu_);
+      status_ = status;
+      done_ = true;
+      ended = std::move(when_ended_);
+      changed_.SignalAll();
+      if (!ended) return;  // *this may be gone
+    }
+    ended();
+  }
+
+  void ReadOnLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (reading_ || all_read_ || received_.full()) return;
+    reading_ = true;
+    StartRead(&incoming_);
+  }
+
+  void WriteOnLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (writing_ || broken_ || half_closed_) return;
+    if (to_send_.size() > (flushed_ ? 0 : 1)) {
+      outgoing_ = to_send_.Pop();
+      writing_ = true;
+      half_closed_ = half_close_ && to_send_.empty();
+      grpc::WriteOptions options;
+      if (half_closed_) {
+        options.set_last_message();
+      } else if (!to_send_.empty()) {
+        options.set_buffer_hint();
+      }
+      StartWrite(&outgoing_, options);
+    } else if (to_send_.empty()) {
+      flushed_ = false;
+      if (!half_close_) return;
+      half_closed_ = true;
+      StartWritesDone();
+    }
+  }
+
+  // What the peer still sends is dropped, and the call may be done.
+  void DrainLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    draining_ = flushed_ = half_close_ = true;
+    received_.Clear();
+    ReadOnLocked();
+    WriteOnLocked();
+    RemoveHold();
+  }
+
+  Mutex mu_;
+  CondVar readable_, writable_, changed_;
+  Queue received_ ABSL_GUARDED_BY(mu_);
+  Queue to_send_ ABSL_GUARDED_BY(mu_);
+  bool reading_ ABSL_GUARDED_BY(mu_) = false, writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool all_read_ ABSL_GUARDED_BY(mu_) = false;     // the peer sends no more
+  bool broken_ ABSL_GUARDED_BY(mu_) = false;       // nothing can be sent any more
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;        // Read or Write has seen it
+  bool flushed_ ABSL_GUARDED_BY(mu_) = false;      // what is queued goes out, all of it
+  bool half_close_ ABSL_GUARDED_BY(mu_) = false;   // after what is queued
+  bool half_closed_ ABSL_GUARDED_BY(mu_) = false;
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  bool done_ ABSL_GUARDED_BY(mu_) = false;
+  grpc::Status status_ ABSL_GUARDED_BY(mu_);
+  std::function<void()> when_ended_ ABSL_GUARDED_BY(mu_);
+  grpc::ByteBuffer incoming_, outgoing_;  // gRPC's between Start* and its reaction, then under mu_
+};
+
 PacketCall::PacketCall(const std::shared_ptr<grpc::Channel>& channel, const char* method,
                        grpc::ClientContext* context)
-    : context_(context) {
-  // What generated stubs do; the generic stub has no blocking form in this version.
-  const grpc::internal::RpcMethod rpc(method, grpc::internal::RpcMethod::BIDI_STREAMING, channel);
-  stream_.reset(
-      grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(
-          channel.get(), rpc, context));
+    : context_(context), reactor_(std::make_unique<Reactor>()) {
+  reactor_->Start(channel, method, context);
 }
+
+PacketCall::~PacketCall() = default;
 
 absl::StatusOr<bool> PacketCall::Read(fsutil::Packet* packet) {
   grpc::ByteBuffer buffer;
-  if (!stream_->Read(&buffer)) {
-    ended_.store(true);
-    return false;
-  }
+  if (!reactor_->Read(&buffer)) return false;
   grpc::Slice slice;
   if (!buffer.TrySingleSlice(&slice).ok() && !buffer.DumpToSingleSlice(&slice).ok())
     return absl::InternalError("read a message");
@@ -39,40 +228,27 @@ absl::StatusOr<bool> PacketCall::Read(fsutil::Packet* packet) {
 }
 
 absl::Status PacketCall::Write(const fsutil::Packet& packet) {
-  if (held_.has_value() && !stream_->Write(*held_, grpc::WriteOptions().set_buffer_hint())) {
-    ended_.store(true);
-    return StreamEnded();
-  }
-  scratch_.clear();
-  fsutil::AppendPacket(packet, &scratch_);
-  grpc::Slice slice(scratch_);
-  held_.emplace(&slice, 1);
-  return absl::OkStatus();
+  std::string bytes;
+  fsutil::AppendPacket(packet, &bytes);
+  const grpc::Slice slice(bytes);
+  return reactor_->Write(grpc::ByteBuffer(&slice, 1)) ? absl::OkStatus() : StreamEnded();
 }
 
 absl::Status PacketCall::Flush() {
-  if (!held_.has_value()) return absl::OkStatus();
-  const bool written = stream_->Write(*held_);
-  held_.reset();
-  if (!written) ended_.store(true);
-  return written ? absl::OkStatus() : StreamEnded();
+  return reactor_->Flush(/*last=*/false) ? absl::OkStatus() : StreamEnded();
 }
 
 absl::Status PacketCall::WriteLast(const fsutil::Packet& packet) {
   KILN_RETURN_IF_ERROR(Write(packet));
-  half_closed_ = true;
-  const bool written = stream_->Write(*held_, grpc::WriteOptions().set_last_message());
-  held_.reset();
-  if (!written) ended_.store(true);
-  return written ? absl::OkStatus() : StreamEnded();
+  return reactor_->Flush(/*last=*/true) ? absl::OkStatus() : StreamEnded();
 }
 
-grpc::Status PacketCall::Finish() {
-  if (held_.has_value()) (void)Flush();  // the status tells why it failed
-  if (!half_closed_) stream_->WritesDone();
-  grpc::ByteBuffer rest;
-  while (stream_->Read(&rest)) rest.Clear();
-  return stream_->Finish();
+void PacketCall::Abort() {
+  if (!reactor_->ended()) context_->TryCancel();
 }
+
+grpc::Status PacketCall::Finish() { return reactor_->Finish(); }
+
+void PacketCall::WhenEnded(std::function<void()> ended) { reactor_->WhenEnded(std::move(ended)); }
 
 }  // namespace kiln::daemon

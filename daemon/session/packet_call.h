@@ -2,12 +2,10 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
-#include <grpcpp/support/byte_buffer.h>
-#include <grpcpp/support/sync_stream.h>
+#include <grpcpp/support/status.h>
 
-#include <atomic>
+#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -19,14 +17,17 @@ namespace kiln::daemon {
 // A bidirectional call whose messages are fsutil packets, whatever the method's declared types: on
 // FileSend a directory export speaks Packets although the .proto says BytesMessage.
 //
-// One reader and one writer thread. The last packet written is held back until the next one or
-// Flush, so that gRPC can put many small ones into one frame of the connection.
+// One reader and one writer thread. They work on queues that gRPC's reactions fill and empty: some
+// packets are read ahead, and a writer waits only while many are on their way. The last packet
+// written is held back until the next one or Flush, so that gRPC can put many small ones into one
+// frame of the connection.
 class PacketCall : public fsutil::PacketStream {
  public:
-  // `method` as "/pkg.Service/Method", a string that outlives the call. `context` carries the
-  // headers and outlives the call too.
+  // `method` as "/pkg.Service/Method". `context` carries the headers and outlives the call.
   PacketCall(const std::shared_ptr<grpc::Channel>& channel, const char* method,
              grpc::ClientContext* context);
+  // Only after Finish, or when what WhenEnded was given has been called.
+  ~PacketCall() override;
 
   absl::StatusOr<bool> Read(fsutil::Packet* packet) override;
   absl::Status Write(const fsutil::Packet& packet) override;
@@ -34,21 +35,19 @@ class PacketCall : public fsutil::PacketStream {
   // Half-closes with it.
   absl::Status WriteLast(const fsutil::Packet& packet) override;
   // No effect once the peer has ended the call: its status must stay readable.
-  void Abort() override {
-    if (!ended_.load()) context_->TryCancel();
-  }
+  void Abort() override;
 
   // Half-closes if that was not done, reads what still comes, returns the peer's status. To be
   // called once, when no other call is under way.
   grpc::Status Finish();
+  // Finish for who need not wait: `ended` is called when the peer has ended the call, maybe at
+  // once. It must not block, nor destroy this object on its thread.
+  void WhenEnded(std::function<void()> ended);
 
  private:
+  class Reactor;
   grpc::ClientContext* const context_;
-  std::atomic<bool> ended_ = false;  // Read or Write has seen the end
-  std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>> stream_;
-  bool half_closed_ = false;              // owned by the writer
-  std::optional<grpc::ByteBuffer> held_;  // owned by the writer
-  std::string scratch_;                   // owned by the writer
+  const std::unique_ptr<Reactor> reactor_;
 };
 
 }  // namespace kiln::daemon

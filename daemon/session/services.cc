@@ -43,7 +43,7 @@ class PacketExchange : public CallEndings::Call {
 
   PacketCall& packets() { return *packets_; }
   absl::Status Finish() { return call_.ToStatus(packets_->Finish()); }
-  void AwaitEnd() override { (void)packets_->Finish(); }
+  void WhenEnded(std::function<void()> ended) override { packets_->WhenEnded(std::move(ended)); }
   void Cancel() override { call_.context()->TryCancel(); }
 
  private:

@@ -1,6 +1,6 @@
 #include "daemon/session/call_endings.h"
 
-#include <atomic>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -11,21 +11,18 @@ namespace kiln::daemon {
 namespace {
 
 struct Told {
-  absl::Notification waited_for, cancelled, gone;
-  absl::Notification peer_ended;
+  absl::Notification cancelled, gone;
+  std::function<void()> ended;  // what the peer's end calls
 };
 
 class TestCall : public CallEndings::Call {
  public:
   explicit TestCall(std::shared_ptr<Told> told) : told_(std::move(told)) {}
   ~TestCall() override { told_->gone.Notify(); }
-  void AwaitEnd() override {
-    told_->waited_for.Notify();
-    told_->peer_ended.WaitForNotification();
-  }
+  void WhenEnded(std::function<void()> ended) override { told_->ended = std::move(ended); }
   void Cancel() override {
     told_->cancelled.Notify();
-    told_->peer_ended.Notify();
+    told_->ended();
   }
 
  private:
@@ -39,9 +36,8 @@ TEST(CallEndings, CallsGoWhenTheirPeersEndThem) {
     calls.push_back(std::make_shared<Told>());
     endings.Await(std::make_unique<TestCall>(calls.back()));
   }
-  for (const auto& call : calls) call->waited_for.WaitForNotification();
   for (const int i : {2, 0, 1}) {
-    calls[static_cast<size_t>(i)]->peer_ended.Notify();
+    calls[static_cast<size_t>(i)]->ended();
     calls[static_cast<size_t>(i)]->gone.WaitForNotification();
   }
   for (const auto& call : calls) EXPECT_FALSE(call->cancelled.HasBeenNotified());
