@@ -395,6 +395,7 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   bridge_parts.images = image_reader.get();
   bridge_parts.refs = refs.get();
   bridge_parts.worker = worker;
+  bridge_parts.platforms = [this] { return WorkerPlatforms(*foreign); };
   ControlDeps control_deps;
   control_deps.solve.solver = solver.get();
   control_deps.solve.builds = &builds;

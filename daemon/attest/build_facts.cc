@@ -3,7 +3,9 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
@@ -14,6 +16,7 @@
 #include "daemon/image/platform.h"
 #include "daemon/registry/reference.h"
 #include "proto/buildkit/ops.pb.h"
+#include "proto/kiln/build_steps.pb.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
@@ -21,13 +24,39 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// A protobuf message as JSON text, with the names of the .proto.
-std::string ToJson(const google::protobuf::Message& message) {
+// A protobuf message as JSON text, with the names of the .proto; nullopt when it has strings that
+// are no text. Each call looks up the types of its messages, which takes longer than to write one.
+std::optional<std::string> ToJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
   std::string text;
-  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok()) return "null";
+  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok())
+    return std::nullopt;
   return text;
+}
+
+// [{"id", "op", "inputs"}, ...]. An op that is no text is null.
+std::string StepsJson(const attest::BuildSteps& steps) {
+  constexpr absl::string_view kBefore = "{\"llbDefinition\":";
+  if (const auto all = ToJson(steps); all.has_value() && absl::StartsWith(*all, kBefore))
+    return all->substr(kBefore.size(), all->size() - kBefore.size() - 1);
+  std::string list;
+  for (const attest::BuildStep& step : steps.llbdefinition()) {
+    JsonText text;
+    text.Add("id", step.id()).AddText("op", ToJson(step.op()).value_or("null"));
+    if (step.inputs_size() > 0)
+      text.Add("inputs", std::vector<std::string>(step.inputs().begin(), step.inputs().end()));
+    absl::StrAppend(&list, list.empty() ? "" : ",", text.Take());
+  }
+  return absl::StrCat("[", list, "]");
+}
+
+// {"step1": {"locations": ...}, ...}
+std::string LocationsJson(const attest::StepLocations& locations) {
+  constexpr absl::string_view kBefore = "{\"locations\":";
+  if (const auto all = ToJson(locations); all.has_value() && absl::StartsWith(*all, kBefore))
+    return all->substr(kBefore.size(), all->size() - kBefore.size() - 1);
+  return "{}";
 }
 
 void AddOptional(const std::string& id, bool optional, std::map<std::string, bool>* out) {
@@ -148,7 +177,7 @@ absl::StatusOr<BuildFacts> ReadBuildFacts(absl::string_view bytes, const SourceP
     return absl::InvalidArgumentError("provenance: malformed definition");
   BuildFacts facts;
   Reading reading(pins, tags, &facts);
-  std::string steps;
+  attest::BuildSteps steps;
   Json mapping = Json::object();
   std::map<std::string, std::string> step_of;  // digest -> "stepN"
   for (const std::string& op_bytes : definition.def()) {
@@ -162,9 +191,10 @@ absl::StatusOr<BuildFacts> ReadBuildFacts(absl::string_view bytes, const SourceP
     const std::string id = absl::StrCat("step", step_of.size());
     step_of.emplace(name, id);
     mapping[name] = id;
-    Json inputs = Json::array();
+    attest::BuildStep& step = *steps.add_llbdefinition();
+    step.set_id(id);
     for (const pb::Input& input : op.inputs())
-      inputs.push_back(absl::StrCat(step_of[input.digest()], ":", input.index()));
+      step.add_inputs(absl::StrCat(step_of[input.digest()], ":", input.index()));
     if (op.has_exec()) reading.Exec(op.exec());
     if (op.has_source()) {
       reading.Source(op, digest);
@@ -176,27 +206,23 @@ absl::StatusOr<BuildFacts> ReadBuildFacts(absl::string_view bytes, const SourceP
         if (key == "git.fullurl") value = RedactCredentials(value);
     }
     op.clear_inputs();
-    JsonText step;
-    step.Add("id", id).AddText("op", ToJson(op));
-    if (!inputs.empty()) step.Add("inputs", inputs);
-    absl::StrAppend(&steps, steps.empty() ? "" : ",", step.Take());
+    step.mutable_op()->Swap(&op);
   }
-  facts.build_config = JsonText()
-                           .AddText("llbDefinition", absl::StrCat("[", steps, "]"))
-                           .Add("digestMapping", mapping)
-                           .Take();
+  facts.build_config =
+      JsonText().AddText("llbDefinition", StepsJson(steps)).Add("digestMapping", mapping).Take();
   if (!definition.has_source()) return facts;
-  JsonText locations;
+  attest::StepLocations locations;
   Json infos = Json::array();
   for (const auto& [digest, list] : definition.source().locations()) {
     const auto step = step_of.find(digest);
-    if (step != step_of.end()) locations.AddText(step->second, ToJson(list));
+    if (step != step_of.end()) (*locations.mutable_locations())[step->second] = list;
   }
   for (const pb::SourceInfo& info : definition.source().infos())
     infos.push_back({{"filename", info.filename()},
                      {"language", info.language()},
                      {"data", absl::Base64Escape(info.data())}});
-  facts.source = JsonText().AddText("locations", locations.Take()).Add("infos", infos).Take();
+  facts.source =
+      JsonText().AddText("locations", LocationsJson(locations)).Add("infos", infos).Take();
   return facts;
 }
 

@@ -21,11 +21,13 @@ namespace pbc = moby::buildkit::v1;
 // tell of thousands of short steps. Nobody sees the difference: displays are drawn ten times a
 // second.
 constexpr absl::Duration kPause = absl::Milliseconds(20);
+constexpr absl::Duration kFirstPause = absl::Milliseconds(10);  // nearly all of a cached build
 constexpr size_t kSmallBytes = 64 << 10;
 
 // Reads the build's logs when they have grown and the last message is out, and the pause after it
 // is over or the build is; so what piles up goes out in one message, and nothing is kept per
-// client. A build that is only in the history is read from there.
+// client. There is a pause before the first one, too: a cached build is told in one message. A
+// build that is only in the history is read from there.
 //
 // Wake-ups come from any thread and hold the object weakly; it holds itself until OnDone.
 class StatusStream : public grpc::ServerWriteReactor<pbc::StatusResponse> {
@@ -50,7 +52,7 @@ class StatusStream : public grpc::ServerWriteReactor<pbc::StatusResponse> {
       if (!found.ok() || *found == nullptr) return stream->FinishLocked(found.status());
       build = *std::move(found);
       stream->reader_.emplace(build);
-      stream->PumpLocked();
+      stream->PauseLocked(kFirstPause);
       stream->AwaitEndLocked(build);
     });
     return raw;
@@ -69,7 +71,7 @@ class StatusStream : public grpc::ServerWriteReactor<pbc::StatusResponse> {
     writing_ = false;
     if (!ok) return FinishLocked(absl::CancelledError("client is gone"));
     if (replay_ == nullptr && !over_ && response_.ByteSizeLong() < kSmallBytes)
-      return PauseLocked();
+      return PauseLocked(kPause);
     PumpLocked();
   }
 
@@ -87,9 +89,9 @@ class StatusStream : public grpc::ServerWriteReactor<pbc::StatusResponse> {
     PumpLocked();
   }
 
-  void PauseLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+  void PauseLocked(absl::Duration pause) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     paused_ = true;
-    timers_->PostAfter(kPause, [weak = std::weak_ptr<StatusStream>(self_)] {
+    timers_->PostAfter(pause, [weak = std::weak_ptr<StatusStream>(self_)] {
       const auto self = weak.lock();
       if (self == nullptr) return;
       MutexLock lock(&self->mu_);

@@ -11,7 +11,6 @@
 #include "daemon/gateway/file_access.h"
 #include "daemon/registry/reference.h"
 #include "proto/buildkit/ops.pb.h"
-#include "proto/buildkit/worker.pb.h"
 #include "proto/status_details.h"
 #include "store/base/status_macros.h"
 
@@ -72,17 +71,7 @@ const std::map<std::string, std::string>& BridgeClient::inputs() const {
 }
 const std::string& BridgeClient::session_id() const { return session_id_; }
 
-std::vector<std::string> BridgeClient::worker_platforms() const {
-  moby::buildkit::v1::types::WorkerRecord worker;
-  worker.ParseFromString(parts_->worker());
-  std::vector<std::string> platforms;
-  for (const pb::Platform& platform : worker.platforms()) {
-    std::string& text =
-        platforms.emplace_back(absl::StrCat(platform.os(), "/", platform.architecture()));
-    if (!platform.variant().empty()) absl::StrAppend(&text, "/", platform.variant());
-  }
-  return platforms;
-}
+std::vector<std::string> BridgeClient::worker_platforms() const { return parts_->platforms(); }
 
 absl::StatusOr<BridgeResult> BridgeClient::SolveGraph(const Solve& solve) {
   pb::Definition definition;

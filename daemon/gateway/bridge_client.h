@@ -28,6 +28,8 @@ struct BridgeParts {
   ImageResolver* images = nullptr;  // null: images are refused by name
   // A serialized moby.buildkit.v1.types.WorkerRecord, as of now. May block for a moment.
   std::function<std::string()> worker;
+  // Its platforms alone: "os/architecture[/variant]". As above.
+  std::function<std::vector<std::string>()> platforms;
   store::RefStore* refs = nullptr;  // null: trees of failed steps are not offered
 };
 

@@ -195,11 +195,11 @@ class PacketCall::Reactor : public grpc::ClientBidiReactor<grpc::ByteBuffer, grp
   Queue received_ ABSL_GUARDED_BY(mu_);
   Queue to_send_ ABSL_GUARDED_BY(mu_);
   bool reading_ ABSL_GUARDED_BY(mu_) = false, writing_ ABSL_GUARDED_BY(mu_) = false;
-  bool all_read_ ABSL_GUARDED_BY(mu_) = false;     // the peer sends no more
-  bool broken_ ABSL_GUARDED_BY(mu_) = false;       // nothing can be sent any more
-  bool ended_ ABSL_GUARDED_BY(mu_) = false;        // Read or Write has seen it
-  bool flushed_ ABSL_GUARDED_BY(mu_) = false;      // what is queued goes out, all of it
-  bool half_close_ ABSL_GUARDED_BY(mu_) = false;   // after what is queued
+  bool all_read_ ABSL_GUARDED_BY(mu_) = false;    // the peer sends no more
+  bool broken_ ABSL_GUARDED_BY(mu_) = false;      // nothing can be sent any more
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;       // Read or Write has seen it
+  bool flushed_ ABSL_GUARDED_BY(mu_) = false;     // what is queued goes out, all of it
+  bool half_close_ ABSL_GUARDED_BY(mu_) = false;  // after what is queued
   bool half_closed_ ABSL_GUARDED_BY(mu_) = false;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   bool done_ ABSL_GUARDED_BY(mu_) = false;

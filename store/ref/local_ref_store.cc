@@ -276,7 +276,8 @@ absl::StatusOr<RefPtr> LocalRefStore::CommitPair(const NodePtr& node, Batch* bat
   node->persisted = true;
   node->writer = false;
   unsized_.insert(node->id);
-  reaper_.Post([this, node] { TouchUsage({&node, 1}); });
+  used_.push_back(node);
+  SettleLater();
   return HandleLocked(twin);
 }
 

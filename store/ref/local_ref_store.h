@@ -173,6 +173,8 @@ class LocalRefStore final : public RefStore {
   void ReleaseMutable(const NodePtr& node, bool retain);
   absl::Status KeepMutable(const NodePtr& node);
   void DiscardMutable(const NodePtr& node);
+  // Has the reaper look at what was released or used, in a moment.
+  void SettleLater() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void SettleReleased();
   void TouchUsage(absl::Span<const NodePtr> nodes);
   void EvictIdle();
@@ -255,8 +257,11 @@ class LocalRefStore final : public RefStore {
   // Every held record, and some idle ones.
   absl::flat_hash_map<std::string, NodePtr> nodes_ ABSL_GUARDED_BY(mu_);
 
-  // Without a holder since the reaper last looked.
-  std::vector<NodePtr> released_ ABSL_GUARDED_BY(mu_);
+  // Since the reaper last looked: without a holder; used in another way.
+  std::vector<NodePtr> released_ ABSL_GUARDED_BY(mu_), used_ ABSL_GUARDED_BY(mu_);
+  bool settling_ ABSL_GUARDED_BY(mu_) = false;  // the reaper will look
+  int hurries_ ABSL_GUARDED_BY(mu_) = 0;        // who waits until it has
+  CondVar hurry_;
 
   // Running total of sizes, and records whose size is still to be added; an estimate that saves
   // looking at all records while there is room.

@@ -44,7 +44,11 @@ LocalRefStore::LocalRefStore(const LocalRefStoreOptions& options,
       fill_pool_("layer-unpack", kUnpackThreads),
       reaper_("ref-reaper", 1) {}
 
-LocalRefStore::~LocalRefStore() { stopping_ = true; }
+LocalRefStore::~LocalRefStore() {
+  MutexLock lock(&mu_);
+  stopping_ = true;
+  hurry_.SignalAll();
+}
 
 absl::StatusOr<std::unique_ptr<LocalRefStore>> LocalRefStore::Open(
     const LocalRefStoreOptions& options) {
@@ -168,13 +172,22 @@ void LocalRefStore::Drain() {
   Mutex mu;
   CondVar changed;
   bool done = false;
+  {
+    MutexLock lock(&mu_);
+    ++hurries_;
+    hurry_.SignalAll();
+  }
   reaper_.Post([&] {
     MutexLock lock(&mu);
     done = true;
     changed.Signal();
   });
-  MutexLock lock(&mu);
-  while (!done) changed.Wait(&mu);
+  {
+    MutexLock lock(&mu);
+    while (!done) changed.Wait(&mu);
+  }
+  MutexLock lock(&mu_);
+  --hurries_;
 }
 
 }  // namespace kiln::store

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
@@ -21,17 +22,20 @@ using internal::SnapshotKey;
 namespace {
 
 constexpr size_t kIdleRecords = 8192;  // kept in memory; a few kilobytes each
+// Longer than a cached build takes, which releases two dozen refs.
+constexpr absl::Duration kSettleLater = absl::Milliseconds(50);
 
 }  // namespace
 
-// What is released while the reaper is busy is settled together.
 void LocalRefStore::Release(const NodePtr& node) {
-  {
-    MutexLock lock(&mu_);
-    if (--node->holds > 0 || node->gone) return;
-    released_.push_back(node);
-    if (released_.size() > 1) return;
-  }
+  MutexLock lock(&mu_);
+  if (--node->holds > 0 || node->gone) return;
+  released_.push_back(node);
+  SettleLater();
+}
+
+void LocalRefStore::SettleLater() {
+  if (std::exchange(settling_, true)) return;
   reaper_.Post([this] { SettleReleased(); });
 }
 
@@ -42,12 +46,11 @@ void LocalRefStore::Release(const NodePtr& node) {
 void LocalRefStore::ReleaseMutable(const NodePtr& node, bool retain) {
   if (retain) {
     if (absl::Status kept = KeepMutable(node); kept.ok()) {
-      {
-        MutexLock lock(&mu_);
-        node->writer = false;
-        changed_.SignalAll();
-      }
-      reaper_.Post([this, node] { TouchUsage({&node, 1}); });
+      MutexLock lock(&mu_);
+      node->writer = false;
+      changed_.SignalAll();
+      used_.push_back(node);
+      SettleLater();
       return;
     } else {
       spdlog::warn("keep mutable ref {}: {}", node->id, kept.ToString());
@@ -99,14 +102,21 @@ void LocalRefStore::DiscardMutable(const NodePtr& node) {
   RemoveUnwanted(std::move(parents));
 }
 
-// Runs on the reaper: notes the use, then drops what nobody keeps.
+// Runs on the reaper: notes the use, then drops what nobody keeps. All that is released within a
+// moment is one write, and none of it while a build is waiting.
 void LocalRefStore::SettleReleased() {
-  std::vector<NodePtr> released;
+  std::vector<NodePtr> released, used;
   {
     MutexLock lock(&mu_);
+    const absl::Time due = absl::Now() + kSettleLater;
+    while (hurries_ == 0 && !stopping_ && hurry_.WaitFor(&mu_, due - absl::Now())) {
+    }
+    settling_ = false;
     released.swap(released_);
+    used.swap(used_);
   }
-  TouchUsage(released);
+  used.insert(used.end(), released.begin(), released.end());
+  TouchUsage(used);
   std::vector<std::string> unwanted;
   {
     MutexLock lock(&mu_);

@@ -117,6 +117,7 @@ class ControlFixture : public testing::Test {
     control_ = MakeControlService(deps);
     parts_.frontends = &frontends_;
     parts_.worker = deps.worker;
+    parts_.platforms = [] { return std::vector<std::string>{"linux/amd64"}; };
     parts_.resolve_source = MakeSourceResolver({});
     BridgeServiceDeps bridge;
     bridge.finder = &builds_;
