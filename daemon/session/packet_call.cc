@@ -122,6 +122,7 @@ class PacketCall::Reactor : public grpc::ClientBidiReactor<grpc::ByteBuffer, grp
     reading_ = false;
     if (!ok) {
       all_read_ = true;
+      BreakLocked();  // the peer has ended the call
     } else {
       if (!draining_) received_.Push(std::move(incoming_));
       incoming_.Clear();
@@ -133,10 +134,7 @@ class PacketCall::Reactor : public grpc::ClientBidiReactor<grpc::ByteBuffer, grp
   void OnWriteDone(bool ok) override {
     MutexLock lock(&mu_);
     writing_ = false;
-    if (!ok) {
-      broken_ = true;
-      to_send_.Clear();
-    }
+    if (!ok) BreakLocked();
     WriteOnLocked();
     if (!to_send_.full()) writable_.Signal();
   }
@@ -152,6 +150,12 @@ class PacketCall::Reactor : public grpc::ClientBidiReactor<grpc::ByteBuffer, grp
       if (!ended) return;  // *this may be gone
     }
     ended();
+  }
+
+  void BreakLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    broken_ = true;
+    to_send_.Clear();
+    writable_.Signal();
   }
 
   void ReadOnLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
