@@ -63,14 +63,8 @@ class PacketCall::Reactor : public grpc::ClientBidiReactor<grpc::ByteBuffer, grp
 
   // False: the peer sends no more.
   bool Read(grpc::ByteBuffer* packet) {
-    MutexLock lock(&mu_);
-    while (received_.empty() && !all_read_) readable_.Wait(&mu_);
-    if (received_.empty()) {
-      ended_ = true;
-      return false;
-    }
-    *packet = received_.Pop();
-    ReadOnLocked();
+    if (taken_.empty() && !Take()) return false;
+    *packet = taken_.Pop();
     return true;
   }
 
@@ -117,6 +111,19 @@ class PacketCall::Reactor : public grpc::ClientBidiReactor<grpc::ByteBuffer, grp
   }
 
  private:
+  // All that was received, at once.
+  bool Take() {
+    MutexLock lock(&mu_);
+    while (received_.empty() && !all_read_) {
+      reader_waits_ = true;
+      readable_.Wait(&mu_);
+    }
+    ended_ = ended_ || received_.empty();
+    std::swap(taken_, received_);
+    ReadOnLocked();
+    return !taken_.empty();
+  }
+
   void OnReadDone(bool ok) override {
     MutexLock lock(&mu_);
     reading_ = false;
@@ -128,7 +135,7 @@ class PacketCall::Reactor : public grpc::ClientBidiReactor<grpc::ByteBuffer, grp
       incoming_.Clear();
       ReadOnLocked();
     }
-    readable_.Signal();
+    if (std::exchange(reader_waits_, false)) readable_.Signal();
   }
 
   void OnWriteDone(bool ok) override {
@@ -196,7 +203,9 @@ class PacketCall::Reactor : public grpc::ClientBidiReactor<grpc::ByteBuffer, grp
 
   Mutex mu_;
   CondVar readable_, writable_, changed_;
+  Queue taken_;  // the reader's
   Queue received_ ABSL_GUARDED_BY(mu_);
+  bool reader_waits_ ABSL_GUARDED_BY(mu_) = false;
   Queue to_send_ ABSL_GUARDED_BY(mu_);
   bool reading_ ABSL_GUARDED_BY(mu_) = false, writing_ ABSL_GUARDED_BY(mu_) = false;
   bool all_read_ ABSL_GUARDED_BY(mu_) = false;    // the peer sends no more
