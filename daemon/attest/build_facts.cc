@@ -3,9 +3,7 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
@@ -24,39 +22,19 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// A protobuf message as JSON text, with the names of the .proto; nullopt when it has strings that
-// are no text. Each call looks up the types of its messages, which takes longer than to write one.
-std::optional<std::string> ToJson(const google::protobuf::Message& message) {
+// What the one field of a message is as JSON, with the names of the .proto; `otherwise` when it is
+// empty. Many messages go into one, as each call looks up all their types, which takes longer than
+// to write them.
+std::string FieldJson(const google::protobuf::Message& message, absl::string_view name,
+                      absl::string_view otherwise) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
   std::string text;
-  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok())
-    return std::nullopt;
-  return text;
-}
-
-// [{"id", "op", "inputs"}, ...]. An op that is no text is null.
-std::string StepsJson(const attest::BuildSteps& steps) {
-  constexpr absl::string_view kBefore = "{\"llbDefinition\":";
-  if (const auto all = ToJson(steps); all.has_value() && absl::StartsWith(*all, kBefore))
-    return all->substr(kBefore.size(), all->size() - kBefore.size() - 1);
-  std::string list;
-  for (const attest::BuildStep& step : steps.llbdefinition()) {
-    JsonText text;
-    text.Add("id", step.id()).AddText("op", ToJson(step.op()).value_or("null"));
-    if (step.inputs_size() > 0)
-      text.Add("inputs", std::vector<std::string>(step.inputs().begin(), step.inputs().end()));
-    absl::StrAppend(&list, list.empty() ? "" : ",", text.Take());
-  }
-  return absl::StrCat("[", list, "]");
-}
-
-// {"step1": {"locations": ...}, ...}
-std::string LocationsJson(const attest::StepLocations& locations) {
-  constexpr absl::string_view kBefore = "{\"locations\":";
-  if (const auto all = ToJson(locations); all.has_value() && absl::StartsWith(*all, kBefore))
-    return all->substr(kBefore.size(), all->size() - kBefore.size() - 1);
-  return "{}";
+  const std::string before = absl::StrCat("{\"", name, "\":");
+  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok() ||
+      !absl::StartsWith(text, before))
+    return std::string(otherwise);
+  return text.substr(before.size(), text.size() - before.size() - 1);
 }
 
 void AddOptional(const std::string& id, bool optional, std::map<std::string, bool>* out) {
@@ -208,8 +186,10 @@ absl::StatusOr<BuildFacts> ReadBuildFacts(absl::string_view bytes, const SourceP
     op.clear_inputs();
     step.mutable_op()->Swap(&op);
   }
-  facts.build_config =
-      JsonText().AddText("llbDefinition", StepsJson(steps)).Add("digestMapping", mapping).Take();
+  facts.build_config = JsonText()
+                           .AddText("llbDefinition", FieldJson(steps, "llbDefinition", "[]"))
+                           .Add("digestMapping", mapping)
+                           .Take();
   if (!definition.has_source()) return facts;
   attest::StepLocations locations;
   Json infos = Json::array();
@@ -221,8 +201,10 @@ absl::StatusOr<BuildFacts> ReadBuildFacts(absl::string_view bytes, const SourceP
     infos.push_back({{"filename", info.filename()},
                      {"language", info.language()},
                      {"data", absl::Base64Escape(info.data())}});
-  facts.source =
-      JsonText().AddText("locations", LocationsJson(locations)).Add("infos", infos).Take();
+  facts.source = JsonText()
+                     .AddText("locations", FieldJson(locations, "locations", "{}"))
+                     .Add("infos", infos)
+                     .Take();
   return facts;
 }
 

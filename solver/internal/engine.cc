@@ -154,7 +154,8 @@ void Engine::Notify(Edge* edge) {
   }
 }
 
-void Engine::AddKey(Edge* edge, const EdgeKey& key) {
+void Engine::AddKey(Edge* edge, EdgeKey key) {
+  key.random = edge->vertex->inputs.empty() && edge->vertex->maps[0]->random();
   for (EdgeKey& known : edge->keys) {
     if (known.id != key.id) continue;
     if (known.probe || !key.probe) return;

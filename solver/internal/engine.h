@@ -99,7 +99,7 @@ class Engine {
   void Notify(Edge* edge);
   void MarkChanged(Edge* edge, uint32_t input);
   void MarkAllChanged(Edge* edge);
-  void AddKey(Edge* edge, const EdgeKey& key);
+  void AddKey(Edge* edge, EdgeKey key);
   void Complete(Edge* edge, ResultPtr result);
   void Fail(Edge* edge, const absl::Status& error);
   void Suspend(Edge* edge);

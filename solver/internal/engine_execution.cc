@@ -358,11 +358,7 @@ void Engine::TakeOutput(Edge* edge, Execution* x) {
   }
   const bool sound = x->all_fresh && !x->shared;  // then all keys that led here find something
   const bool probe = !edge->vertex->ignore_cache && (sound || !StandsOnIgnored(*edge->vertex));
-  for (const EdgeKey& node : output.nodes) {
-    EdgeKey key{node.id, node.fresh, probe};
-    key.random = edge->vertex->inputs.empty() && edge->vertex->maps[0]->random();
-    AddKey(edge, key);
-  }
+  for (const EdgeKey& node : output.nodes) AddKey(edge, {node.id, node.fresh, probe});
   if (x->shared && !output.nodes.empty()) {
     // A follower teaches the index those of its keys that the leader did not have.
     bool left_out = false;

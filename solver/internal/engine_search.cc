@@ -118,9 +118,7 @@ void Engine::EvaluateSource(Edge* edge) {
   const bool probe = !vertex->ignore_cache;
   for (; search.maps_keyed < vertex->maps.size(); ++search.maps_keyed) {
     const KnownMap& map = *vertex->maps[search.maps_keyed];
-    EdgeKey key{store::CacheIndex::RootKey({map.op_digest(), edge->output}), 0, probe};
-    key.random = map.random();
-    AddKey(edge, key);
+    AddKey(edge, {store::CacheIndex::RootKey({map.op_digest(), edge->output}), 0, probe});
   }
   if (!edge->fast_done) {
     edge->fast_done = true;
