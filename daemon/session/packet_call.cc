@@ -99,15 +99,9 @@ class PacketCall::Reactor : public grpc::ClientBidiReactor<grpc::ByteBuffer, grp
   }
 
   void WhenEnded(std::function<void()> ended) {
-    {
-      MutexLock lock(&mu_);
-      DrainLocked();
-      if (!done_) {
-        when_ended_ = std::move(ended);
-        return;
-      }
-    }
-    ended();
+    MutexLock lock(&mu_);
+    when_ended_ = std::move(ended);
+    DrainLocked();
   }
 
  private:

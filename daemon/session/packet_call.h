@@ -40,8 +40,8 @@ class PacketCall : public fsutil::PacketStream {
   // Half-closes if that was not done, reads what still comes, returns the peer's status. To be
   // called once, when no other call is under way.
   grpc::Status Finish();
-  // Finish for who need not wait: `ended` is called when the peer has ended the call, maybe at
-  // once. It must not block, nor destroy this object on its thread.
+  // Finish for who need not wait: `ended` is called when the peer has ended the call, on a thread
+  // of gRPC's. It must not block, nor destroy this object there.
   void WhenEnded(std::function<void()> ended);
 
  private:
