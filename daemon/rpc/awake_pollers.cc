@@ -31,9 +31,9 @@ class AwakePollers::Ticker : public std::enable_shared_from_this<Ticker> {
       if (stopped_) return;
       calling_ = true;
     }
-    auto call = std::make_shared<Call>();
-    stub_.UnaryCall(&call->context, "/kiln.Nowhere/Call", {}, &call->request, &call->response,
-                    [this, call](const grpc::Status&) { Ended(); });
+    call_ = std::make_unique<Call>();
+    stub_.UnaryCall(&call_->context, "/kiln.Nowhere/Call", {}, &call_->request, &call_->response,
+                    [this](const grpc::Status&) { Ended(); });
   }
 
   void Stop() {
@@ -58,6 +58,9 @@ class AwakePollers::Ticker : public std::enable_shared_from_this<Ticker> {
   FdLoop* const timers_;
   // Without credentials: every call fails at once.
   grpc::GenericStub stub_{grpc::CreateChannel("", nullptr)};
+  // The last one. Not the callback's: its context holds the channel, and whoever lets go of the
+  // last channel joins gRPC's threads, which one of them must not do.
+  std::unique_ptr<Call> call_;
   Mutex mu_;
   CondVar ended_;
   bool calling_ ABSL_GUARDED_BY(mu_) = false;
