@@ -52,7 +52,7 @@
 #include "daemon/remotecache/registry_cache.h"
 #include "daemon/remotecache/remote_caches.h"
 #include "daemon/remotecache/s3_cache.h"
-#include "daemon/rpc/awake_pollers.h"
+#include "daemon/rpc/callback_threads.h"
 #include "daemon/rpc/server.h"
 #include "daemon/session/tunnel.h"
 #include "daemon/source/git_source.h"
@@ -209,7 +209,7 @@ struct Daemon::Parts {
   // Joined before what their work uses is gone.
   std::unique_ptr<ThreadPool> build_pool, call_pool;
   std::unique_ptr<RpcServer> server;
-  std::unique_ptr<AwakePollers> awake_pollers;
+  std::unique_ptr<CallbackThreads> callback_threads;
 
   std::vector<Source*> Sources() {
     return {local_source.get(), http_source.get(), git_source.get(), image_source.get(),
@@ -433,7 +433,7 @@ absl::Status Daemon::Parts::Serve(const Config& config) {
   KILN_ASSIGN_OR_RETURN(const RpcServerOptions options, ServerOptions(config));
   KILN_ASSIGN_OR_RETURN(server, RpcServer::Start(options, {control.get(), bridge.get(), stats.get(),
                                                            content.get(), image_table.get()}));
-  awake_pollers = std::make_unique<AwakePollers>(&timers);
+  callback_threads = std::make_unique<CallbackThreads>(&timers, ProcessorCount());
   return absl::OkStatus();
 }
 
@@ -482,7 +482,7 @@ void Daemon::Shutdown() {
   parts_->builds.CancelAll(absl::CancelledError("the daemon is shutting down"));
   if (!parts_->builds.WaitIdle(absl::Now() + kCancelGrace))
     spdlog::warn("builds are still winding down");
-  parts_->awake_pollers.reset();
+  parts_->callback_threads.reset();
   parts_->server->Shutdown(absl::Now() + kCallGrace);
   parts_.reset();
 }
