@@ -99,7 +99,8 @@ void FdLoop::PostAfter(absl::Duration delay, absl::AnyInvocable<void()> work) {
     timers_.emplace(std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(delay),
                     std::move(work));
   }
-  Post([] {});  // the loop may have to wake earlier now
+  // The loop may have to wake earlier now.
+  if (std::this_thread::get_id() != thread_.get_id()) Post([] {});
 }
 
 int FdLoop::NextTimeoutMs() {

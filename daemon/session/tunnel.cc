@@ -17,8 +17,11 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "daemon/rpc/status.h"
 #include "daemon/session/health.h"
+#include "daemon/session/window_updates.h"
 #include "proto/buildkit/control.pb.h"
 #include "store/base/fd.h"
 #include "store/base/mutex.h"
@@ -34,6 +37,7 @@ constexpr int kMaxMessageBytes = 16 << 20;
 constexpr int kMaxMetadataBytes = 4 << 20;
 constexpr size_t kChunkBytes = 128 << 10;
 constexpr size_t kFewBytes = 8 << 10;  // most of what travels is less
+constexpr absl::Duration kHold = absl::Milliseconds(10);
 constexpr char kIdHeader[] = "x-docker-expose-session-uuid";
 constexpr char kSharedKeyHeader[] = "x-docker-expose-session-sharedkey";
 constexpr char kMethodHeader[] = "x-docker-expose-session-grpc-method";
@@ -149,6 +153,7 @@ class Tunnel : public grpc::ServerBidiReactor<BytesMessage, BytesMessage> {
   void OnWriteDone(bool ok) override {
     MutexLock lock(&mu_);
     if (ok) {
+      outgoing_.mutable_data()->clear();
       ReceiveLocked();
     } else {
       FinishLocked(absl::OkStatus());
@@ -204,30 +209,50 @@ class Tunnel : public grpc::ServerBidiReactor<BytesMessage, BytesMessage> {
     if (!finished_) StartRead(&incoming_);
   }
 
+  // What waits in outgoing_ goes before what is received.
   void ReceiveLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (finished_) return;
     std::string& data = *outgoing_.mutable_data();
     char few[kFewBytes];
     const ssize_t got = recv(fd_.get(), few, sizeof(few), MSG_DONTWAIT);
     if (got > 0) {
-      data.assign(few, got);
-      if (data.size() == sizeof(few)) ReceiveMore(&data);
-      StartWrite(&outgoing_);
-    } else if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-      // An idle session keeps no buffer.
-      std::string().swap(data);
-      want_read_ = true;
-      ArmLocked();
-    } else {
-      FinishLocked(absl::OkStatus());
+      data.append(few, got);
+      if (got == sizeof(few)) ReceiveMore(&data);
+      if (!AreSmallWindowUpdates(data)) return StartWrite(&outgoing_);
+      HoldLocked();
+    } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+      return FinishLocked(absl::OkStatus());
     }
+    // An idle session keeps no buffer.
+    if (data.empty()) std::string().swap(data);
+    want_read_ = true;
+    ArmLocked();
   }
 
   void ReceiveMore(std::string* data) {
     const size_t have = data->size();
-    data->resize(kChunkBytes);
-    const ssize_t got = recv(fd_.get(), data->data() + have, data->size() - have, MSG_DONTWAIT);
+    data->resize(have + kChunkBytes);
+    const ssize_t got = recv(fd_.get(), data->data() + have, kChunkBytes, MSG_DONTWAIT);
     data->resize(have + std::max<ssize_t>(got, 0));
+  }
+
+  // Each message costs the client a wake-up, and one that comes while it closes may cost a second:
+  // BuildKit's client then gives its HTTP/2 server more than it received, which waits for our end.
+  void HoldLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (held_) return;
+    held_ = true;
+    host_->loop_.PostAfter(kHold, [weak = std::weak_ptr<Tunnel>(self_)] {
+      if (auto self = weak.lock()) self->OnHeldLongEnough();
+    });
+  }
+
+  void OnHeldLongEnough() {
+    MutexLock lock(&mu_);
+    held_ = false;
+    // Who does not want to read writes already.
+    if (finished_ || !want_read_ || outgoing_.data().empty()) return;
+    want_read_ = false;
+    StartWrite(&outgoing_);
   }
 
   void ArmLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
@@ -256,6 +281,7 @@ class Tunnel : public grpc::ServerBidiReactor<BytesMessage, BytesMessage> {
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
   bool want_read_ ABSL_GUARDED_BY(mu_) = false;
   bool want_write_ ABSL_GUARDED_BY(mu_) = false;
+  bool held_ ABSL_GUARDED_BY(mu_) = false;  // a look at what waits in outgoing_ is to come
   uint32_t armed_ ABSL_GUARDED_BY(mu_) = 0;
   size_t sent_ ABSL_GUARDED_BY(mu_) = 0;  // bytes of incoming_ written to the socket
   BytesMessage incoming_, outgoing_;      // gRPC's between Start* and its reaction, then under mu_
