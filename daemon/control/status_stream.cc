@@ -21,7 +21,7 @@ namespace pbc = moby::buildkit::v1;
 // tell of thousands of short steps. Nobody sees the difference: displays are drawn ten times a
 // second.
 constexpr absl::Duration kPause = absl::Milliseconds(20);
-constexpr absl::Duration kFirstPause = absl::Milliseconds(10);  // nearly all of a cached build
+constexpr absl::Duration kFirstPause = absl::Milliseconds(30);  // all of a cached build
 constexpr size_t kSmallBytes = 64 << 10;
 
 // Reads the build's logs when they have grown and the last message is out, and the pause after it
