@@ -4,8 +4,6 @@
 
 #include <string>
 
-#include "absl/strings/str_cat.h"
-
 namespace kiln::daemon {
 namespace {
 
@@ -28,6 +26,13 @@ TEST(WindowUpdatesTest, TogetherTheyAreLarge) {
   EXPECT_FALSE(AreSmallWindowUpdates(Update(8000) + Update(8384, 0)));
   EXPECT_FALSE(AreSmallWindowUpdates(Update(16384)));
   EXPECT_FALSE(AreSmallWindowUpdates(Update(0xffffffff) + Update(1)));
+}
+
+TEST(WindowUpdatesTest, ManyDoNotPileUp) {
+  std::string updates;
+  for (int i = 0; i < 32; ++i) updates += Update(0);
+  EXPECT_TRUE(AreSmallWindowUpdates(updates));
+  EXPECT_FALSE(AreSmallWindowUpdates(updates + Update(0)));
 }
 
 TEST(WindowUpdatesTest, AnythingElseIsNot) {
