@@ -65,7 +65,7 @@ class MutableRef {
   // Ends writing and makes the tree immutable. Files that did not pass through writer() get their
   // checksums on first use. *this is dead afterwards. The new ref goes with its last hold, unless
   // SetRetained keeps it. A retained mutable (local source) stays beside it, under its own id, and
-  // may be reopened once the immutable is no longer held; that ends the immutable.
+  // keeps the ref; it may be reopened once the ref is no longer held, and that ends the ref.
   // kFailedPrecondition while the tree is mounted; after an error only the destructor may follow.
   virtual absl::StatusOr<RefPtr> Commit() = 0;
 
@@ -119,6 +119,14 @@ class RefStore {
   virtual absl::StatusOr<RefPtr> Get(absl::string_view id) = 0;
   // A retained mutable. kFailedPrecondition ("locked") while somebody holds it or its immutable.
   virtual absl::StatusOr<std::unique_ptr<MutableRef>> Reopen(absl::string_view id) = 0;
+
+  // Reading a retained mutable without ending its immutable half.
+  // HoldIdle: that half, which nobody holds; the mutable counts as used. kFailedPrecondition
+  // ("locked") while somebody holds one of both, kNotFound when there is none.
+  virtual absl::StatusOr<RefPtr> HoldIdle(absl::string_view id) = 0;
+  // The mutable half again, which ends `held`: drop it. kFailedPrecondition ("locked") when there
+  // are other holds, kNotFound when it has no mutable half any more; `held` is as before then.
+  virtual absl::StatusOr<std::unique_ptr<MutableRef>> Rewrite(const RefPtr& held) = 0;
 
   // Lazy; no files are touched before Materialize. Nil inputs as llb.md 2.5 and 2.6 say.
   virtual absl::StatusOr<RefPtr> Merge(absl::Span<const RefPtr> inputs,

@@ -91,7 +91,7 @@ class LocalInstance : public SourceInstance {
   absl::StatusOr<store::RefPtr> FromAnySession(solver::OpContext& context);
   absl::StatusOr<store::RefPtr> FromSession(Session& session, solver::OpContext& context);
   absl::Status Receive(fsutil::PacketStream& stream, solver::OpContext& context,
-                       store::MutableRef& copy);
+                       LocalCopies::Copy& copy);
 
   const LocalSpec spec_;
   const std::optional<PatternMatcher> exceptions_;
@@ -164,18 +164,18 @@ absl::StatusOr<store::RefPtr> LocalInstance::FromSession(Session& session,
   std::unique_ptr<LocalCopies::Copy> copy;
   const auto receive = [&](fsutil::PacketStream& stream) -> absl::Status {
     KILN_ASSIGN_OR_RETURN(copy, copies_->Open(options, !spec_.resend_everything, context.cancel()));
-    return Receive(stream, context, copy->ref());
+    return Receive(stream, context, *copy);
   };
   KILN_RETURN_IF_ERROR(DiffCopy(session, request, context.cancel(), receive, endings_.get()));
   return copy->Commit();
 }
 
 absl::Status LocalInstance::Receive(fsutil::PacketStream& stream, solver::OpContext& context,
-                                    store::MutableRef& copy) {
+                                    LocalCopies::Copy& copy) {
   TransferProgress progress(context.progress(), absl::StrCat("transferring ", spec_.name, ":"),
                             "transferring");
   fsutil::ReceiveOptions options;
-  options.existing_root = copy.upper_dir();
+  options.existing_root = copy.dir();
   if (spec_.resend_everything) options.differ = fsutil::ReceiveOptions::Differ::kNone;
   options.metadata_only = spec_.metadata_only;
   if (exceptions_.has_value())
@@ -184,8 +184,11 @@ absl::Status LocalInstance::Receive(fsutil::PacketStream& stream, solver::OpCont
   options.cancel = context.cancel();
   options.progress = [&](int64_t bytes) { progress.Update(bytes); };
 
-  copy.UseSynchronizedRoot();
-  LocalTarget target(copy.writer());
+  const auto open = [&]() -> absl::StatusOr<store::TreeWriter*> {
+    KILN_ASSIGN_OR_RETURN(store::MutableRef * ref, copy.Writable(context.cancel()));
+    return &ref->writer();
+  };
+  LocalTarget target(open, copy.dir());
   return fsutil::Receive(stream, target, options);
 }
 

@@ -1,9 +1,13 @@
 #include "daemon/source/local_target.h"
 
+#include <sys/stat.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "store/base/fd.h"
 #include "store/base/status_macros.h"
 
 namespace kiln::daemon {
@@ -58,60 +62,106 @@ class LocalTarget::File : public fsutil::ReceiveFile {
   const fsutil::Stat stat_;
 };
 
+absl::StatusOr<store::TreeWriter*> LocalTarget::Writer() {
+  if (writer_ == nullptr) {
+    KILN_ASSIGN_OR_RETURN(writer_, open_());
+  }
+  return writer_;
+}
+
+bool LocalTarget::IsThere(const fsutil::Stat& stat, const std::string* data) const {
+  if (writer_ != nullptr) return false;
+  const std::string path = TreePath(stat.path);
+  const absl::StatusOr<store::Entry> entry = existing_.Lstat(path);
+  if (!entry.ok()) return false;
+  const struct stat& st = entry->st;
+  const store::Attributes wanted = AttributesOf(stat);
+  if (st.st_uid != wanted.uid || st.st_gid != wanted.gid || (st.st_mode & 07777) != wanted.mode ||
+      absl::TimeFromTimespec(st.st_mtim) != wanted.mtime)
+    return false;
+  const auto xattrs = existing_.Xattrs(*entry, path);
+  if (!xattrs.ok() ||
+      !std::equal(xattrs->begin(), xattrs->end(), stat.xattrs.begin(), stat.xattrs.end()))
+    return false;
+  if (data == nullptr) return S_ISDIR(st.st_mode);
+  // One of several names may be of the same file as another one that is no link any more.
+  if (!S_ISREG(st.st_mode) || st.st_nlink > 1 || static_cast<size_t>(st.st_size) != data->size())
+    return false;
+  const absl::StatusOr<Fd> file = existing_.Open(path);
+  if (!file.ok()) return false;
+  const absl::StatusOr<std::string> now = ReadAll(file->get());
+  return now.ok() && *now == *data;
+}
+
 absl::Status LocalTarget::MakeDir(const fsutil::Stat& stat) {
-  const absl::Status status = writer_.MakeDir(TreePath(stat.path), AttributesOf(stat));
+  KILN_ASSIGN_OR_RETURN(store::TreeWriter * writer, Writer());
+  const absl::Status status = writer->MakeDir(TreePath(stat.path), AttributesOf(stat));
   // The updater removes anything but a directory first.
   return absl::IsAlreadyExists(status) ? absl::OkStatus() : status;
 }
 
 absl::Status LocalTarget::FinishDir(const fsutil::Stat& stat) {
-  SetXattrs(writer_, stat);
-  return writer_.SetAttributes(TreePath(stat.path), AttributesOf(stat));
+  if (IsThere(stat, nullptr)) return absl::OkStatus();
+  KILN_ASSIGN_OR_RETURN(store::TreeWriter * writer, Writer());
+  SetXattrs(*writer, stat);
+  return writer->SetAttributes(TreePath(stat.path), AttributesOf(stat));
 }
 
 absl::Status LocalTarget::MakeSymlink(const fsutil::Stat& stat) {
-  return Replace(writer_, stat.path, [&] {
-    return writer_.MakeSymlink(TreePath(stat.path), stat.linkname, AttributesOf(stat));
+  KILN_ASSIGN_OR_RETURN(store::TreeWriter * writer, Writer());
+  return Replace(*writer, stat.path, [&] {
+    return writer->MakeSymlink(TreePath(stat.path), stat.linkname, AttributesOf(stat));
   });
 }
 
 absl::Status LocalTarget::MakeNode(const fsutil::Stat& stat) {
-  return Replace(writer_, stat.path, [&] {
-    return writer_.MakeNode(TreePath(stat.path), fsutil::PosixModeFromGo(stat.mode), 0,
+  KILN_ASSIGN_OR_RETURN(store::TreeWriter * writer, Writer());
+  return Replace(*writer, stat.path, [&] {
+    return writer->MakeNode(TreePath(stat.path), fsutil::PosixModeFromGo(stat.mode), 0,
                             AttributesOf(stat));
   });
 }
 
 absl::Status LocalTarget::MakeHardlink(const fsutil::Stat& stat) {
-  return Replace(writer_, stat.path, [&] {
-    return writer_.MakeHardlink(TreePath(stat.path), TreePath(stat.linkname));
+  KILN_ASSIGN_OR_RETURN(store::TreeWriter * writer, Writer());
+  return Replace(*writer, stat.path, [&] {
+    return writer->MakeHardlink(TreePath(stat.path), TreePath(stat.linkname));
   });
 }
 
 absl::Status LocalTarget::WriteFile(const fsutil::Stat& stat, std::string data) {
+  if (IsThere(stat, &data)) return absl::OkStatus();
+  KILN_ASSIGN_OR_RETURN(store::TreeWriter * writer, Writer());
+  if (!files_.has_value()) files_.emplace(*writer);
   const size_t slash = stat.path.rfind('/');
   const absl::string_view dir =
       slash == std::string::npos ? "" : absl::string_view(stat.path).substr(0, slash);
-  return files_.Post(
-      dir, data.size(), [stat, data = std::move(data)](store::TreeWriter& writer) -> absl::Status {
-        KILN_RETURN_IF_ERROR(writer.WriteFile(TreePath(stat.path), data, AttributesOf(stat)));
-        SetXattrs(writer, stat);
+  return files_->Post(
+      dir, data.size(), [stat, data = std::move(data)](store::TreeWriter& to) -> absl::Status {
+        KILN_RETURN_IF_ERROR(to.WriteFile(TreePath(stat.path), data, AttributesOf(stat)));
+        SetXattrs(to, stat);
         return absl::OkStatus();
       });
 }
 
 absl::StatusOr<std::unique_ptr<fsutil::ReceiveFile>> LocalTarget::CreateFile(
     const fsutil::Stat& stat) {
+  KILN_ASSIGN_OR_RETURN(store::TreeWriter * writer, Writer());
   // A size of 0 may be that of a promoted hard link (fsutil protocol): then it says nothing.
   KILN_ASSIGN_OR_RETURN(
       auto file,
-      writer_.CreateFile(TreePath(stat.path), stat.size > 0 ? stat.size : -1, AttributesOf(stat)));
-  return std::unique_ptr<fsutil::ReceiveFile>(new File(writer_, std::move(file), stat));
+      writer->CreateFile(TreePath(stat.path), stat.size > 0 ? stat.size : -1, AttributesOf(stat)));
+  return std::unique_ptr<fsutil::ReceiveFile>(new File(*writer, std::move(file), stat));
 }
 
 absl::Status LocalTarget::Remove(const std::string& path) {
-  const absl::Status status = writer_.Remove(TreePath(path));
+  KILN_ASSIGN_OR_RETURN(store::TreeWriter * writer, Writer());
+  const absl::Status status = writer->Remove(TreePath(path));
   return absl::IsNotFound(status) ? absl::OkStatus() : status;
+}
+
+absl::Status LocalTarget::Flush() {
+  return files_.has_value() ? files_->Drain() : absl::OkStatus();
 }
 
 }  // namespace kiln::daemon

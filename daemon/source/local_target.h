@@ -1,10 +1,15 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
 #include "store/fsutil/receive_target.h"
 #include "store/parallel_files.h"
+#include "store/tree.h"
 #include "store/tree_writer.h"
 
 namespace kiln::daemon {
@@ -16,8 +21,11 @@ namespace kiln::daemon {
 // take are left out. Small files are made on several threads. Not thread-safe.
 class LocalTarget : public fsutil::ReceiveTarget {
  public:
-  // `writer` outlives the target.
-  explicit LocalTarget(store::TreeWriter& writer) : writer_(writer), files_(writer) {}
+  // `open` is called before the first change, if there is any; `existing` is the directory with
+  // what is there until then. What `open` gives outlives the target.
+  using Open = absl::AnyInvocable<absl::StatusOr<store::TreeWriter*>()>;
+  LocalTarget(Open open, std::string existing)
+      : open_(std::move(open)), existing_({std::move(existing)}) {}
 
   bool AllowsDevices() const override { return false; }
   absl::Status MakeDir(const fsutil::Stat& stat) override;
@@ -29,12 +37,18 @@ class LocalTarget : public fsutil::ReceiveTarget {
   absl::StatusOr<std::unique_ptr<fsutil::ReceiveFile>> CreateFile(
       const fsutil::Stat& stat) override;
   absl::Status Remove(const std::string& path) override;
-  absl::Status Flush() override { return files_.Drain(); }
+  absl::Status Flush() override;
 
  private:
   class File;
-  store::TreeWriter& writer_;
-  store::ParallelFiles files_;
+  absl::StatusOr<store::TreeWriter*> Writer();
+  // Whether nothing has changed so far and the entry is there as it is to be.
+  bool IsThere(const fsutil::Stat& stat, const std::string* data) const;
+
+  Open open_;
+  const store::TreeReader existing_;
+  store::TreeWriter* writer_ = nullptr;        // null: nothing has changed so far
+  std::optional<store::ParallelFiles> files_;  // with the first small file
 };
 
 }  // namespace kiln::daemon

@@ -142,7 +142,7 @@ class Driver {
   }
 
   const SolverOptions options_;
-  const Runner runner_;
+  Runner runner_;
   std::atomic<JobId> next_job_ = 1;
   std::atomic<RequestId> next_request_ = 1;
 

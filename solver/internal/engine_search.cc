@@ -421,8 +421,11 @@ bool Engine::ReadRecords(Edge* edge, std::vector<KeyId> keys) {
   ++edge->vertex->outstanding;
   // Imported keys have no records for what has no inputs.
   const Vertex* vertex = edge->vertex;
-  Emit(action::FindRecords{edge, edge->epoch, std::move(keys),
-                           vertex->inputs.empty() ? nullptr : vertex->imports});
+  const bool source = vertex->inputs.empty();
+  const auto random = [](const auto& map) { return map->random(); };
+  const bool of_session = source && std::all_of(vertex->maps.begin(), vertex->maps.end(), random);
+  Emit(action::FindRecords{edge, edge->epoch, std::move(keys), source ? nullptr : vertex->imports,
+                           of_session});
   return true;
 }
 

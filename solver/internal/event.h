@@ -195,6 +195,7 @@ struct FindRecords {
   uint32_t epoch;
   std::vector<store::KeyId> keys;
   std::shared_ptr<ImportedKeys> imports;
+  bool of_session;  // the keys are of one session: SessionResults has what there is
 };
 struct Load {
   Edge* edge;

@@ -79,6 +79,15 @@ event::MatchDone Runner::Run(const action::Match& action) const {
 
 event::RecordsDone Runner::Run(const action::FindRecords& action) const {
   event::RecordsDone done{action.edge, action.epoch, {}, {}};
+  if (action.of_session) {
+    for (const store::KeyId& key : action.keys) {
+      std::optional<store::CacheRecord> record = session_results_.Find(key);
+      if (record.has_value() &&
+          (record->result_id == kEmptyTreeId || loader_.Exists(record->result_id)))
+        done.records.push_back(*std::move(record));
+    }
+    return done;
+  }
   for (const store::KeyId& key : action.keys) {
     if (action.imports != nullptr)
       for (store::CacheRecord& record : action.imports->Records(key))
@@ -106,7 +115,7 @@ event::LoadDone Runner::Run(const action::Load& action) const {
   return done;
 }
 
-event::SaveDone Runner::Run(const action::Save& action) const {
+event::SaveDone Runner::Run(const action::Save& action) {
   const auto save = [&]() -> absl::StatusOr<std::vector<store::KeyId>> {
     std::string id(kEmptyTreeId);
     if (action.result != nullptr) {
@@ -116,12 +125,17 @@ event::SaveDone Runner::Run(const action::Save& action) const {
     std::vector<store::KeyId> nodes;
     nodes.reserve(action.maps->size());
     for (const auto& map : *action.maps) {
-      KILN_ASSIGN_OR_RETURN(store::KeyId node,
-                            index_.Save({map->op_digest(), static_cast<int>(action.output)},
-                                        action.keys->Expand(*map), {id, action.now}));
+      const store::OpOutput op{map->op_digest(), static_cast<int>(action.output)};
+      store::KeyId node;
+      if (map->random() && action.keys->inputs() == 0) {
+        node = store::CacheIndex::RootKey(op);
+        session_results_.Save(node, {id, action.now});
+      } else {
+        KILN_ASSIGN_OR_RETURN(node, index_.Save(op, action.keys->Expand(*map), {id, action.now}));
+      }
       nodes.push_back(node);
     }
-    if (action.took > absl::ZeroDuration())
+    if (action.took > absl::ZeroDuration() && !action.maps->front()->random())
       index_.RecordDuration(action.maps->front()->op_digest(), action.took);
     return nodes;
   };

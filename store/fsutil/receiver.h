@@ -17,7 +17,7 @@ inline constexpr char kMetadataFile[] = ".fsutil-metadata";
 
 struct ReceiveOptions {
   // kMetadata: content is asked for only where mode, owner, device, link name or (but for
-  // directories) size or time differ from what is there. kNone: always.
+  // directories) size or time differ from what is there. kNone: of each file.
   enum class Differ { kMetadata, kNone };
   Differ differ = Differ::kMetadata;
 

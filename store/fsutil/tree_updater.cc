@@ -43,7 +43,7 @@ absl::StatusOr<bool> TreeUpdater::CatchUp(const std::string& path) {
 }
 
 bool TreeUpdater::Same(const Stat& now) const {
-  if (options_.differ == ReceiveOptions::Differ::kNone) return false;
+  if (options_.differ == ReceiveOptions::Differ::kNone && IsRegular(now.mode)) return false;
   if (!IsDir(now.mode) && (old_->size != now.size || old_->mod_time_ns != now.mod_time_ns))
     return false;
   return old_->mode == now.mode && old_->uid == now.uid && old_->gid == now.gid &&

@@ -141,24 +141,42 @@ absl::StatusOr<std::unique_ptr<MutableRef>> LocalRefStore::New(RefPtr parent,
 }
 
 absl::StatusOr<std::unique_ptr<MutableRef>> LocalRefStore::Reopen(absl::string_view id) {
-  auto locked = [&] {
-    return absl::FailedPreconditionError(absl::StrCat("mutable ref ", id, " is locked"));
-  };
+  return ReopenPair(id, /*own_holds=*/0);
+}
+
+absl::StatusOr<std::unique_ptr<MutableRef>> LocalRefStore::Rewrite(const RefPtr& held) {
+  KILN_ASSIGN_OR_RETURN(const NodePtr node, NodeOf(held));
+  std::string id;
+  {
+    MutexLock lock(&mu_);
+    while (node->busy) changed_.Wait(&mu_);
+    id = node->record->twin;
+  }
+  if (id.empty())
+    return absl::NotFoundError(absl::StrCat("ref ", node->id, " has no mutable half"));
+  return ReopenPair(id, /*own_holds=*/1);
+}
+
+absl::StatusOr<RefPtr> LocalRefStore::HoldIdle(absl::string_view id) {
+  MutexLock lock(&mu_);
+  KILN_ASSIGN_OR_RETURN(const Pair pair, LoadPairLocked(id, /*own_holds=*/0));
+  if (pair.immutable == nullptr)
+    return absl::NotFoundError(absl::StrCat("mutable ref ", id, " has no immutable half"));
+  pair.mutable_half->used = true;
+  used_.push_back(pair.mutable_half);
+  SettleLater();
+  return HandleLocked(pair.immutable);
+}
+
+absl::StatusOr<std::unique_ptr<MutableRef>> LocalRefStore::ReopenPair(absl::string_view id,
+                                                                      int own_holds) {
   NodePtr node, twin;
   RefRecord record;
   {
     MutexLock lock(&mu_);
-    for (;;) {
-      KILN_ASSIGN_OR_RETURN(node, LoadLocked(std::string(id)));
-      if (!node->record->is_mutable)
-        return absl::FailedPreconditionError(absl::StrCat("ref ", id, " is immutable"));
-      if (node->writer) return locked();
-      KILN_ASSIGN_OR_RETURN(twin, LoadTwinLocked(*node));
-      if (!node->busy && !node->gone && !node->writer &&
-          (twin == nullptr || (!twin->gone && node->record->twin == twin->id)))
-        break;
-    }
-    if (twin != nullptr && (twin->holds > 0 || twin->making)) return locked();
+    KILN_ASSIGN_OR_RETURN(Pair pair, LoadPairLocked(id, own_holds));
+    node = std::move(pair.mutable_half);
+    twin = std::move(pair.immutable);
     node->writer = true;
     node->used = true;
     node->busy = true;
@@ -247,7 +265,6 @@ absl::StatusOr<RefPtr> LocalRefStore::CommitPair(const NodePtr& node, Batch* bat
   record.size_bytes = -1;
   of_twin = record;
   of_twin.is_mutable = false;
-  of_twin.retained = false;
   of_twin.index_keys.clear();  // a search is for the mutable
   of_twin.values.clear();
   of_twin.twin = node->id;

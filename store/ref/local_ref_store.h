@@ -58,6 +58,8 @@ class LocalRefStore final : public RefStore {
                                                   const RefOptions& options) override;
   absl::StatusOr<RefPtr> Get(absl::string_view id) override;
   absl::StatusOr<std::unique_ptr<MutableRef>> Reopen(absl::string_view id) override;
+  absl::StatusOr<RefPtr> HoldIdle(absl::string_view id) override;
+  absl::StatusOr<std::unique_ptr<MutableRef>> Rewrite(const RefPtr& held) override;
   absl::StatusOr<RefPtr> Merge(absl::Span<const RefPtr> inputs, const RefOptions& options) override;
   absl::StatusOr<RefPtr> Diff(RefPtr lower, RefPtr upper, const RefOptions& options) override;
   absl::StatusOr<std::vector<std::string>> Search(absl::string_view index_key) override;
@@ -151,6 +153,14 @@ class LocalRefStore final : public RefStore {
   // The other half that `node` has when this returns; null when it has none, or that one is gone.
   // May give up mu_ meanwhile, so both may have changed.
   absl::StatusOr<NodePtr> LoadTwinLocked(const Node& node) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  struct Pair {
+    NodePtr mutable_half;
+    NodePtr immutable;  // null: there is none
+  };
+  // A mutable that nobody writes and whose other half nobody holds but for `own_holds`; else
+  // "locked". What it gives is so until mu_ is given up.
+  absl::StatusOr<Pair> LoadPairLocked(absl::string_view id, int own_holds)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<RecordPtr> Peek(absl::string_view id);
   // Changes the record, and its row when it has one; `edit` may add rows of its own.
   absl::Status Update(const NodePtr& node, const std::function<void(RefRecord&, Batch&)>& edit);
@@ -189,6 +199,7 @@ class LocalRefStore final : public RefStore {
   // --- Writing (local_ref_store.cc)
   // `batch` has what else is to be written in the same step.
   absl::StatusOr<RefPtr> CommitNode(const NodePtr& node, bool retain, Batch* batch);
+  absl::StatusOr<std::unique_ptr<MutableRef>> ReopenPair(absl::string_view id, int own_holds);
   absl::StatusOr<RefPtr> CommitPair(const NodePtr& node, Batch* batch);
   // Makes the immutable half of a pair the owner of the files, for good.
   absl::Status Finalize(const NodePtr& node);

@@ -82,6 +82,27 @@ absl::StatusOr<LocalRefStore::NodePtr> LocalRefStore::LoadTwinLocked(const Node&
   }
 }
 
+absl::StatusOr<LocalRefStore::Pair> LocalRefStore::LoadPairLocked(absl::string_view id,
+                                                                  int own_holds) {
+  const auto locked = [&] {
+    return absl::FailedPreconditionError(absl::StrCat("mutable ref ", id, " is locked"));
+  };
+  for (;;) {
+    Pair pair;
+    KILN_ASSIGN_OR_RETURN(pair.mutable_half, LoadLocked(std::string(id)));
+    const Node& node = *pair.mutable_half;
+    if (!node.record->is_mutable)
+      return absl::FailedPreconditionError(absl::StrCat("ref ", id, " is immutable"));
+    if (node.writer) return locked();
+    KILN_ASSIGN_OR_RETURN(pair.immutable, LoadTwinLocked(node));
+    const Node* const twin = pair.immutable.get();
+    if (node.busy || node.gone || node.writer) continue;
+    if (twin != nullptr && (twin->gone || node.record->twin != twin->id)) continue;
+    if (twin != nullptr && (twin->holds > own_holds || twin->making)) return locked();
+    return pair;
+  }
+}
+
 absl::StatusOr<LocalRefStore::RecordPtr> LocalRefStore::Peek(absl::string_view id) {
   MutexLock lock(&mu_);
   KILN_ASSIGN_OR_RETURN(const NodePtr node, LoadLocked(std::string(id)));

@@ -217,7 +217,7 @@ class OneCore {
 
   NoIndex index_;
   NoOps ops_;
-  const Runner runner_{&index_, &ops_, &ops_};
+  Runner runner_{&index_, &ops_, &ops_};
   Engine engine_{0};
   std::shared_ptr<JobLog> log_ = std::make_shared<JobLog>();
   std::vector<Action> actions_;

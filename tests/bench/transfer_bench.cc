@@ -73,7 +73,7 @@ void BM_FirstIntoSnapshot(benchmark::State& state) {
   for (auto _ : state) {
     const TestTree& to = NewPlace();
     auto writer = store::NewTreeWriter({}, to.path(), false, nullptr);
-    daemon::LocalTarget target(*writer);
+    daemon::LocalTarget target([&] { return writer.get(); }, to.path());
     Transfer(target, to.path());
   }
 }
@@ -82,7 +82,7 @@ BENCHMARK(BM_FirstIntoSnapshot)->Unit(benchmark::kMillisecond)->UseRealTime();
 void BM_OneFileChanged(benchmark::State& state) {
   TestTree to;
   auto writer = store::NewTreeWriter({}, to.path(), false, nullptr);
-  daemon::LocalTarget target(*writer);
+  daemon::LocalTarget target([&] { return writer.get(); }, to.path());
   Transfer(target, to.path());
   int64_t seconds = 5000;
   for (auto _ : state) {

@@ -899,10 +899,12 @@ TEST_F(SolverRules, RandomKeysLeaveNothingWhereTheContentIsKnown) {
   };
   const std::string outcome = BuildAlone(graph("1"));
   EXPECT_EQ(index_.link_count(), 2u);
+  EXPECT_EQ(index_.node_count(), 3u) << "the content and the two steps";
   world_.ResetCounts();
   for (const char* session : {"2", "3", "4"}) EXPECT_EQ(BuildAlone(graph(session)), outcome);
   EXPECT_EQ(world_.total_runs(), 3);  // the directories
   EXPECT_EQ(index_.link_count(), 2u);
+  EXPECT_EQ(index_.node_count(), 3u);
   // The same session once more: nothing runs.
   world_.ResetCounts();
   EXPECT_EQ(BuildAlone(graph("4")), outcome);

@@ -81,7 +81,7 @@ class StepDriver {
   Event Answer(Pending& pending, bool anyway);
 
   TestWorld& world_;
-  const Runner runner_;
+  Runner runner_;
   const size_t burst_;
   Engine engine_;
   std::vector<Pending> pending_;

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -82,6 +83,7 @@ class FakeRefStore : public store::RefStore {
     record->index_key = options.index_key;
     record->options = options;
     record->open = true;
+    ++opened;
     if (::mkdir(record->dir.c_str(), 0755) != 0) return absl::InternalError(record->dir);
     Record* raw = record.get();
     records_[record->id] = std::move(record);
@@ -103,8 +105,29 @@ class FakeRefStore : public store::RefStore {
     if (it->second->open || !it->second->sealed.expired())
       return absl::FailedPreconditionError("locked");
     it->second->open = true;
+    ++opened;
     it->second->committed = false;
     return std::unique_ptr<store::MutableRef>(new FakeMutable(this, it->second.get()));
+  }
+  absl::StatusOr<store::RefPtr> HoldIdle(absl::string_view id) override {
+    MutexLock lock(&mu_);
+    auto it = records_.find(std::string(id));
+    if (it == records_.end() || !it->second->committed) return absl::NotFoundError(id);
+    Record& record = *it->second;
+    if (record.open || !record.sealed.expired()) return absl::FailedPreconditionError("locked");
+    store::RefPtr ref = std::make_shared<FakeRef>(record.id, record.dir);
+    record.sealed = ref;
+    return ref;
+  }
+  absl::StatusOr<std::unique_ptr<store::MutableRef>> Rewrite(const store::RefPtr& held) override {
+    MutexLock lock(&mu_);
+    Record& record = *records_.at(held->id());
+    if (record.open || held.use_count() > 1) return absl::FailedPreconditionError("locked");
+    record.open = true;
+    ++opened;
+    record.committed = false;
+    if (on_rewrite) on_rewrite();
+    return std::unique_ptr<store::MutableRef>(new FakeMutable(this, &record));
   }
   // What is not held is gone.
   void Prune() {
@@ -199,6 +222,8 @@ class FakeRefStore : public store::RefStore {
     return *records_.at(id);
   }
   int created = 0;
+  std::atomic<int> opened = 0;  // for writing
+  std::function<void()> on_rewrite;
   std::atomic<int> searches = 0;
 
  private:

@@ -234,7 +234,8 @@ TEST_F(TwoClientsTest, TheSecondOneWaitsAndSendsTheListingOnly) {
   ASSERT_TRUE(second_ref_.ok()) << second_ref_.status();
   EXPECT_LT(second_context_.statuses.back().current, context_.statuses.back().current / 5);
   EXPECT_EQ(FakeRefStore::Read(*second_ref_, "f9"), std::string(1000, 'a'));
-  EXPECT_NE(FakeRefStore::Dir(*first_ref_), FakeRefStore::Dir(*second_ref_));
+  EXPECT_EQ(FakeRefStore::Dir(*first_ref_), FakeRefStore::Dir(*second_ref_));
+  EXPECT_EQ(refs_.created, 1);
 }
 
 TEST_F(TwoClientsTest, WhoWaitsCanGiveUp) {
@@ -366,13 +367,86 @@ TEST_F(LocalSourceTest, ClientThatLeavesIsReplaced) {
   EXPECT_EQ(FakeRefStore::Read(*ref, "who"), "first");
 }
 
-TEST_F(LocalSourceTest, FailureLeavesNoCopyBehind) {
-  tree_.File("f", "x");
+TEST_F(LocalSourceTest, FailureLeavesNoChangedCopyBehind) {
+  tree_.File("a", "x");
+  tree_.File("b", std::string(8 << 20, 'b'));
   ASSERT_TRUE(Sync().ok());
   EXPECT_EQ(refs_.live(), 1u);
   client_.on_file_sync = [&](Headers&) { context_.Cancel(absl::CancelledError("stop")); };
   EXPECT_EQ(Sync().status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(refs_.live(), 1u) << "nothing was written to it";
+
+  FakeOpContext second;
+  second.session_ids = {"s1"};
+  client_.on_file_sync = nullptr;
+  tree_.File("a", "changed", 0644, 2000);
+  ASSERT_EQ(::chmod((tree_ / "b").c_str(), 0600), 0);
+  refs_.on_rewrite = [&] { second.Cancel(absl::CancelledError("stop")); };
+  EXPECT_EQ(Make({})->Snapshot(second).status().code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(refs_.live(), 0u);
+}
+
+// What a build with nothing new gets is what an earlier one has, and nothing is written.
+TEST_F(LocalSourceTest, AnUnchangedCopyIsSharedByAll) {
+  tree_.Dir("d");
+  tree_.File("d/f", "one");
+  tree_.Link("l", "d");
+  auto first = Sync();
+  ASSERT_TRUE(first.ok());
+  auto second = Sync();
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ((*first)->id(), (*second)->id());
+  EXPECT_EQ(refs_.opened, 1);
+  first = second = store::RefPtr();
+  auto later = Sync();
+  ASSERT_TRUE(later.ok()) << later.status();
+  EXPECT_EQ(refs_.opened, 1) << "nor is it opened for writing when nobody else has it";
+}
+
+// Two builds in turn whose files differ, each while the other one's are in use: each has a copy of
+// its own, and no third one is made.
+TEST_F(LocalSourceTest, WhoDiffersTakesAFreeCopy) {
+  tree_.File("f", "one");
+  auto first = Sync();
+  ASSERT_TRUE(first.ok());
+  for (int i = 0; i < 4; ++i) {
+    tree_.File("f", absl::StrCat("now ", i), 0644, 2000 + i);
+    auto next = Sync();
+    ASSERT_TRUE(next.ok()) << next.status();
+    EXPECT_EQ(FakeRefStore::Read(*next, "f"), absl::StrCat("now ", i));
+    first = std::move(next);
+  }
+  EXPECT_EQ(refs_.created, 2);
+}
+
+// "differ=none": all content is sent; what it is like is seen before anything is written.
+TEST_F(LocalSourceTest, ContentThatIsSentAgainIsComparedFirst) {
+  tree_.Dir("d");
+  tree_.File("d/f", "one");
+  const std::map<std::string, std::string> all = {{"local.differ", "none"}};
+  ASSERT_TRUE(Sync(all).ok());
+  EXPECT_EQ(refs_.opened, 1);
+  ASSERT_TRUE(Sync(all).ok());
+  EXPECT_EQ(refs_.opened, 1);
+
+  tree_.File("d/f", "two");  // same size, same time
+  auto changed = Sync(all);
+  ASSERT_TRUE(changed.ok());
+  EXPECT_EQ(refs_.opened, 2);
+  EXPECT_EQ(FakeRefStore::Read(*changed, "d/f"), "two");
+  changed = store::RefPtr();
+
+  tree_.Hard("d/g", "d/f");
+  ASSERT_TRUE(Sync(all).ok());
+  EXPECT_EQ(refs_.opened, 3);
+  ASSERT_TRUE(fsutil::RemoveTree(AT_FDCWD, tree_ / "d/g").ok());
+  tree_.File("d/g", "two");  // the same content, and no link any more
+  auto apart = Sync(all);
+  ASSERT_TRUE(apart.ok());
+  struct stat f, g;
+  ASSERT_EQ(::lstat((FakeRefStore::Dir(*apart) + "/d/f").c_str(), &f), 0);
+  ASSERT_EQ(::lstat((FakeRefStore::Dir(*apart) + "/d/g").c_str(), &g), 0);
+  EXPECT_NE(f.st_ino, g.st_ino);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 // Sources on the real store: what the fake cannot show.
+#include <sys/stat.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #include "daemon/source/http_source.h"
 #include "daemon/source/local_source.h"
@@ -120,19 +122,24 @@ TEST_F(StoredSourceTest, ACopyThatStartsFromAnotherIsAsAFreshOne) {
   tree_.File("kept", "k");
   tree_.File("gone", "x");
   tree_.Link("link", "kept");
+  tree_.Dir("e");
+  ASSERT_EQ(::mkfifo((tree_ / "e/pipe").c_str(), 0600), 0);
+  ASSERT_EQ(::link((tree_ / "link").c_str(), (tree_ / "e/same").c_str()), 0);
+  ASSERT_EQ(::setxattr((tree_ / "e").c_str(), "user.kind", "x", 1, 0), 0);
   LocalSource source(store_.get(), &sessions_);
   store::RefPtr first = Sync(source);
   tree_.File("added", "a");
   ASSERT_TRUE(fsutil::RemoveTree(AT_FDCWD, tree_ / "gone").ok());
   const store::RefPtr second = Sync(source);
   EXPECT_EQ(Digest(second), FreshDigest());
-  EXPECT_EQ(Show(first), "d/ d/f=one d/g=one gone=x kept=k link->kept ");
+  EXPECT_EQ(Show(first), "d/ d/f=one d/g=one e/ e/pipe| e/same->kept gone=x kept=k link->kept ");
   const std::string shown = Show(second);
   const auto inode = [](const store::RefPtr& ref, const char* path) {
     return store::Must(store::TreeReader(store::Must(ref->Materialize({}))).Lstat(path)).st.st_ino;
   };
   EXPECT_EQ(inode(first, "/kept"), inode(second, "/kept"));
   EXPECT_EQ(inode(second, "/d/f"), inode(second, "/d/g"));
+  EXPECT_EQ(Sync(source)->id(), second->id()) << "times, owners and links are those of the client";
 
   // The older copy is free now, and changes; what it shares with the other one does not.
   first.reset();

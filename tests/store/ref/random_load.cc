@@ -114,7 +114,18 @@ std::string RandomLoad::Mutable(std::mt19937& dice) {
   absl::StatusOr<std::vector<std::string>> found = store_->Search(key);
   if (!found.ok()) return found.status().ToString();
   for (const std::string& id : *found) {
-    absl::StatusOr<std::unique_ptr<MutableRef>> again = store_->Reopen(id);
+    absl::StatusOr<std::unique_ptr<MutableRef>> again = absl::NotFoundError("");
+    if (dice() % 2 == 0) {
+      again = store_->Reopen(id);
+    } else {
+      absl::StatusOr<RefPtr> idle = store_->HoldIdle(id);
+      if (!idle.ok() && !Expected(idle.status())) return idle.status().ToString();
+      if (!idle.ok()) continue;
+      const std::string before = ShowTree(*idle);
+      again = store_->Rewrite(*idle);
+      if (!again.ok() && ShowTree(*idle) != before)
+        return absl::StrCat("after a refusal: ", ShowTree(*idle), ", before: ", before);
+    }
     if (!again.ok() && !Expected(again.status())) return again.status().ToString();
     if (again.ok()) tree = *std::move(again);
     if (tree != nullptr) break;

@@ -180,16 +180,56 @@ TEST_P(RefStoreBasics, AChildMakesTheImmutableHalfTheOwner) {
   EXPECT_EQ(Show(Must(store_->Get(child_id))), "f=1 g=2 ");
 }
 
-TEST_P(RefStoreBasics, UnretainedHalfOfAPairVanishesButNotTheFiles) {
+TEST_P(RefStoreBasics, BothHalvesOfAPairAreKept) {
   auto tree = Must(store_->New(nullptr, {.retain = true}));
   const std::string mutable_id = tree->id();
   Must(tree->writer().WriteFile("/f", "1", {}));
   RefPtr ref = Must(tree->Commit());
+  tree.reset();
   const std::string ref_id = ref->id();
+  EXPECT_EQ(store_->HoldIdle(mutable_id).status().code(), absl::StatusCode::kFailedPrecondition)
+      << "it is held already";
   ref.reset();
   store_->Drain();
+  Restart();
+  ref = Must(store_->HoldIdle(mutable_id));
+  EXPECT_EQ(ref->id(), ref_id);
+  EXPECT_EQ(Show(ref), "f=1 ");
+  EXPECT_EQ(store_->Reopen(mutable_id).status().code(), absl::StatusCode::kFailedPrecondition);
+  ref.reset();
+  tree = Must(store_->Reopen(mutable_id));
+  EXPECT_EQ(store_->HoldIdle(mutable_id).status().code(), absl::StatusCode::kFailedPrecondition);
+  tree.reset();
+  EXPECT_EQ(store_->HoldIdle(mutable_id).status().code(), absl::StatusCode::kNotFound)
+      << "the mutable was not committed again";
+}
+
+TEST_P(RefStoreBasics, WhoHoldsACommittedTreeAloneMayRewriteIt) {
+  auto tree = Must(store_->New(nullptr, {.retain = true, .index_key = "k"}));
+  const std::string mutable_id = tree->id();
+  Must(tree->writer().WriteFile("/f", "1", {}));
+  RefPtr ref = Must(tree->Commit());
+  tree.reset();
+  const std::string ref_id = ref->id();
+  RefPtr other = Must(store_->Get(ref_id));
+  EXPECT_EQ(store_->Rewrite(ref).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Show(ref), "f=1 ");
+  other.reset();
+  tree = Must(store_->Rewrite(ref));
+  ref.reset();
+  EXPECT_EQ(tree->id(), mutable_id);
   EXPECT_EQ(store_->Get(ref_id).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(Show(Must(Must(store_->Reopen(mutable_id))->layers())), "f=1 ");
+  Must(tree->writer().WriteFile("/g", "2", {}));
+  ref = Must(tree->Commit());
+  tree.reset();
+  EXPECT_EQ(Show(ref), "f=1 g=2 ");
+  Make(ref, "/h", "3").reset();
+  EXPECT_EQ(store_->Rewrite(ref).status().code(), absl::StatusCode::kNotFound)
+      << "a child made it the owner of its files";
+  EXPECT_THAT(Must(store_->Search("k")), IsEmpty());
+  EXPECT_EQ(Show(ref), "f=1 g=2 ");
+  const RefPtr single = Make(nullptr, "/x", "1");
+  EXPECT_EQ(store_->Rewrite(single).status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST_P(RefStoreBasics, ValuesAndIndexKeysSurvive) {

@@ -118,6 +118,8 @@ class RefStoreTest : public testing::Test {
         out += "/ ";
       } else if (S_ISLNK(entry.st.st_mode)) {
         out += "->" + entry.link + " ";
+      } else if (S_ISFIFO(entry.st.st_mode)) {
+        out += "| ";
       } else {
         Fd fd = Must(reader.Open(path));
         out += "=" + Must(ReadAll(fd.get())) + " ";
