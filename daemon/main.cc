@@ -1,7 +1,6 @@
 // kilnd: reads what it was told, starts the daemon, waits for a signal.
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/grpc.h>
-#include <malloc.h>
 #include <signal.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
@@ -16,21 +15,26 @@
 #include "daemon/config/config.h"
 #include "daemon/control/worker.h"
 #include "daemon/daemon.h"
-#include "daemon/idle_memory.h"
 #include "daemon/service_notify.h"
 #include "daemon/start_pages.h"
 #include "store/base/deadline.h"
+
+// Read by jemalloc when it starts. Many threads, little allocation each: more arenas would cost
+// more than they save. What is free goes back to the kernel after ten seconds, also when nothing
+// runs.
+extern "C" {
+extern const char* malloc_conf;
+const char* malloc_conf = "narenas:4,background_thread:true,max_background_threads:1";
+}
 
 namespace {
 
 using kiln::daemon::Config;
 using kiln::daemon::Daemon;
 using kiln::daemon::DropStartPages;
-using kiln::daemon::IdleMemory;
 using kiln::daemon::ServiceNotifier;
 
 constexpr absl::Duration kDrainTime = absl::Seconds(45);
-constexpr absl::Duration kIdleLook = absl::Seconds(10);
 constexpr absl::Duration kSignalPoll = absl::Milliseconds(200);
 
 void SetUpLog(const Config& config) {
@@ -57,8 +61,6 @@ void SetUpProcess() {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
   }
-  // Many threads, little allocation each: an arena per thread would cost more than it saves.
-  mallopt(M_ARENA_MAX, 4);
 }
 
 void Tell(const ServiceNotifier& service, const char* state) {
@@ -113,9 +115,7 @@ int main(int argc, char** argv) {
   if (const absl::Status dropped = DropStartPages(); !dropped.ok())
     spdlog::debug("{}", std::string(dropped.message()));
 
-  IdleMemory memory;
-  while (!ASignal(signals, kIdleLook)) {
-    if ((*daemon)->WaitIdle(absl::Now())) memory.Return();
+  while (sigwaitinfo(&signals, nullptr) < 0) {
   }
   Tell(service, "STOPPING=1");
   spdlog::info("stopping: new builds are refused, running ones have {} s to finish",
