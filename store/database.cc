@@ -383,11 +383,11 @@ absl::Status Database::ReopenAfterFailure() {
 }
 
 absl::Status Database::Write(const Batch& batch, Durability durability) {
-  {
-    MutexLock lock(&impl_->mu);
-    impl_->dirty = true;
-  }
-  return Apply(batch, durability);
+  absl::Status status = Apply(batch, durability);
+  // Afterwards: a barrier meanwhile may not have counted it.
+  MutexLock lock(&impl_->mu);
+  impl_->dirty = true;
+  return status;
 }
 
 absl::Status Database::Apply(const Batch& batch, Durability durability) {
