@@ -204,6 +204,7 @@ TEST_P(LayerTarTest, L4_RandomStepsComeBack) {
   const unsigned seed = std::random_device()();
   SCOPED_TRACE(absl::StrCat("seed ", seed));
   std::mt19937 dice(seed);
+  int links = 0;
   for (int round = 0; round < 4 && !HasFailure(); ++round) {
     RefPtr ref;
     for (int step = 0; step < 4; ++step) {
@@ -232,7 +233,9 @@ TEST_P(LayerTarTest, L4_RandomStepsComeBack) {
               std::filesystem::remove_all(path, ignored);
               break;
             case 5:
-              ::symlink("target", path.c_str());
+              // Made again within a second with the same target it is the one that was there, for
+              // layers, and a name of what that was linked to.
+              ::symlink(absl::StrCat("target", ++links).c_str(), path.c_str());
               break;
             case 6:
               ::link((root + "/a").c_str(), path.c_str());
