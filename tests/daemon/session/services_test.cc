@@ -110,11 +110,12 @@ TEST_F(ServicesTest, DiffCopyLeavesTheEndOfTheCall) {
   TestTree from, to;
   from.File("a", "x");
   client_.dirs["context"] = from.path();
-  absl::Notification returned;
-  client_.on_file_sync_end = [&] { returned.WaitForNotification(); };
+  // The client's thread may get there when this one has left the test.
+  const auto returned = std::make_shared<absl::Notification>();
+  client_.on_file_sync_end = [returned] { returned->WaitForNotification(); };
   EXPECT_EQ(Sync({.dir_name = "context"}, to), absl::OkStatus());
   EXPECT_EQ(to.Read("a"), "x");
-  returned.Notify();
+  returned->Notify();
 }
 
 TEST_F(ServicesTest, DiffCopyReturnsTheReceiversOwnError) {
