@@ -96,6 +96,8 @@ absl::StatusOr<store::MutableRef*> LocalCopies::Copy::Writable(const CancelToken
     earlier_ = nullptr;
     return ref_.get();
   }
+  if (!absl::IsFailedPrecondition(own.status()) && !absl::IsNotFound(own.status()))
+    return own.status();
   // Another build holds it, or something stands on it: it stays until all is compared.
   KILN_ASSIGN_OR_RETURN(std::unique_ptr<store::MutableRef> made,
                         owner_->refs_->New(nullptr, options_));

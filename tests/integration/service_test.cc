@@ -6,14 +6,17 @@
 #include <sys/un.h>
 
 #include <cstring>
+#include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "store/base/fd.h"
 #include "store/base/process.h"
 #include "tests/integration/build_fixture.h"
+#include "tests/integration/kilnd_process.h"
 
 namespace kiln::integration {
 namespace {
@@ -99,6 +102,22 @@ TEST_F(OneAtATimeTest, D5_StepsNeverOverlap) {
     });
   }
   for (std::thread& build : builds) build.join();
+}
+
+// The thread of the heap that gives free memory back to the kernel while nothing runs: without it
+// what a burst of builds took would stay.
+TEST(ServiceTest, TheHeapHasAThreadThatGivesBack) {
+  auto daemon = KilndProcess::Start({});
+  ASSERT_TRUE(daemon.ok()) << daemon.status();
+  const std::string proc = absl::StrCat("/proc/", (*daemon)->pid());
+  const auto maps = ReadFileToString(proc + "/maps");
+  ASSERT_TRUE(maps.ok()) << maps.status();
+  if (absl::StrContains(*maps, "libasan") || absl::StrContains(*maps, "libtsan"))
+    GTEST_SKIP() << "a sanitizer has a heap of its own";
+  std::string names;
+  for (const auto& task : std::filesystem::directory_iterator(proc + "/task"))
+    names += ReadFileToString(task.path().string() + "/comm").value_or("");
+  EXPECT_TRUE(absl::StrContains(names, "jemalloc_bg_thd")) << names;
 }
 
 }  // namespace
