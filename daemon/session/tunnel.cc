@@ -20,6 +20,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "daemon/rpc/status.h"
+#include "daemon/session/frame_filter.h"
 #include "daemon/session/health.h"
 #include "daemon/session/window_updates.h"
 #include "proto/buildkit/control.pb.h"
@@ -216,10 +217,12 @@ class Tunnel : public grpc::ServerBidiReactor<BytesMessage, BytesMessage> {
     char few[kFewBytes];
     const ssize_t got = recv(fd_.get(), few, sizeof(few), MSG_DONTWAIT);
     if (got > 0) {
+      const size_t held = data.size();
       data.append(few, got);
       if (got == sizeof(few)) ReceiveMore(&data);
+      to_client_.Apply(&data, held);
       if (!AreSmallWindowUpdates(data)) return StartWrite(&outgoing_);
-      HoldLocked();
+      if (!data.empty()) HoldLocked();
     } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
       return FinishLocked(absl::OkStatus());
     }
@@ -284,7 +287,8 @@ class Tunnel : public grpc::ServerBidiReactor<BytesMessage, BytesMessage> {
   bool held_ ABSL_GUARDED_BY(mu_) = false;  // a look at what waits in outgoing_ is to come
   uint32_t armed_ ABSL_GUARDED_BY(mu_) = 0;
   size_t sent_ ABSL_GUARDED_BY(mu_) = 0;  // bytes of incoming_ written to the socket
-  BytesMessage incoming_, outgoing_;      // gRPC's between Start* and its reaction, then under mu_
+  FrameFilter to_client_ ABSL_GUARDED_BY(mu_);
+  BytesMessage incoming_, outgoing_;  // gRPC's between Start* and its reaction, then under mu_
 };
 
 SessionHost::~SessionHost() { health_calls_.WaitUntilNone(); }

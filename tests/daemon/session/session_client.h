@@ -8,6 +8,8 @@
 #include <grpcpp/server_posix.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <thread>
@@ -55,6 +57,7 @@ class SessionClient {
     from_stream_ = std::thread([this] {
       BytesMessage message;
       while (stream_->Read(&message)) {
+        if (!Follow(message.data())) break;
         if (send(fd_.get(), message.data().data(), message.data().size(), MSG_NOSIGNAL) < 0) break;
       }
       shutdown(fd_.get(), SHUT_RDWR);
@@ -62,6 +65,10 @@ class SessionClient {
   }
 
   ~SessionClient() { Close(); }
+
+  // Whether the daemon sent a frame of a stream that it had not opened: a connection error (RFC
+  // 9113, section 5.1), for which a Go client ends the session. This client does, too. After Close.
+  bool idle_stream_used() const { return idle_stream_used_; }
 
   // Half-closes, reads to the end; the status of the call.
   grpc::Status Close() {
@@ -78,6 +85,23 @@ class SessionClient {
   }
 
  private:
+  // Reads the heads of the frames that come. False: one of an idle stream.
+  bool Follow(const std::string& bytes) {
+    constexpr size_t kHeadBytes = 9;
+    constexpr uint8_t kHeaders = 1;
+    unread_ += bytes;
+    while (unread_.size() >= skip_ + kHeadBytes) {
+      const auto* head = reinterpret_cast<const uint8_t*>(unread_.data() + skip_);
+      const size_t length = head[0] << 16 | head[1] << 8 | head[2];
+      const uint32_t stream = head[5] << 24 | head[6] << 16 | head[7] << 8 | head[8];
+      if (head[3] == kHeaders) opened_ = std::max(opened_, stream);
+      if (stream > opened_) idle_stream_used_ = true;
+      unread_.erase(0, skip_);
+      skip_ = kHeadBytes + length;
+    }
+    return !idle_stream_used_;
+  }
+
   grpc::Status Join() {
     to_stream_.join();
     from_stream_.join();
@@ -92,6 +116,10 @@ class SessionClient {
   std::unique_ptr<grpc::Server> server_;
   Fd fd_;
   std::unique_ptr<grpc::ClientReaderWriter<BytesMessage, BytesMessage>> stream_;
+  std::string unread_;
+  size_t skip_ = 24;  // bytes of unread_ before the next frame: first the preface
+  uint32_t opened_ = 0;
+  bool idle_stream_used_ = false;
   std::thread to_stream_, from_stream_;
 };
 

@@ -5,7 +5,10 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
+#include <random>
+#include <thread>
 
 #include "absl/synchronization/notification.h"
 #include "daemon/rpc/server.h"
@@ -122,6 +125,37 @@ TEST_F(TunnelTest, DeathOfTheClientFailsCallsUnderWay) {
   client.Kill();
   call.join();
   EXPECT_FALSE(got.ok());
+}
+
+// gRPC 1.51 resets a call that is cancelled before its headers were written, though the client has
+// not heard of it.
+TEST_F(TunnelTest, CallsCancelledWhileTheyStartLeaveTheSessionWhole) {
+  SessionClient client(channel_, "abc", {&secrets_});
+  const SessionPtr session = *Get("abc");
+  const auto stub = Secrets::NewStub(session->channel());
+  std::mt19937 random(7);
+  for (int i = 0; i < 2000; ++i) {
+    grpc::ClientContext context;
+    GetSecretRequest request;
+    request.set_id("1");
+    GetSecretResponse response;
+    std::atomic<int> spins = -1;
+    std::thread cancel([&] {
+      while (spins < 0) {
+      }
+      while (spins-- > 0) {
+      }
+      context.TryCancel();
+    });
+    spins = static_cast<int>(random() % 20000);
+    const grpc::Status status = stub->GetSecret(&context, request, &response);
+    cancel.join();
+    ASSERT_TRUE(status.ok() || status.error_code() == grpc::StatusCode::CANCELLED)
+        << i << " " << status.error_message();
+  }
+  EXPECT_EQ(Secret(*session, "1").status(), absl::OkStatus());
+  client.Close();
+  EXPECT_FALSE(client.idle_stream_used());
 }
 
 TEST_F(TunnelTest, NoDescriptorsAreLeft) {
