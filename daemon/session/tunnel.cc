@@ -20,9 +20,8 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "daemon/rpc/status.h"
-#include "daemon/session/frame_filter.h"
 #include "daemon/session/health.h"
-#include "daemon/session/window_updates.h"
+#include "daemon/session/sent_frames.h"
 #include "proto/buildkit/control.pb.h"
 #include "store/base/fd.h"
 #include "store/base/mutex.h"
@@ -38,7 +37,7 @@ constexpr int kMaxMessageBytes = 16 << 20;
 constexpr int kMaxMetadataBytes = 4 << 20;
 constexpr size_t kChunkBytes = 128 << 10;
 constexpr size_t kFewBytes = 8 << 10;  // most of what travels is less
-constexpr absl::Duration kHold = absl::Milliseconds(10);
+constexpr absl::Duration kHold = absl::Milliseconds(100);
 constexpr char kIdHeader[] = "x-docker-expose-session-uuid";
 constexpr char kSharedKeyHeader[] = "x-docker-expose-session-sharedkey";
 constexpr char kMethodHeader[] = "x-docker-expose-session-grpc-method";
@@ -220,8 +219,8 @@ class Tunnel : public grpc::ServerBidiReactor<BytesMessage, BytesMessage> {
       const size_t held = data.size();
       data.append(few, got);
       if (got == sizeof(few)) ReceiveMore(&data);
-      to_client_.Apply(&data, held);
-      if (!AreSmallWindowUpdates(data)) return StartWrite(&outgoing_);
+      sent_frames_.Pass(&data, held);
+      if (!sent_frames_.CanWait()) return WriteLocked();
       if (!data.empty()) HoldLocked();
     } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
       return FinishLocked(absl::OkStatus());
@@ -239,8 +238,10 @@ class Tunnel : public grpc::ServerBidiReactor<BytesMessage, BytesMessage> {
     data->resize(have + std::max<ssize_t>(got, 0));
   }
 
-  // Each message costs the client a wake-up, and one that comes while it closes may cost a second:
-  // BuildKit's client then gives its HTTP/2 server more than it received, which waits for our end.
+  // Each message costs the client a wake-up, and one that comes while it closes costs more:
+  // BuildKit's client then gives its HTTP/2 server more than it received, which waits a second for
+  // our end or calls it a protocol error. So a session's last frames had better not go by
+  // themselves.
   void HoldLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (held_) return;
     held_ = true;
@@ -255,6 +256,11 @@ class Tunnel : public grpc::ServerBidiReactor<BytesMessage, BytesMessage> {
     // Who does not want to read writes already.
     if (finished_ || !want_read_ || outgoing_.data().empty()) return;
     want_read_ = false;
+    WriteLocked();
+  }
+
+  void WriteLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    sent_frames_.Sent();
     StartWrite(&outgoing_);
   }
 
@@ -287,7 +293,7 @@ class Tunnel : public grpc::ServerBidiReactor<BytesMessage, BytesMessage> {
   bool held_ ABSL_GUARDED_BY(mu_) = false;  // a look at what waits in outgoing_ is to come
   uint32_t armed_ ABSL_GUARDED_BY(mu_) = 0;
   size_t sent_ ABSL_GUARDED_BY(mu_) = 0;  // bytes of incoming_ written to the socket
-  FrameFilter to_client_ ABSL_GUARDED_BY(mu_);
+  SentFrames sent_frames_ ABSL_GUARDED_BY(mu_);
   BytesMessage incoming_, outgoing_;  // gRPC's between Start* and its reaction, then under mu_
 };
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <random>
 #include <thread>
@@ -156,6 +157,19 @@ TEST_F(TunnelTest, CallsCancelledWhileTheyStartLeaveTheSessionWhole) {
   EXPECT_EQ(Secret(*session, "1").status(), absl::OkStatus());
   client.Close();
   EXPECT_FALSE(client.idle_stream_used());
+}
+
+TEST_F(TunnelTest, WhatWaitedForACallGoesWithoutOne) {
+  grpc::ClientContext context;
+  context.AddMetadata("x-docker-expose-session-uuid", "abc");
+  // The first call is a health check after 5 s.
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(4));
+  auto stream = Control::NewStub(channel_)->Session(&context);
+  BytesMessage message;
+  ASSERT_TRUE(stream->Read(&message));
+  EXPECT_EQ(message.data().substr(0, 14), "PRI * HTTP/2.0");
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
 }
 
 TEST_F(TunnelTest, NoDescriptorsAreLeft) {
