@@ -129,6 +129,13 @@ class Op {
   virtual absl::StatusOr<std::string> ContentDigest(OpContext& context, int input_index,
                                                     const ResultPtr& input) = 0;
 
+  // What ContentDigest would answer, if that is known without waiting and without I/O: asked on the
+  // solver's own thread.
+  virtual std::optional<std::string> KnownContentDigest(int /*input_index*/,
+                                                        const ResultPtr& /*input*/) {
+    return std::nullopt;
+  }
+
   virtual absl::StatusOr<ExecResult> Execute(OpContext& context,
                                              absl::Span<const ResultPtr> inputs) = 0;
 

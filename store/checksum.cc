@@ -26,6 +26,8 @@ absl::string_view LocalName(absl::string_view layer_dir) {
   return layer_dir.substr(from == layer_dir.npos ? 0 : from);
 }
 
+constexpr uint64_t kNoLayers = 0xcbf29ce484222325;
+
 // Names a stack of layers. FNV-1a; a collision would need two stacks below one and the same layer.
 void MixIn(absl::string_view layer_dir, uint64_t* id) {
   for (const char c : LocalName(layer_dir))
@@ -33,11 +35,26 @@ void MixIn(absl::string_view layer_dir, uint64_t* id) {
   *id = (*id ^ 0x100) * 0x100000001b3;
 }
 
+// Names a request on a tree. Equal to another one's only if the answers are equal.
+std::string RequestName(const Layers& layers, absl::string_view path,
+                        const ChecksumOptions& options) {
+  uint64_t stack = kNoLayers;
+  for (const std::string& layer : layers) MixIn(layer, &stack);
+  std::string name = absl::StrCat(absl::Hex(stack), options.follow ? "f" : "-",
+                                  options.wildcard ? "w" : "-", path.size(), ":", path);
+  for (const auto* list :
+       {&options.include_patterns, &options.exclude_patterns, &options.required_paths}) {
+    absl::StrAppend(&name, list->size(), ";");
+    for (const std::string& item : *list) absl::StrAppend(&name, item.size(), ":", item);
+  }
+  return name;
+}
+
 }  // namespace
 
 ChecksumRun::ChecksumRun(ChecksumStore* store, const Layers& layers, const CancelToken& cancel)
     : store_(store), tree_(layers), cancel_(cancel), tables_(layers.size()) {
-  uint64_t id = 0xcbf29ce484222325;
+  uint64_t id = kNoLayers;
   for (const std::string& layer : layers) {
     MixIn(layer, &id);
     stack_ids_.push_back(id);
@@ -161,13 +178,30 @@ absl::StatusOr<Digest> ChecksumStore::Checksum(const Layers& layers, absl::strin
     if (clean == "/") return Digest::Of("");
     return absl::NotFoundError(absl::StrCat(clean, ": no such file or directory"));
   }
+  const std::string request = RequestName(layers, path, options);
+  const std::shared_ptr<ChecksumTable> top = Table(layers.back());
+  if (const auto known = top->Answer(request)) return *known;
   ChecksumRun run(this, layers, cancel);
   const bool plain =
       !options.wildcard && options.include_patterns.empty() && options.exclude_patterns.empty();
   absl::StatusOr<Digest> digest =
       plain ? run.Path(path, options.follow) : ChecksumOfSelection(run, path, options);
   run.Save();
+  if (digest.ok()) top->KeepAnswer(request, *digest);
   return digest;
+}
+
+std::optional<Digest> ChecksumStore::Known(const Layers& layers, absl::string_view path,
+                                           const ChecksumOptions& options) {
+  if (layers.empty()) return std::nullopt;
+  std::shared_ptr<ChecksumTable> top;
+  {
+    MutexLock lock(&mu_);
+    const auto found = tables_.find(layers.back());
+    if (found == tables_.end()) return std::nullopt;
+    top = found->second.table;
+  }
+  return top->Answer(RequestName(layers, path, options));
 }
 
 absl::StatusOr<std::unique_ptr<LayerRecorder>> ChecksumStore::Record(const std::string& layer_dir,

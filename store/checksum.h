@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/container/flat_hash_map.h"
@@ -72,6 +73,11 @@ class ChecksumStore {
   // digest of nothing for the root of an empty tree.
   absl::StatusOr<Digest> Checksum(const Layers& layers, absl::string_view path,
                                   const ChecksumOptions& options, const CancelToken& cancel);
+
+  // What the same request was answered before, if that is still in memory: nullopt says nothing.
+  // Neither reads nor waits. O(layers).
+  std::optional<Digest> Known(const Layers& layers, absl::string_view path,
+                              const ChecksumOptions& options);
 
   enum class LayerState {
     kKnown,      // what is known of the layer stays known

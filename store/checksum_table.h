@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -71,6 +72,11 @@ class ChecksumTable {
   absl::StatusOr<Digest> GetOrMake(const std::string& key, const CancelToken& cancel,
                                    const std::function<absl::StatusOr<Digest>()>& make);
 
+  // What was answered to whole requests (a path with its patterns) on trees whose topmost layer
+  // this is. Only in memory, not forever, and not longer than the layer stays as it is. O(1).
+  std::optional<Digest> Answer(absl::string_view request) const;
+  void KeepAnswer(absl::string_view request, const Digest& digest);
+
   // Brings what is kept up to date: the row, or the file, by appending where that is cheaper. No
   // fsync: a torn file is noticed when read.
   absl::Status Save();
@@ -115,6 +121,7 @@ class ChecksumTable {
   // Later than sorted_; nullopt: forgotten.
   absl::btree_map<std::string, std::optional<Digest>> recent_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_set<std::string> being_made_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<std::string, Digest> answers_ ABSL_GUARDED_BY(mu_);
   bool has_row_ ABSL_GUARDED_BY(mu_) = false;
   bool has_file_ ABSL_GUARDED_BY(mu_) = false;
   bool rewrite_ ABSL_GUARDED_BY(mu_) = true;  // what is kept must be written whole

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -151,6 +152,9 @@ class RefStore {
   virtual absl::StatusOr<Digest> Checksum(const RefPtr& ref, absl::string_view path,
                                           const ChecksumOptions& options,
                                           const CancelToken& cancel) = 0;
+  // The same, if it was asked before and is still in memory. Neither reads nor waits for work.
+  virtual std::optional<Digest> KnownChecksum(const RefPtr& ref, absl::string_view path,
+                                              const ChecksumOptions& options) = 0;
 
   virtual absl::StatusOr<std::vector<UsageInfo>> DiskUsage(
       absl::Span<const std::string> filters) = 0;

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "daemon/ops/exec_mounts.h"
 #include "daemon/ops/exec_plan.h"
 #include "daemon/ops/failed_step.h"
+#include "daemon/ops/op_digest.h"
 #include "daemon/ops/ref_result.h"
 #include "daemon/ops/step_log.h"
 #include "proto/buildkit/ops.pb.h"
@@ -57,6 +59,8 @@ class ExecOp final : public solver::Op {
   absl::StatusOr<solver::CacheMap> MakeCacheMap(solver::OpContext& context, int index) override;
   absl::StatusOr<std::string> ContentDigest(solver::OpContext& context, int input_index,
                                             const solver::ResultPtr& input) override;
+  std::optional<std::string> KnownContentDigest(int input_index,
+                                                const solver::ResultPtr& input) override;
   absl::StatusOr<solver::ExecResult> Execute(solver::OpContext& context,
                                              absl::Span<const solver::ResultPtr> inputs) override;
   bool TakesSlot() const override { return true; }
@@ -102,6 +106,18 @@ absl::StatusOr<std::string> ExecOp::ContentDigest(solver::OpContext& context, in
   absl::Status status = digest.status();
   AttachFailedStep({.inputs = {ref}, .cache_index = input_index}, &status);
   return status;
+}
+
+std::optional<std::string> ExecOp::KnownContentDigest(int input_index,
+                                                      const solver::ResultPtr& input) {
+  if (!keys_.ok()) return std::nullopt;
+  std::vector<std::string> checksums;
+  for (const std::string& selector : keys_->inputs.at(static_cast<size_t>(input_index)).selectors) {
+    const auto digest = deps_.refs->KnownChecksum(RefOf(input), selector, {.follow = true});
+    if (!digest.has_value()) return std::nullopt;
+    checksums.push_back(digest->ToString());
+  }
+  return CombineContentDigests(checksums);
 }
 
 absl::StatusOr<std::string> ExecOp::SelectedDigest(const ExecInputKey& key,

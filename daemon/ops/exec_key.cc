@@ -212,8 +212,4 @@ absl::StatusOr<ExecKeys> MakeExecKeys(const pb::Op& op) {
   return keys;
 }
 
-std::string CombineContentDigests(absl::Span<const std::string> checksums) {
-  return Digest::Of(absl::StrJoin(checksums, absl::string_view("\0", 1))).ToString();
-}
-
 }  // namespace kiln::daemon

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <thread>
 #include <utility>
@@ -277,6 +278,17 @@ class FileOp final : public solver::Op {
     return status;
   }
 
+  std::optional<std::string> KnownContentDigest(int input_index, const ResultPtr& input) override {
+    std::vector<std::string> digests;
+    for (const Selector& selector : selectors_[static_cast<size_t>(input_index)]) {
+      const auto digest =
+          refs_->KnownChecksum(RefOf(input), store::CleanPath(selector.path), selector.options);
+      if (!digest.has_value()) return std::nullopt;
+      digests.push_back(digest->ToString());
+    }
+    return CombineContentDigests(digests);
+  }
+
   absl::StatusOr<ExecResult> Execute(OpContext& context,
                                      absl::Span<const ResultPtr> inputs) override {
     FailedStep failed;
@@ -363,7 +375,7 @@ absl::StatusOr<std::string> FileOp::SelectedDigest(OpContext& context,
     }
     digests.push_back(digest);
   }
-  return Digest::Of(absl::StrJoin(digests, absl::string_view("\0", 1))).ToString();
+  return CombineContentDigests(digests);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -73,6 +74,8 @@ class LocalRefStore final : public RefStore {
   absl::StatusOr<Digest> Checksum(const RefPtr& ref, absl::string_view path,
                                   const ChecksumOptions& options,
                                   const CancelToken& cancel) override;
+  std::optional<Digest> KnownChecksum(const RefPtr& ref, absl::string_view path,
+                                      const ChecksumOptions& options) override;
   absl::StatusOr<std::vector<UsageInfo>> DiskUsage(absl::Span<const std::string> filters) override;
   absl::Status Prune(const PruneOptions& options, const CancelToken& cancel,
                      absl::AnyInvocable<void(const UsageInfo&)> removed) override;

@@ -25,6 +25,21 @@ absl::StatusOr<Digest> LocalRefStore::Checksum(const RefPtr& ref, absl::string_v
   return checksums_.Checksum(layers, path, options, cancel);
 }
 
+std::optional<Digest> LocalRefStore::KnownChecksum(const RefPtr& ref, absl::string_view path,
+                                                   const ChecksumOptions& options) {
+  if (ref == nullptr) return std::nullopt;
+  const absl::StatusOr<NodePtr> node = NodeOf(ref);
+  if (!node.ok()) return std::nullopt;
+  Layers layers;
+  {
+    MutexLock lock(&mu_);
+    const RefRecord& record = *(*node)->record;
+    if (!record.ready) return std::nullopt;
+    layers = DirsOf(record.layers);
+  }
+  return checksums_.Known(layers, path, options);
+}
+
 bool MatchesUsage(const Filter& filter, const UsageInfo& info) {
   auto text = [](const std::string& value) {
     return value.empty() ? std::nullopt : std::make_optional(value);

@@ -61,6 +61,21 @@ TEST_F(SolverTest, Llb6_03_AfterAllJobsEndedTheResultIsLoaded) {
   EXPECT_EQ(world_.loads(), 1);
 }
 
+TEST_F(SolverTest, KnownContentIsNotComputed) {
+  auto solver = NewSolver();
+  ASSERT_TRUE(NewJob(*solver)
+                  ->BuildAndWait(DefinitionOf("a: value=v\nb: a key=k content=0\n"), CancelToken())
+                  .ok());
+  world_.ResetCounts();
+  world_.SetContentKnown("c");
+  const auto again = NewJob(*solver)->BuildAndWait(
+      DefinitionOf("a2: value=v\nc: a2 key=k content=0\n"), CancelToken());
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(ValueOf(*again), "k(v)");
+  EXPECT_EQ(world_.calls("c").contents, 0);
+  EXPECT_EQ(world_.calls("c").runs, 0);
+}
+
 TEST_F(SolverTest, BuildGoesOnWithWhatWasBegun) {
   auto solver = NewSolver();
   const std::string graph = DefinitionOf("files: early\ntop: files\n");

@@ -88,9 +88,13 @@ class TestOp : public Op {
       absl::Status status = hook(context, input_index);
       if (!status.ok()) return status;
     }
-    return Digest::Of(absl::StrCat(ValueOf(input), "|",
-                                   inputs_[static_cast<size_t>(input_index)].selector))
-        .ToString();
+    return DigestOf(input_index, input);
+  }
+
+  std::optional<std::string> KnownContentDigest(int input_index, const ResultPtr& input) override {
+    MutexLock lock(&world_.mu_);
+    if (world_.content_known_.count(name_) == 0) return std::nullopt;
+    return DigestOf(input_index, input);
   }
 
   absl::StatusOr<ExecResult> Execute(OpContext& context,
@@ -123,6 +127,12 @@ class TestOp : public Op {
   std::vector<Resource> Resources() const override { return locks_; }
 
  private:
+  std::string DigestOf(int input_index, const ResultPtr& input) const {
+    return Digest::Of(absl::StrCat(ValueOf(input), "|",
+                                   inputs_[static_cast<size_t>(input_index)].selector))
+        .ToString();
+  }
+
   TestWorld& world_;
   std::string name_;
   std::vector<std::string> keys_;
@@ -144,6 +154,11 @@ void TestWorld::SetOnMap(const std::string& name, OnMap hook) {
 void TestWorld::SetOnContent(const std::string& name, OnContent hook) {
   MutexLock lock(&mu_);
   on_content_[name] = std::move(hook);
+}
+
+void TestWorld::SetContentKnown(const std::string& name) {
+  MutexLock lock(&mu_);
+  content_known_.insert(name);
 }
 
 void TestWorld::SetOnRun(const std::string& name, OnRun hook) {

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,8 @@ class TestWorld : public OpResolver, public ResultLoader {
   using OnRun = std::function<absl::StatusOr<ExecResult>(OpContext&, ExecResult made)>;
   void SetOnMap(const std::string& name, OnMap hook);
   void SetOnContent(const std::string& name, OnContent hook);
+  // The op knows the content of its inputs without being called.
+  void SetContentKnown(const std::string& name);
   // Gets what the op would give and may give it, or something else.
   void SetOnRun(const std::string& name, OnRun hook);
 
@@ -68,6 +71,7 @@ class TestWorld : public OpResolver, public ResultLoader {
   mutable Mutex mu_;
   std::map<std::string, OnMap> on_map_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, OnContent> on_content_ ABSL_GUARDED_BY(mu_);
+  std::set<std::string> content_known_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, OnRun> on_run_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, Calls> calls_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<std::string, std::string> stored_ ABSL_GUARDED_BY(mu_);  // id -> value

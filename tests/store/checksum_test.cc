@@ -192,6 +192,38 @@ TEST_F(Checksums, Llb6_99_IncrementalEqualsFresh) {
   differs();
 }
 
+TEST_F(Checksums, AnswersAreKnownUntilTheLayerChanges) {
+  PutD0(layer_ + "/d");
+  const std::string top = temp_.Dir("2/fs");
+  EXPECT_EQ(store_.Known({layer_}, "/d", {}), std::nullopt);
+  const Digest digest = *Sum("/d");
+  EXPECT_EQ(store_.Known({layer_}, "/d", {}), digest);
+  // Other requests, and other trees.
+  EXPECT_EQ(store_.Known({layer_}, "/d/", {}), std::nullopt);
+  EXPECT_EQ(store_.Known({layer_}, "/d", Follow()), std::nullopt);
+  EXPECT_EQ(store_.Known({layer_}, "/d", Wildcard()), std::nullopt);
+  ChecksumOptions one, two;
+  one.include_patterns = {"abc"};
+  two.exclude_patterns = {"abc"};
+  EXPECT_NE(*Sum("/d", one), *Sum("/d", two));
+  EXPECT_NE(store_.Known({layer_}, "/d", one), store_.Known({layer_}, "/d", two));
+  EXPECT_EQ(store_.Known({layer_, top}, "/d", {}), std::nullopt);
+  EXPECT_EQ(store_.Known({top, layer_}, "/d", {}), std::nullopt);
+  EXPECT_EQ(store_.Known({}, "/d", {}), std::nullopt);
+
+  auto recorder = store_.Record(layer_);
+  ASSERT_TRUE(recorder.ok());
+  EXPECT_EQ(store_.Known({layer_}, "/d", {}), std::nullopt);
+  const auto writer = NewTreeWriter({}, layer_, false, recorder->get());
+  ASSERT_TRUE(writer->WriteFile("/d/abc", "other", {}).ok());
+  ASSERT_TRUE((*recorder)->Commit().ok());
+  const Digest changed = *Sum("/d");
+  EXPECT_NE(changed, digest);
+  EXPECT_EQ(store_.Known({layer_}, "/d", {}), changed);
+  store_.Forget(layer_);
+  EXPECT_EQ(store_.Known({layer_}, "/d", {}), std::nullopt);
+}
+
 TEST_F(Checksums, Llb6_100_HardlinksHashAlike) {
   auto recorder = store_.Record(layer_);
   ASSERT_TRUE(recorder.ok());

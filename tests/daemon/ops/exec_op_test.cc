@@ -595,8 +595,11 @@ TEST_F(ExecOpTest, ContentDigestIsOfTheSelectedFiles) {
   EXPECT_FALSE(map.inputs[0].content_key);
   EXPECT_TRUE(map.inputs[1].content_key);
   EXPECT_NE(map.inputs[1].selector, "");
-  EXPECT_EQ(Must(exec->ContentDigest(context_, 1, MakeResult(one))),
-            Must(exec->ContentDigest(context_, 1, MakeResult(two))));
+  EXPECT_EQ(exec->KnownContentDigest(1, MakeResult(one)), std::nullopt);
+  const std::string digest = Must(exec->ContentDigest(context_, 1, MakeResult(one)));
+  EXPECT_EQ(exec->KnownContentDigest(1, MakeResult(one)), digest);
+  EXPECT_EQ(exec->KnownContentDigest(1, MakeResult(two)), std::nullopt);
+  EXPECT_EQ(Must(exec->ContentDigest(context_, 1, MakeResult(two))), digest);
   EXPECT_FALSE(exec->ContentDigest(context_, 1, MakeResult(base_)).ok());
 }
 

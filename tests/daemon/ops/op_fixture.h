@@ -91,6 +91,9 @@ class OpsTest : public store::RefStoreTest {
     EXPECT_TRUE(MapOf(op).inputs[static_cast<size_t>(input)].content_key);
     const auto digest = resolved->ContentDigest(context_, input, MakeResult(ref));
     if (!digest.ok()) return digest.status().ToString();
+    if (ref != nullptr) {
+      EXPECT_EQ(resolved->KnownContentDigest(input, MakeResult(ref)), *digest);
+    }
     return MapOf(op).op_digest + " " + *digest;
   }
 

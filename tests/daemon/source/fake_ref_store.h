@@ -190,6 +190,10 @@ class FakeRefStore : public store::RefStore {
                                   const store::ChecksumOptions&, const CancelToken&) override {
     return absl::UnimplementedError("checksum");
   }
+  std::optional<Digest> KnownChecksum(const store::RefPtr&, absl::string_view,
+                                      const store::ChecksumOptions&) override {
+    return std::nullopt;
+  }
   absl::StatusOr<std::vector<store::UsageInfo>> DiskUsage(absl::Span<const std::string>) override {
     return absl::UnimplementedError("usage");
   }
