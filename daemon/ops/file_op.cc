@@ -11,6 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "daemon/ops/content_digest.h"
 #include "daemon/ops/failed_step.h"
 #include "daemon/ops/file_actions.h"
 #include "daemon/ops/file_plan.h"

@@ -5,7 +5,6 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "proto/buildkit/ops.pb.h"
 #include "proto/digest.h"
 #include "proto/go_json.h"
@@ -227,10 +226,6 @@ std::string SourceOpDigest(absl::string_view key) {
   const Digest digest = Digest::Of(absl::StrCat("buildkit.source.v0:", key));
   if (absl::StartsWith(key, "session:")) return absl::StrCat("random:", digest.hex());
   return digest.ToString();
-}
-
-std::string CombineContentDigests(absl::Span<const std::string> checksums) {
-  return Digest::Of(absl::StrJoin(checksums, absl::string_view("\0", 1))).ToString();
 }
 
 }  // namespace kiln::daemon

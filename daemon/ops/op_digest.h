@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "absl/types/span.h"
 
 namespace pb {
 class BuildOp;
@@ -28,11 +27,5 @@ std::string PassthroughOpDigest(const pb::PassthroughOp& op);
 std::string BuildOpDigest(const pb::BuildOp& op);
 // "random:…" for keys of sessions, which never match anything later.
 std::string SourceOpDigest(absl::string_view key);
-
-// The content digest of an input from the checksums of its selectors, in their order.
-//
-// Every checksum keeps its place: were equal ones merged or sorted, two mounts of one input could
-// swap their selectors without changing the key, since the op digest does not have them.
-std::string CombineContentDigests(absl::Span<const std::string> checksums);
 
 }  // namespace kiln::daemon

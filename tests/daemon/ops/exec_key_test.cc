@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/ops/op_digest.h"
+#include "daemon/ops/content_digest.h"
 #include "proto/buildkit/ops.pb.h"
 #include "proto/digest.h"
 
