@@ -198,7 +198,7 @@ std::optional<Digest> ChecksumTable::Find(absl::string_view key) const {
 
 void ChecksumTable::Set(absl::string_view key, const Digest& digest) {
   MutexLock lock(&mu_);
-  answers_.clear();
+  DropAnswers();
   recent_[std::string(key)] = digest;
 }
 
@@ -232,14 +232,14 @@ void ChecksumTable::ForgetDirsAbove(absl::string_view path) {
 
 void ChecksumTable::Forget(absl::string_view path) {
   MutexLock lock(&mu_);
-  answers_.clear();
+  DropAnswers();
   EraseKey(FileKey(path));
   ForgetDirsAbove(path);
 }
 
 void ChecksumTable::ForgetBelow(absl::string_view path) {
   MutexLock lock(&mu_);
-  answers_.clear();
+  DropAnswers();
   const std::string below = path == "/" ? "/" : absl::StrCat(path, "/");
   ErasePrefix(absl::StrCat("f", below));
   ErasePrefix(absl::StrCat("d", below));
@@ -249,7 +249,7 @@ void ChecksumTable::ForgetBelow(absl::string_view path) {
 
 void ChecksumTable::Clear() {
   MutexLock lock(&mu_);
-  answers_.clear();
+  DropAnswers();
   sorted_ = Sorted();
   recent_.clear();
   rewrite_ = true;
@@ -289,16 +289,21 @@ absl::StatusOr<Digest> ChecksumTable::GetOrMake(
 }
 
 std::optional<Digest> ChecksumTable::Answer(absl::string_view request) const {
-  MutexLock lock(&mu_);
+  MutexLock lock(&answers_mu_);
   const auto found = answers_.find(request);
   return found == answers_.end() ? std::nullopt : std::make_optional(found->second);
 }
 
 void ChecksumTable::KeepAnswer(absl::string_view request, const Digest& digest) {
   constexpr size_t kMaxAnswers = 4096;
-  MutexLock lock(&mu_);
+  MutexLock lock(&answers_mu_);
   if (answers_.size() >= kMaxAnswers) answers_.clear();
   answers_.insert_or_assign(std::string(request), digest);
+}
+
+void ChecksumTable::DropAnswers() {
+  MutexLock lock(&answers_mu_);
+  answers_.clear();
 }
 
 void ChecksumTable::MergeLocked() {
@@ -396,7 +401,7 @@ absl::Status ChecksumTable::SaveFile() {
 
 absl::Status ChecksumTable::RemoveKept() {
   MutexLock lock(&mu_);
-  answers_.clear();
+  DropAnswers();
   rewrite_ = true;
   if (::unlink(place_.file.c_str()) != 0 && errno != ENOENT)
     return ErrnoStatus(errno, absl::StrCat("remove ", place_.file));
@@ -411,6 +416,7 @@ absl::Status ChecksumTable::RemoveKept() {
 
 size_t ChecksumTable::size() const {
   MutexLock lock(&mu_);
+  MutexLock answers_lock(&answers_mu_);
   return sorted_.size() + recent_.size() + answers_.size();
 }
 

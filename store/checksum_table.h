@@ -73,7 +73,8 @@ class ChecksumTable {
                                    const std::function<absl::StatusOr<Digest>()>& make);
 
   // What was answered to whole requests (a path with its patterns) on trees whose topmost layer
-  // this is. Only in memory, not forever, and not longer than the layer stays as it is. O(1).
+  // this is. Only in memory, not forever, and not longer than the layer stays as it is. O(1); never
+  // waits for a Save.
   std::optional<Digest> Answer(absl::string_view request) const;
   void KeepAnswer(absl::string_view request, const Digest& digest);
 
@@ -103,6 +104,7 @@ class ChecksumTable {
   };
 
   std::optional<Digest> FindLocked(absl::string_view key) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  void DropAnswers();
   void ErasePrefix(const std::string& prefix) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EraseKey(const std::string& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ForgetDirsAbove(absl::string_view path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -121,12 +123,14 @@ class ChecksumTable {
   // Later than sorted_; nullopt: forgotten.
   absl::btree_map<std::string, std::optional<Digest>> recent_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_set<std::string> being_made_ ABSL_GUARDED_BY(mu_);
-  absl::flat_hash_map<std::string, Digest> answers_ ABSL_GUARDED_BY(mu_);
   bool has_row_ ABSL_GUARDED_BY(mu_) = false;
   bool has_file_ ABSL_GUARDED_BY(mu_) = false;
   bool rewrite_ ABSL_GUARDED_BY(mu_) = true;  // what is kept must be written whole
   size_t in_file_ ABSL_GUARDED_BY(mu_) = 0;   // entries written since it was written whole
   size_t appended_ ABSL_GUARDED_BY(mu_) = 0;  // entries appended to it since
+
+  mutable Mutex answers_mu_;  // after mu_
+  absl::flat_hash_map<std::string, Digest> answers_ ABSL_GUARDED_BY(answers_mu_);
 };
 
 }  // namespace kiln::store
