@@ -63,10 +63,8 @@ TEST(SentFramesTest, WhatIsBeforeStays) {
 TEST(SentFramesTest, CutsDoNotMatter) {
   for (uint32_t seed = 0; seed < 300; ++seed) {
     std::mt19937 random(seed);
-    std::string sent = kPreface, expected = kPreface;
     uint32_t opened = 1;
-    sent += Frame(kHeaders, opened, "h");
-    expected = sent;
+    std::string sent = kPreface + Frame(kHeaders, opened, "h"), expected = sent;
     for (int i = 0; i < 40; ++i) {
       const bool open = random() % 3 == 0;
       if (open) opened += 2 + 2 * (random() % 3);
@@ -91,8 +89,6 @@ TEST(SentFramesTest, CutsDoNotMatter) {
     EXPECT_EQ(got, expected) << "seed " << seed;
   }
 }
-
-const std::string* const kPing8 = new std::string(Frame(kPing, 0, "abcdefgh"));
 
 // Of a connection with one stream.
 bool CanWait(const std::string& bytes) {
@@ -149,9 +145,10 @@ TEST(SentFramesTest, ManyDoNotPileUp) {
 }
 
 TEST(SentFramesTest, AnythingElseGoes) {
-  EXPECT_FALSE(CanWait(*kPing8));
-  EXPECT_FALSE(CanWait(Update(5) + *kPing8));
-  EXPECT_FALSE(CanWait(*kPing8 + Update(5)));
+  const std::string ping = Frame(kPing, 0, "abcdefgh");
+  EXPECT_FALSE(CanWait(ping));
+  EXPECT_FALSE(CanWait(Update(5) + ping));
+  EXPECT_FALSE(CanWait(ping + Update(5)));
   EXPECT_FALSE(CanWait(Update(5).substr(0, 12)));
   EXPECT_TRUE(CanWait(Update(5) + Frame(kResetStream, 3, "1234"))) << "it is taken out";
 }
